@@ -1,0 +1,82 @@
+"""From a model and an address to the command line and environment of its engine process.
+
+Pure: nothing is looked up on the machine. Processes get an argument list, never a shell, and an environment that
+holds only what is named here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llamaproxy.config import EngineConfig, ModelConfig
+
+# What an engine may need of the gateway's environment. LLAMA_ARG_* would set options behind our back, and
+# LLAMA_SERVER_ROUTER_PORT would make it the child of a router.
+_PASSED = re.compile(
+    r"PATH|HOME|USER|LANG|LC_.*|TZ|TMPDIR|TEMP|TMP|SYSTEMROOT|LD_LIBRARY_PATH|DYLD_.*|SSL_CERT_.*"
+    r"|CUDA_.*|NVIDIA_.*|HIP_.*|ROCR_.*|HSA_.*|GPU_.*|ONEAPI_.*|SYCL_.*|ZE_.*|VK_.*|GGML_.*|OMP_.*|KMP_.*|GOMP_.*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where one engine process listens: a Unix socket, or loopback TCP guarded by a key of its own."""
+
+    socket: Path | None = None
+    port: int | None = None
+    key: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"unix:{self.socket}" if self.socket else f"127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to execute. The key travels in the environment: other users of the machine can read arguments."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+
+
+def build(
+    program: tuple[str, ...],
+    name: str,
+    model: ModelConfig,
+    engine: EngineConfig,
+    address: Address,
+    inherited: Mapping[str, str],
+) -> Command:
+    """The command that serves `model` as `name` at `address`; `program` is the engine's own first arguments."""
+    flags = [*program, "-m", model.path, "--alias", name, *_listen(address), *_typed(model), "--metrics"]
+    return Command((*flags, *engine.args, *model.args), _environment(model, engine, address, inherited))
+
+
+def _listen(address: Address) -> list[str]:
+    return ["--host", str(address.socket)] if address.socket else ["--host", "127.0.0.1", "--port", str(address.port)]
+
+
+def _typed(model: ModelConfig) -> list[str]:
+    values = {
+        "--mmproj": model.mmproj,
+        "--ctx-size": model.ctx_size,
+        "--batch-size": model.batch_size,
+        "--threads": model.threads,
+        "--gpu-layers": _gpu_layers(model.gpu_layers),
+        "--parallel": model.parallel,
+    }
+    return [part for flag, value in values.items() if value is not None for part in (flag, str(value))]
+
+
+def _gpu_layers(layers: int | None) -> str | int | None:
+    return "all" if layers == -1 else layers
+
+
+def _environment(
+    model: ModelConfig, engine: EngineConfig, address: Address, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    environment = {name: value for name, value in inherited.items() if _PASSED.fullmatch(name)}
+    environment |= engine.env | model.env
+    if address.key:
+        environment["LLAMA_API_KEY"] = address.key
+    return environment

@@ -1,0 +1,264 @@
+"""The pool: the scheduler's hands.
+
+Owns the scheduler, the clock it is told, and the running spawns. `lease` is the only way to a backend. Every effect
+is carried out here and every end of an effect comes back as an event; no decision is made here.
+"""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from llamaproxy.backends.spawn import Report, Spawn
+from llamaproxy.backends.upstream import Upstream
+from llamaproxy.config import Config, ModelConfig
+from llamaproxy.core.backend import Backend
+from llamaproxy.core.events import (
+    BackendAnswered,
+    BackendExited,
+    BackendReady,
+    Drain,
+    DrainBegun,
+    Effect,
+    Event,
+    Grant,
+    LeaseReleased,
+    Outcome,
+    Reject,
+    RequestArrived,
+    RequestLeft,
+    Resume,
+    ShutdownDue,
+    Start,
+    StartRequested,
+    Stop,
+    StopRequested,
+    TimePassed,
+)
+from llamaproxy.core.scheduler import Scheduler
+from llamaproxy.errors import GatewayError, ModelStartFailed
+from llamaproxy.tasks import spawn
+
+log = logging.getLogger(__name__)
+
+Launch = Callable[[str, int], Spawn]
+"""Prepares, and does not run, spawn number N of a model. Raises GatewayError."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """A place on a backend. Durations in seconds; the outcome is neutral until it is set."""
+
+    request: str
+    backend: Spawn
+    queue_seconds: float
+    load_seconds: float
+    outcome: Outcome = Outcome.NEUTRAL
+    reason: str = ""
+    _answered: Callable[[], None] = lambda: None
+
+    @property
+    def upstream(self) -> Upstream:
+        return self.backend.upstream
+
+    def answered(self) -> None:
+        """The head of a good response is here."""
+        self.outcome = Outcome.SUCCESS
+        self._answered()
+
+    def failed(self, reason: str) -> None:
+        self.outcome, self.reason = Outcome.FAILURE, reason
+
+    async def backend_gone(self, within: float) -> bool:
+        """Whether the process ends within so many seconds."""
+        try:
+            await asyncio.wait_for(self.backend.exited.wait(), within)
+        except TimeoutError:
+            return False
+        return True
+
+
+class Pool:
+    """All backends of the gateway."""
+
+    def __init__(self, models: Mapping[str, ModelConfig], config: Config, launch: Launch) -> None:
+        self._scheduler = Scheduler(models, config.limits, config.breaker)
+        self._queue_timeout = config.limits.queue_timeout
+        self._launch = launch
+        self._loop = asyncio.get_running_loop()
+        self._spawns: dict[str, Spawn] = {}
+        self._waiters: dict[str, asyncio.Future[Spawn]] = {}
+        self._runs: set[asyncio.Task[None]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: float | None = None
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+        self._hurried = asyncio.Event()
+        self._numbers = itertools.count(1)
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """For looking at, never for changing."""
+        return self._scheduler.backends
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """For looking at, never for changing."""
+        return self._scheduler
+
+    def running(self, model: str) -> Spawn | None:
+        return self._spawns.get(model)
+
+    @asynccontextmanager
+    async def lease(self, model: str, *, light: bool = False, since: float | None = None) -> AsyncIterator[Lease]:
+        """Wait for a place on the model's backend and hold it until the block ends.
+
+        `since`, in seconds of the monotonic clock, is when a replayed request first arrived. Raises what the scheduler
+        rejects with: QueueFull, QueueTimeout, Unavailable, ModelStartFailed, LoadTimeout, ShuttingDown ...
+        """
+        request = f"{model}#{next(self._numbers)}"
+        begun = time.monotonic()
+        backend = await self._await_grant(request, model, light, begun if since is None else since)
+        waited = time.monotonic() - begun
+        loading = max(0.0, min(waited, self.backends[model].ready_since - max(begun, backend.started_at)))
+        lease = Lease(request, backend, waited - loading, loading, _answered=lambda: self._emit_if_news(request, model))
+        try:
+            yield lease
+        finally:
+            self._emit(LeaseReleased(request, lease.outcome, lease.reason))
+
+    def start(self, model: str) -> None:
+        self._emit(StartRequested(model))
+
+    def stop(self, model: str) -> None:
+        self._emit(StopRequested(model))
+
+    async def close(self, drain_timeout: float) -> bool:
+        """Let what is in flight end, then stop every backend; False where requests were still in flight.
+
+        The caller ends the requests that are left; new ones are rejected from the first moment.
+        """
+        self._emit(DrainBegun())
+        drained = await self._empty(drain_timeout)
+        await self.stop_all()
+        return drained
+
+    async def stop_all(self) -> None:
+        """Stop every backend, whatever it is doing."""
+        self._emit(ShutdownDue())
+        if self._runs:
+            await asyncio.wait(self._runs)
+        if self._alarm:
+            self._alarm.cancel()
+
+    def hurry(self) -> None:
+        """End a drain now, and kill whatever is still running."""
+        self._hurried.set()
+        for running in self._spawns.values():
+            spawn(running.kill(), name=f"kill-{running.model}")
+
+    async def _empty(self, timeout: float) -> bool:
+        """Whether nothing is in flight or queued any more, within `timeout` seconds and unless told to hurry."""
+        waits = {spawn(event.wait(), name="drain") for event in (self._emptied, self._hurried)}
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return self._emptied.is_set()
+
+    async def _await_grant(self, request: str, model: str, light: bool, since: float) -> Spawn:
+        granted = self._waiters[request] = self._loop.create_future()
+        self._emit(RequestArrived(request, model, time.monotonic() + self._queue_timeout, light, since))
+        try:
+            backend: Spawn = await granted
+        except asyncio.CancelledError:
+            # The grant may have come after the cancellation was asked for, and before it arrived here.
+            if granted.cancelled() or granted.exception():
+                self._emit(RequestLeft(request))
+            else:
+                self._emit(LeaseReleased(request, Outcome.NEUTRAL))
+            raise
+        finally:
+            del self._waiters[request]
+        return backend
+
+    def _emit_if_news(self, request: str, model: str) -> None:
+        if not self.backends[model].breaker.pristine:
+            self._emit(BackendAnswered(request))
+
+    def _emit(self, event: Event) -> None:
+        for effect in self._scheduler.handle(event, time.monotonic()):
+            self._carry_out(effect)
+        self._set_alarm()
+        if self._scheduler.in_flight or self._scheduler.queued:
+            self._emptied.clear()
+        else:
+            self._emptied.set()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Grant():
+                self._grant(effect)
+            case Reject():
+                if not (waiter := self._waiters[effect.request]).done():
+                    waiter.set_exception(effect.error)
+            case Start():
+                self._start(effect)
+            case Drain():
+                log.info("%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor))
+            case Resume():
+                log.info("%s: no longer draining", effect.model)
+            case Stop():
+                log.info("%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor))
+                if running := self._spawns.get(effect.model):
+                    spawn(running.stop(), name=f"stop-{effect.model}")
+
+    def _grant(self, effect: Grant) -> None:
+        waiter = self._waiters[effect.request]
+        if waiter.done():
+            # Cancelled, and its task has not run yet to say so; an effect may not cause an event at once.
+            self._loop.call_soon(self._emit, LeaseReleased(effect.request, Outcome.NEUTRAL))
+        else:
+            waiter.set_result(self._spawns[effect.model])
+
+    def _start(self, effect: Start) -> None:
+        try:
+            self._spawns[effect.model] = started = self._launch(effect.model, effect.spawn)
+        except GatewayError as error:
+            self._loop.call_soon(self._report, BackendExited(effect.model, effect.spawn, error))
+        except Exception as error:
+            log.exception("%s: cannot be prepared", effect.model)
+            failed = BackendExited(effect.model, effect.spawn, ModelStartFailed(f"{effect.model}: {error}"))
+            self._loop.call_soon(self._report, failed)
+        else:
+            run = spawn(started.run(self._report), name=f"run-{effect.model}-{effect.spawn}")
+            self._runs.add(run)
+            run.add_done_callback(self._runs.discard)
+
+    def _report(self, event: BackendReady | BackendExited) -> None:
+        if isinstance(event, BackendExited):
+            self._spawns.pop(event.model, None)
+        self._emit(event)
+
+    def _set_alarm(self) -> None:
+        wake_at = self._scheduler.wake_at
+        if wake_at == self._alarm_at:
+            return
+        if self._alarm:
+            self._alarm.cancel()
+        self._alarm_at = wake_at
+        delay = max(0.0, wake_at - time.monotonic()) if wake_at is not None else None
+        self._alarm = None if delay is None else self._loop.call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = self._alarm_at = None
+        self._emit(TimePassed())
+
+
+def _for(successor: str | None) -> str:
+    return f" to make room for {successor}" if successor else ""
+
+
+__all__ = ["Launch", "Lease", "Pool", "Report"]

@@ -1,0 +1,147 @@
+"""One life of one backend, from the first try to execute it until its process is reaped.
+
+Joins process, readiness and upstream, and turns what happens to them into the scheduler's events. Decides nothing:
+when to stop is said from outside, and what an exit means for requests is the scheduler's business.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+from llamaproxy.backends.command import Address, Command
+from llamaproxy.backends.orphans import RunDirectory
+from llamaproxy.backends.output import OutputLog
+from llamaproxy.backends.process import EngineProcess
+from llamaproxy.backends.readiness import wait_ready
+from llamaproxy.backends.upstream import Upstream
+from llamaproxy.config import EngineConfig
+from llamaproxy.core.events import BackendExited, BackendReady
+from llamaproxy.errors import GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable
+from llamaproxy.tasks import spawn
+
+log = logging.getLogger(__name__)
+
+TAIL_LINES = 20
+_OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad_alloc", "cannot allocate memory", "cudamalloc failed")
+_ADDRESS_TAKEN = ("address already in use", "couldn't bind", "failed to bind")
+
+Report = Callable[[BackendReady | BackendExited], None]
+
+
+class Spawn:
+    """`upstream` is there from the start of the process to its end; `exited` is set when the end was reported."""
+
+    def __init__(
+        self, model: str, number: int, address: Address, command: Command, engine: EngineConfig, run: RunDirectory
+    ) -> None:
+        self.model = model
+        self.number = number
+        self.log = OutputLog()
+        self.started_at = time.monotonic()
+        self.upstream = Upstream(address)
+        self.exited = asyncio.Event()
+        self._command = command
+        self._engine = engine
+        self._run_directory = run
+        self._process: EngineProcess | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process and not self._process.exited.done() else None
+
+    async def run(self, report: Report) -> None:
+        """Live. Reports BackendReady at most once, and then or instead BackendExited exactly once."""
+        try:
+            error, retry = await self._live(report)
+        except GatewayError as failure:
+            error, retry = failure, False
+        except Exception as failure:
+            log.exception("%s: spawn %d failed", self.model, self.number)
+            error, retry = ModelStartFailed(f"{self.model}: {failure}"), False
+        await self._close()
+        self.exited.set()
+        report(BackendExited(self.model, self.number, error, retry))
+
+    async def stop(self) -> None:
+        """Connections first: an engine that is serving does not exit while its clients are there."""
+        self._stopping = True
+        await self.upstream.close()
+        if self._process:
+            await self._process.stop(self._engine.stop_timeout)
+
+    async def kill(self) -> None:
+        self._stopping = True
+        if self._process:
+            await self._process.kill()
+
+    async def _live(self, report: Report) -> tuple[GatewayError, bool]:
+        process = EngineProcess(self._command, self.log)
+        try:
+            await process.start()
+        except OSError as error:
+            raise ModelStartFailed(f"{self.model}: cannot execute {self._command.argv[0]}: {error.strerror}") from error
+        self._process = process
+        self._run_directory.add(process.pid, self._command.argv)
+        log.info("%s: started, pid %d, %s", self.model, process.pid, self.upstream.address)
+        if self._stopping:
+            await process.stop(self._engine.stop_timeout)
+        ready = await self._until_ready(process)
+        if ready:
+            log.info("%s: ready after %.2f s", self.model, time.monotonic() - self.started_at)
+            report(BackendReady(self.model, self.number))
+        code = await asyncio.shield(process.exited)
+        return self._obituary(code, ready)
+
+    async def _until_ready(self, process: EngineProcess) -> bool:
+        """True when ready, False when the process ended first. Raises LoadTimeout."""
+        probing = spawn(
+            wait_ready(self.upstream.health, lambda: self.log.blocks, self._engine.start_timeout, time.monotonic),
+            name=f"probe-{self.model}",
+        )
+        await asyncio.wait({probing, process.exited}, return_when=asyncio.FIRST_COMPLETED)
+        if process.exited.done():
+            probing.cancel()
+            await asyncio.wait({probing})
+            return False
+        if probing.result():
+            return True
+        waited = time.monotonic() - self.started_at
+        raise LoadTimeout(f"{self.model}: the engine was not ready after {waited:.1f} s", detail=self._tail())
+
+    def _obituary(self, code: int, was_ready: bool) -> tuple[GatewayError, bool]:
+        """What to tell those who wait for this spawn, and whether another one may help them."""
+        cause = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
+        if self._stopping:
+            return Unavailable(f"{self.model}: stopped", retry_after=1), True
+        log.warning("%s: the engine %s; its last words: %s", self.model, cause, self.log.last_error())
+        output = "\n".join(self.log.tail(TAIL_LINES)).lower()
+        if was_ready:
+            return Unavailable(f"{self.model}: the engine {cause}", retry_after=1, detail=self._tail()), True
+        if any(sign in output for sign in _OUT_OF_MEMORY):
+            return ModelOutOfMemory(
+                f"{self.model}: not enough memory: {self.log.last_error()}", detail=self._tail()
+            ), False
+        retry = code < 0 or any(sign in output for sign in _ADDRESS_TAKEN)
+        message = f"{self.model}: the engine {cause} before it was ready: {self.log.last_error()}"
+        return ModelStartFailed(message, retry_after=10, detail=self._tail()), retry
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.tail(TAIL_LINES))
+
+    async def _close(self) -> None:
+        await self.upstream.close()
+        if self._process:
+            await self._process.kill()
+            self._run_directory.remove(self._process.pid)
+        if socket := self.upstream.address.socket:
+            socket.unlink(missing_ok=True)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

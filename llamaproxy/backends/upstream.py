@@ -1,0 +1,79 @@
+"""The way to one engine process: connections, and the exchange of one request and response.
+
+Owns the connections; closing it closes them all, which an engine waits for before it exits. Everything that knows the
+HTTP client library stands here and in `server.splice`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from yarl import URL
+
+from llamaproxy.backends.command import Address
+
+# llama-server closes a connection after 5 s of rest or 100 requests, and a request that meets the close is lost. A new
+# connection to a Unix socket costs less than the bookkeeping that would avoid this.
+_READ_BUFFER = 64 * 1024
+
+
+class UpstreamLost(Exception):
+    """The connection broke before the head of the response was complete."""
+
+
+class Upstream:
+    """An engine process as seen by HTTP."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        connector = (
+            aiohttp.UnixConnector(str(address.socket), limit=0, force_close=True)
+            if address.socket
+            else aiohttp.TCPConnector(limit=0, force_close=True)
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            read_bufsize=_READ_BUFFER,
+        )
+        self._base = f"http://127.0.0.1:{address.port}" if address.port else "http://localhost"
+        self._own = [("Authorization", f"Bearer {address.key}")] if address.key else []
+
+    @asynccontextmanager
+    async def exchange(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request and yield the response once its head is here; `target` goes out as it is spelled.
+
+        Leaving the block closes the connection if the body was not read to its end. Raises UpstreamLost.
+        """
+        if self._session.closed:
+            raise UpstreamLost("the backend is being stopped")
+        try:
+            response = await self._session.request(
+                method,
+                URL(self._base + target, encoded=True),
+                headers=[*headers, *self._own],
+                data=body or None,
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamLost(str(error) or type(error).__name__) from error
+        try:
+            yield response
+        finally:
+            response.close()
+
+    async def health(self) -> int | None:
+        """The status of the engine's /health; None where nobody answers."""
+        try:
+            async with self.exchange("GET", "/health", [], None) as response:
+                return response.status
+        except UpstreamLost:
+            return None
+
+    async def close(self) -> None:
+        await self._session.close()

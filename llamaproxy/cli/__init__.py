@@ -1,0 +1,58 @@
+"""The command line: one module per verb, imported only when its verb is used.
+
+Owns the parser and the exit codes. stdout is data, stderr is talk.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 78
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, 1 failed, 2 usage, 78 configuration, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    verb = importlib.import_module(f"llamaproxy.cli.{arguments.verb.replace('-', '_')}")
+    try:
+        code: int = verb.run(arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(
+        prog="llamaproxy", description="One OpenAI-compatible address in front of every llama-server on the box."
+    )
+    verbs = root.add_subparsers(dest="verb", required=True, metavar="VERB")
+    serve = verbs.add_parser("serve", help="run the gateway")
+    _config_option(serve)
+    serve.add_argument("--host", help="address to listen on, instead of server.host")
+    serve.add_argument("--port", type=int, help="port to listen on, instead of server.port")
+    check = verbs.add_parser("check-config", help="validate the configuration and print what is effective")
+    _config_option(check)
+    init = verbs.add_parser("init", help="write a configuration file with every key, its default and its meaning")
+    init.add_argument("file", nargs="?", type=Path, default=Path("llamaproxy.toml"), help="[llamaproxy.toml]")
+    init.add_argument("--force", action="store_true", help="overwrite an existing file")
+    keys = verbs.add_parser("keys", help="make API keys")
+    create = keys.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(
+        "create", help="print a new key, once, and the lines that configure it"
+    )
+    create.add_argument("name", help="the key's name in configuration and reports")
+    verbs.add_parser("version", help="print the version")
+    return root
+
+
+def _config_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
+
+
+def complain(message: str) -> None:
+    """One line for each fault, on stderr."""
+    for line in message.splitlines():
+        print(f"llamaproxy: {line}", file=sys.stderr)

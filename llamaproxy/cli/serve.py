@@ -1,0 +1,117 @@
+"""`llamaproxy serve`: run the gateway until it is told to stop.
+
+Owns the process: its logging, its event loop, its signals, and the order in which things end.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+
+from aiohttp import web
+
+from llamaproxy import configfile
+from llamaproxy.backends.orphans import UNIX_SOCKETS
+from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, complain
+from llamaproxy.config import Config
+from llamaproxy.errors import ConfigError
+from llamaproxy.server.app import Gateway, Server, check
+from llamaproxy.tasks import spawn
+
+log = logging.getLogger("llamaproxy")
+
+_LAST_WORDS = 2.0
+"""Seconds for streams that were cut off at shutdown to say so."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        path = configfile.find_file(arguments.config)
+        flags = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
+        config = configfile.load(path, {"server": flags} if flags else None)
+        check(config)
+    except ConfigError as error:
+        complain(error.message)
+        return EXIT_CONFIGURATION
+    _set_up_logging(config.telemetry.log_level)
+    log.info("configuration: %s", path or "defaults and environment")
+    try:
+        return _run_loop(_serve(config))
+    except OSError as error:
+        complain(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror}")
+        return EXIT_FAILED
+
+
+def _run_loop(main: Coroutine[None, None, int]) -> int:
+    if not UNIX_SOCKETS:
+        return asyncio.run(main)
+    import uvloop
+
+    return uvloop.run(main)
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # Parser errors of hostile clients are answered, and are not worth a traceback each.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+async def _serve(config: Config) -> int:
+    stop, force = asyncio.Event(), asyncio.Event()
+    _handle_signals(stop, force)
+    gateway = Gateway(config)
+    runner = web.AppRunner(
+        Server(gateway).application(), handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, config.server.host, config.server.port, backlog=1024).start()
+        _announce(gateway, runner)
+        gateway.preload()
+        await stop.wait()
+        log.info("shutting down: requests in flight have %.0f s to end", config.server.drain_timeout)
+    finally:
+        await _shut_down(gateway, runner, force, config.server.drain_timeout)
+    return 0
+
+
+async def _shut_down(gateway: Gateway, runner: web.AppRunner, force: asyncio.Event, drain_timeout: float) -> None:
+    """New requests are refused from now on, but still answered, until the last one in flight has ended."""
+    hurrying = spawn(_hurry(gateway, force), name="hurry")
+    if not await gateway.close(drain_timeout):
+        log.warning("some requests were cut off")
+    hurrying.cancel()
+    await runner.cleanup()
+    log.info("stopped")
+
+
+async def _hurry(gateway: Gateway, force: asyncio.Event) -> None:
+    await force.wait()
+    log.warning("told twice: stopping at once")
+    gateway.pool.hurry()
+
+
+def _handle_signals(stop: asyncio.Event, force: asyncio.Event) -> None:
+    def told() -> None:
+        (force if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if UNIX_SOCKETS:
+            loop.add_signal_handler(number, told)
+        else:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(told))
+
+
+def _announce(gateway: Gateway, runner: web.AppRunner) -> None:
+    host, port = runner.addresses[0][:2]
+    name = f"[{host}]" if ":" in host else host
+    log.info("models: %s", ", ".join(gateway.catalogue.models) or "none")
+    if missing := gateway.missing_engine():
+        log.warning("%s", missing)
+    print(f"llamaproxy is listening on http://{name}:{port} (OpenAI base URL http://{name}:{port}/v1)", flush=True)

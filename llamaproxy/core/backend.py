@@ -1,0 +1,106 @@
+"""What the scheduler remembers of one model's backend, and the questions it asks of it.
+
+A record with small queries. Decisions belong to `scheduler` and `eviction`.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from llamaproxy.config import ModelConfig
+from llamaproxy.core.breaker import Breaker
+from llamaproxy.core.events import StopReason
+from llamaproxy.core.states import BackendState, transition
+
+DEFAULT_SLOTS = 4
+"""llama-server's number of slots when it is not told one."""
+
+_NEWEST = 0.3
+"""Weight of the newest measurement in a running average."""
+
+
+@dataclass(slots=True)
+class Waiter:
+    """A queued request; `since` and `deadline` in seconds of the scheduler's clock."""
+
+    request: str
+    since: float
+    deadline: float
+    light: bool
+
+
+@dataclass(slots=True)
+class Backend:
+    """One model. Times are seconds of the scheduler's clock; `load_seconds` and `service_seconds` are averages."""
+
+    name: str
+    config: ModelConfig
+    breaker: Breaker
+    state: BackendState = BackendState.STOPPED
+    spawn: int = 0
+    leases: dict[str, bool] = field(default_factory=dict)
+    occupied: int = 0
+    queue: OrderedDict[str, Waiter] = field(default_factory=OrderedDict)
+    start_wanted: float | None = None
+    leaving: StopReason | None = None
+    started_at: float = 0.0
+    ready_since: float = 0.0
+    idle_since: float = 0.0
+    load_seconds: float | None = None
+    service_seconds: float | None = None
+
+    @property
+    def concurrency(self) -> int:
+        return self.config.concurrency or 2 * (self.config.parallel or DEFAULT_SLOTS)
+
+    @property
+    def wanted_since(self) -> float | None:
+        """Since when somebody has waited for this backend; None when nobody does."""
+        head = next(iter(self.queue.values())).since if self.queue else None
+        return min((t for t in (head, self.start_wanted) if t is not None), default=None)
+
+    @property
+    def idle(self) -> bool:
+        """Ready, with nothing in flight and nothing queued."""
+        return self.state is BackendState.READY and not self.leases and not self.queue
+
+    def move(self, target: BackendState) -> None:
+        self.state = transition(self.state, target)
+
+    def has_room(self, light: bool) -> bool:
+        return light or self.occupied < self.concurrency
+
+    def serves_at_once(self, light: bool) -> bool:
+        return self.state is BackendState.READY and not self.queue and self.has_room(light)
+
+    def add_lease(self, request: str, light: bool) -> None:
+        self.leases[request] = light
+        self.occupied += not light
+
+    def end_lease(self, request: str, now: float) -> None:
+        self.occupied -= not self.leases.pop(request)
+        self.idle_since = now
+
+    def enqueue(self, waiter: Waiter) -> None:
+        """Behind those who came before it: at the end, unless it is a replay."""
+        younger = [other for other in self.queue.values() if other.since > waiter.since]
+        self.queue[waiter.request] = waiter
+        for other in younger:
+            self.queue.move_to_end(other.request)
+
+    def measured_load(self, seconds: float) -> None:
+        self.load_seconds = _average(self.load_seconds, seconds)
+
+    def measured_service(self, seconds: float) -> None:
+        self.service_seconds = _average(self.service_seconds, seconds)
+
+    def gone(self, now: float) -> None:
+        """The process is no more; leases on it end by themselves and mean nothing here."""
+        self.move(BackendState.STOPPED)
+        self.leases.clear()
+        self.occupied = 0
+        self.leaving = None
+        self.idle_since = now
+
+
+def _average(old: float | None, new: float) -> float:
+    return new if old is None else old + _NEWEST * (new - old)

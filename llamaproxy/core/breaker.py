@@ -1,0 +1,103 @@
+"""One circuit breaker per backend: CLOSED, OPEN, HALF_OPEN.
+
+Decides whether a request may try at all. Knows nothing of processes or queues, and has no clock: `now` is
+passed in. Failed starts and failed requests are counted apart, because a start proves nothing about requests.
+"""
+
+from enum import StrEnum
+
+from llamaproxy.config import BreakerConfig
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Breaker:
+    """Opens after `start_failures` failed starts or `request_failures` failed requests in a row.
+
+    It stays open for `open` seconds, doubled each time a probe fails, up to `open_max`. A probe that has
+    brought no verdict after `open_max` seconds counts as failed.
+    """
+
+    def __init__(self, config: BreakerConfig) -> None:
+        self._config = config
+        self.reason = ""
+        self.reset()
+
+    def reset(self) -> None:
+        self._start_failures = 0
+        self._request_failures = 0
+        self._open_for = 0.0
+        self._open_until: float | None = None
+        self._half_open = False
+        self._probe: str | None = None
+        self._probe_until = 0.0
+
+    @property
+    def pristine(self) -> bool:
+        """Whether a success would change nothing."""
+        return self._open_until is None and self._request_failures == 0
+
+    def state(self, now: float) -> BreakerState:
+        if self._open_until is None:
+            return BreakerState.CLOSED
+        return BreakerState.HALF_OPEN if self._half_open or now >= self._open_until else BreakerState.OPEN
+
+    def admits(self, request: str, now: float) -> bool:
+        """Whether `request` may try; in HALF_OPEN the first one asked becomes the probe."""
+        if self._open_until is None:
+            return True
+        if self._probe is not None and now >= self._probe_until:
+            self._open(now)
+        if self.state(now) is BreakerState.OPEN:
+            return False
+        self._half_open = True
+        if self._probe is None:
+            self._probe = request
+            self._probe_until = now + self._config.open_max
+        return self._probe == request
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until it is worth asking again, at least one."""
+        return max(1.0, (self._open_until or now) - now)
+
+    def start_failed(self, now: float, reason: str) -> None:
+        self._start_failures += 1
+        self._failed(now, reason, self._start_failures >= self._config.start_failures)
+
+    def request_failed(self, now: float, reason: str) -> None:
+        self._request_failures += 1
+        self._failed(now, reason, self._request_failures >= self._config.request_failures)
+
+    def started(self) -> None:
+        self._start_failures = 0
+
+    def succeeded(self) -> None:
+        """A good answer closes it; one that began before it opened proves nothing new."""
+        if not self._shut:
+            self.reset()
+
+    def probe_left(self, request: str) -> None:
+        """The probe ended without a verdict: the next request may be one."""
+        if self._probe == request:
+            self._probe = None
+
+    def _failed(self, now: float, reason: str, enough: bool) -> None:
+        if self._shut:
+            return
+        self.reason = reason
+        if enough or self._half_open:
+            self._open(now)
+
+    @property
+    def _shut(self) -> bool:
+        return self._open_until is not None and not self._half_open
+
+    def _open(self, now: float) -> None:
+        self._open_for = min(self._config.open_max, self._open_for * 2 or self._config.open)
+        self._open_until = now + self._open_for
+        self._half_open = False
+        self._probe = None

@@ -1,0 +1,188 @@
+"""The scheduler's vocabulary: events that happened, effects that shall happen.
+
+Frozen values without behaviour. Times are seconds of one monotonic clock and are never stored in an event:
+`Scheduler.handle` receives `now` beside it. `spawn` numbers one life of one backend process, so that news
+about an earlier process can be told from news about the present one.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llamaproxy.errors import GatewayError
+
+
+class Outcome(StrEnum):
+    """What one lease says about its backend. Only FAILURE counts against the circuit breaker."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+
+
+class StopReason(StrEnum):
+    """Why a backend leaves; shown to people, and the `reason` label of the evictions metric."""
+
+    EVICTED = "evicted"
+    FAIRNESS = "fairness"
+    TTL = "ttl"
+    REQUESTED = "requested"
+    UNHEALTHY = "unhealthy"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A request wants `model`. It is rejected when `deadline` passes before a grant.
+
+    `light` requests cost the engine next to nothing and do not count towards the model's concurrency.
+    `since` is the first arrival of a request that is being replayed: it goes before everyone who came later.
+    """
+
+    request: str
+    model: str
+    deadline: float
+    light: bool = False
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLeft:
+    """The client of a queued request went away."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReleased:
+    """The last byte of a granted request went out, or its lease ended in any other way."""
+
+    request: str
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendAnswered:
+    """A granted request got the head of a good response: enough for a half-open breaker to close."""
+
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackendReady:
+    model: str
+    spawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendExited:
+    """The process is gone and reaped, or never came to be.
+
+    `error` answers those who wait for this start; `retry` says that starting again may help them (the process
+    was killed from outside, say), so they stay queued.
+    """
+
+    model: str
+    spawn: int
+    error: GatewayError
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequested:
+    """A person, or preload, wants the model resident. Closes its breaker."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """A person wants the model gone: in-flight requests end first, queued ones are rejected."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainBegun:
+    """The gateway is going down: no new request is admitted, those inside may end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownDue:
+    """The time to drain is over, or nothing is left: whoever still waits is rejected, every backend stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`Scheduler.wake_at` has come."""
+
+
+Event = (
+    RequestArrived
+    | RequestLeft
+    | LeaseReleased
+    | BackendAnswered
+    | BackendReady
+    | BackendExited
+    | StartRequested
+    | StopRequested
+    | DrainBegun
+    | ShutdownDue
+    | TimePassed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The request holds a lease on this life of this backend until LeaseReleased."""
+
+    request: str
+    model: str
+    spawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The request is over; each Reject carries an exception of its own."""
+
+    request: str
+    error: GatewayError
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a process; ends in BackendReady or BackendExited."""
+
+    model: str
+    spawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """No new lease is granted; the process is still needed by those in flight. `successor` waits for the room."""
+
+    model: str
+    spawn: int
+    reason: StopReason
+    successor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A drain is called off: nobody needs the room any more."""
+
+    model: str
+    spawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the process now, no lease is left on it; ends in BackendExited. `successor` gets the room, if known."""
+
+    model: str
+    spawn: int
+    reason: StopReason
+    successor: str | None = None
+
+
+Effect = Grant | Reject | Start | Drain | Resume | Stop

@@ -1,0 +1,64 @@
+"""Which header fields pass a gateway, in each direction.
+
+RFC 9110 section 7.6.1: hop-by-hop fields, and those named by Connection, end here. Beyond that the gateway keeps
+its clients' credentials to itself, and the engine's opinion about web origins: both are the gateway's business.
+"""
+
+from collections.abc import Iterable
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+Headers = list[tuple[str, str]]
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# Content-Length is rebuilt from the body, Expect was answered by us. X-Conversation-Id makes llama-server go on
+# generating for a client that has left.
+_NOT_TO_ENGINE = _HOP_BY_HOP | {
+    b"host",
+    b"content-length",
+    b"expect",
+    b"authorization",
+    b"x-api-key",
+    b"cookie",
+    b"origin",
+    b"referer",
+    b"x-request-id",
+    b"x-conversation-id",
+}
+_NOT_TO_CLIENT = _HOP_BY_HOP | {b"x-request-id", b"server"}
+
+
+def to_engine(raw: RawHeaders) -> Headers:
+    """The client's fields that the engine gets."""
+    return _passing(raw, _NOT_TO_ENGINE)
+
+
+def to_client(raw: RawHeaders) -> Headers:
+    """The engine's fields that the client gets, Content-Length among them."""
+    return [
+        (name, value) for name, value in _passing(raw, _NOT_TO_CLIENT) if not name.lower().startswith("access-control-")
+    ]
+
+
+def _passing(raw: RawHeaders, dropped: frozenset[bytes]) -> Headers:
+    fields = [(name.lower(), name, value) for name, value in raw]
+    named = {
+        token.strip().lower() for lowered, _, value in fields if lowered == b"connection" for token in value.split(b",")
+    }
+    return [
+        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
+        for lowered, name, value in fields
+        if lowered not in dropped and lowered not in named
+    ]

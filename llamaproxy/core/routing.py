@@ -1,0 +1,178 @@
+"""From the request line and body to: which endpoint is this, whose dialect, which model is meant.
+
+Knows llama-server's routes. Does not know which models exist: `models.catalogue` does. Bodies are looked at, never
+changed.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from llamaproxy.errors import DuplicateModel, InvalidJson, InvalidRequest
+
+MAX_NESTING = 100
+_SLASHES = re.compile(r"/{2,}")
+_MULTIPART_MODEL = re.compile(rb'content-disposition:[^\r\n]*;\s*name="?model"?\s*(?:;|\r\n)', re.IGNORECASE)
+
+
+class Dialect(StrEnum):
+    """Whose rules the answer's errors and events follow."""
+
+    OPENAI = "openai"
+    RESPONSES = "responses"
+    ANTHROPIC = "anthropic"
+    NATIVE = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of the engine's routes; `light` ones do not occupy a slot."""
+
+    name: str
+    dialect: Dialect
+    methods: frozenset[str]
+    light: bool = False
+
+
+def _table() -> dict[str, Endpoint]:
+    table: dict[str, Endpoint] = {}
+
+    def add(paths: str, dialect: Dialect, methods: str = "POST", light: bool = False) -> None:
+        first, *_ = spelled = paths.split()
+        endpoint = Endpoint(first.removeprefix("/v1").lstrip("/"), dialect, frozenset(methods.split()), light)
+        table.update(dict.fromkeys(spelled, endpoint))
+
+    add("/v1/chat/completions /chat/completions", Dialect.OPENAI)
+    add("/v1/completions", Dialect.OPENAI)
+    add("/completion /completions", Dialect.NATIVE)
+    add("/v1/responses /responses", Dialect.RESPONSES)
+    add("/v1/messages", Dialect.ANTHROPIC)
+    add("/v1/messages/count_tokens", Dialect.ANTHROPIC, light=True)
+    add("/v1/chat/completions/input_tokens /chat/completions/input_tokens", Dialect.OPENAI, light=True)
+    add("/v1/responses/input_tokens /responses/input_tokens", Dialect.RESPONSES, light=True)
+    add("/v1/embeddings /embeddings /embedding", Dialect.OPENAI)
+    add("/v1/rerank /rerank /v1/reranking /reranking", Dialect.OPENAI)
+    add("/v1/audio/transcriptions /audio/transcriptions", Dialect.OPENAI)
+    add("/infill", Dialect.NATIVE)
+    for path in ("/tokenize", "/detokenize", "/apply-template"):
+        add(path, Dialect.NATIVE, light=True)
+    for path in ("/props", "/lora-adapters"):
+        add(path, Dialect.NATIVE, "GET POST", light=True)
+    add("/slots", Dialect.NATIVE, "GET", light=True)
+    return table
+
+
+ENDPOINTS: Mapping[str, Endpoint] = _table()
+"""Every engine route that takes its model from body or query, by path."""
+
+SLOT = Endpoint("slots/{id}", Dialect.NATIVE, frozenset({"POST"}), light=True)
+UPSTREAM = Endpoint("upstream", Dialect.NATIVE, frozenset())
+
+
+def normalise(path: str) -> str:
+    """A path as the tables spell it: clients are sloppy with slashes where base URLs are joined."""
+    return _SLASHES.sub("/", path).rstrip("/") or "/"
+
+
+def resolve(path: str) -> tuple[str, Endpoint | None]:
+    """The engine route of a normalised path, and the path as the engine spells it: a base without /v1 will do."""
+    if path.startswith("/slots/") and path[7:].isdecimal():
+        return path, SLOT
+    if path not in ENDPOINTS and f"/v1{path}" in ENDPOINTS:
+        path = f"/v1{path}"
+    return path, ENDPOINTS.get(path)
+
+
+def dialect_of(path: str) -> Dialect:
+    """Whose error shape a request to this path expects, whether or not the path exists."""
+    _, found = resolve(normalise(path))
+    return found.dialect if found else Dialect.OPENAI
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a body says: `model` is None where it says nothing."""
+
+    model: str | None
+    stream: bool
+
+
+def read_body(body: bytes, content_type: str) -> Wish:
+    """Model and stream flag of a JSON or multipart body; an empty body, or an array, has neither.
+
+    Raises InvalidJson, DuplicateModel or InvalidRequest.
+    """
+    if not body:
+        return Wish(None, False)
+    if content_type.lower().startswith("multipart/form-data"):
+        return Wish(_multipart_model(body), False)
+    document = _parse(body)
+    if isinstance(document, list):
+        return Wish(None, False)
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return Wish(_text(document), document.get("stream") is True)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(f"the body is not valid JSON: {error}") from error
+    if body.count(b"[") + body.count(b"{") > MAX_NESTING and _deeper_than(document, MAX_NESTING):
+        raise InvalidJson(f"the body is nested more than {MAX_NESTING} levels deep")
+    # A model key that is spelled twice, or spelled with escapes, could mean one model to us and another to the engine.
+    if (body.count(b'"model"') > 1 or b"\\u" in body) and isinstance(document, dict) and _model_keys(body) > 1:
+        raise DuplicateModel("the body names `model` more than once", param="model")
+    return document
+
+
+def _deeper_than(document: Any, limit: int) -> bool:
+    level = [document]
+    for _ in range(limit):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _model_keys(body: bytes) -> int:
+    """How often the outermost object has the key; the hook sees that object last."""
+    keys: list[str] = []
+
+    def remember(pairs: list[tuple[str, Any]]) -> None:
+        keys[:] = [key for key, _ in pairs]
+
+    json.loads(body, object_pairs_hook=remember)
+    return keys.count("model")
+
+
+def _text(document: dict[str, Any]) -> str | None:
+    model = document.get("model")
+    if model is not None and not isinstance(model, str):
+        raise InvalidRequest("`model` must be a string", param="model")
+    return model or None
+
+
+def _multipart_model(body: bytes) -> str | None:
+    """The value of the form field `model`; its header stands within the part, which a blank line ends."""
+    found = list(_MULTIPART_MODEL.finditer(body))
+    if len(found) > 1:
+        raise DuplicateModel("the form names `model` more than once", param="model")
+    if not found:
+        return None
+    start = body.find(b"\r\n\r\n", found[0].end() - 2)
+    end = body.find(b"\r\n", start + 4)
+    if start < 0 or end < 0:
+        raise InvalidRequest("the form field `model` is not complete", param="model")
+    return body[start + 4 : end].decode("utf-8", "replace") or None

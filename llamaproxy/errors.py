@@ -1,0 +1,166 @@
+"""The one tree of errors.
+
+Every class carries what the edge needs to answer with it: the HTTP status, the OpenAI error type and
+the stable `code` that programs may compare. Owns no rendering: `server.openai` makes the envelope.
+"""
+
+from typing import ClassVar, Self
+
+
+class GatewayError(Exception):
+    """An error with an answer.
+
+    `retry_after` is in seconds, None where waiting does not help. `param` names the request field
+    at fault. `detail` is text that only callers allowed to see the engine's output may read.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None, detail: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        self.detail = detail
+
+    def again(self) -> Self:
+        """The same error for another request: an exception that is raised twice collects both tracebacks."""
+        return type(self)(self.message, param=self.param, retry_after=self.retry_after, detail=self.detail)
+
+
+class ConfigError(GatewayError):
+    """The configuration cannot be used; the message has one line per fault."""
+
+    code = "invalid_configuration"
+
+
+class EngineMissing(GatewayError):
+    """No llama-server can be found; the message says what to install."""
+
+    status = 503
+    type = "unavailable_error"
+    code = "engine_missing"
+
+
+class InvalidRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class InvalidJson(InvalidRequest):
+    code = "invalid_json"
+
+
+class DuplicateModel(InvalidRequest):
+    code = "duplicate_model"
+
+
+class InvalidApiKey(GatewayError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
+class ModelNotAllowed(Forbidden):
+    code = "model_not_allowed"
+
+
+class ForbiddenOrigin(Forbidden):
+    code = "forbidden_origin"
+
+
+class NotFound(GatewayError):
+    status = 404
+    type = "not_found_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeout(InvalidRequest):
+    status = 408
+    code = "request_timeout"
+
+
+class RequestTooLarge(InvalidRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class QueueFull(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+
+class UpstreamError(GatewayError):
+    """The backend broke its side of the exchange."""
+
+    status = 502
+    type = "upstream_error"
+    code = "bad_upstream_response"
+
+
+class RequestCrashedBackend(UpstreamError):
+    """This request was in flight at every one of too many deaths of its backend."""
+
+    code = "request_crashed_backend"
+
+
+class Unavailable(GatewayError):
+    status = 503
+    type = "unavailable_error"
+    code = "model_unavailable"
+
+
+class ModelStartFailed(Unavailable):
+    code = "model_start_failed"
+
+
+class ModelOutOfMemory(Unavailable):
+    code = "model_out_of_memory"
+
+
+class QueueTimeout(Unavailable):
+    code = "queue_timeout"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"
+
+
+class GatewayTimeout(GatewayError):
+    status = 504
+    type = "timeout_error"
+    code = "upstream_stalled"
+
+
+class UpstreamStalled(GatewayTimeout):
+    """No byte came from the backend within its deadline."""
+
+
+class LoadTimeout(GatewayTimeout):
+    code = "load_timeout"

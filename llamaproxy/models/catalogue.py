@@ -1,0 +1,74 @@
+"""The catalogue: which models exist, and under which names.
+
+Owns the way from a name in a request to a model. Reads no model file and starts nothing.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from llamaproxy.config import Config, ModelConfig
+from llamaproxy.errors import InvalidRequest, ModelNotFound
+
+BUNDLED_NAME = "smollm2-135m"
+_LONGEST_ECHO = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`source` says where it comes from: "configured" or "bundled"."""
+
+    name: str
+    config: ModelConfig
+    source: str
+
+
+class Catalogue:
+    """All models by name; names and aliases are unique together, which the configuration has checked."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        self.models: Mapping[str, Model] = {model.name: model for model in models}
+        self._names = {alias: model for model in self.models.values() for alias in model.config.aliases}
+        self._names |= self.models
+
+    def resolve(self, name: str | None) -> Model:
+        """The model of a name or alias; without a name, the only one there is.
+
+        Raises ModelNotFound, which names the nearest, or InvalidRequest where a name is needed.
+        """
+        if name is None:
+            return self._only()
+        if model := self._names.get(name):
+            return model
+        known = ", ".join(difflib.get_close_matches(name[:_LONGEST_ECHO], self._names, n=3, cutoff=0.4))
+        hint = f"; did you mean {known}?" if known else "; GET /v1/models lists what there is"
+        raise ModelNotFound(f"there is no model {name[:_LONGEST_ECHO]!r}{hint}", param="model")
+
+    def split_path(self, path: str) -> tuple[Model, str]:
+        """The model that a raw path begins with, and the rest of it as it is spelled.
+
+        A model's name may have slashes in it, and they may be spelled as such or escaped. Raises ModelNotFound.
+        """
+        parts = path.split("/")
+        for count in range(len(parts), 0, -1):
+            if model := self._names.get("/".join(map(unquote, parts[:count]))):
+                return model, "/" + "/".join(parts[count:])
+        return self.resolve(unquote(parts[0])), "/"
+
+    def _only(self) -> Model:
+        if len(self.models) == 1:
+            return next(iter(self.models.values()))
+        if not self.models:
+            raise ModelNotFound("no model is configured: add a [models.NAME] table with its path", param="model")
+        raise InvalidRequest("`model` is missing, and there is more than one", param="model")
+
+
+def build(config: Config, bundled: Path | None) -> Catalogue:
+    """The configured models, or the bundled one where there is none; `bundled` is its file, if installed."""
+    models = [Model(name, model, "configured") for name, model in config.models.items()]
+    if not models and bundled and config.catalog.bundled:
+        settings = ModelConfig(path=str(bundled), description="SmolLM2 135M Instruct, comes with the embedded engine")
+        models.append(Model(BUNDLED_NAME, settings, "bundled"))
+    return Catalogue(models)

@@ -1,0 +1,59 @@
+"""What the gateway itself says: JSON bodies and errors in the dialect of whoever asked.
+
+Owns the envelopes. Knows nothing of requests or backends.
+"""
+
+import math
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from llamaproxy.core.routing import Dialect
+from llamaproxy.errors import GatewayError
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(content), status=status, headers=headers, content_type="application/json", charset="utf-8"
+    )
+
+
+def error_response(error: GatewayError, dialect: Dialect) -> web.Response:
+    """The whole answer; 429 and 503 carry Retry-After in whole seconds."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    elif error.status in (429, 503):
+        headers["Retry-After"] = "10"
+    return json_response(envelope(error, dialect), error.status, headers)
+
+
+def envelope(error: GatewayError, dialect: Dialect) -> dict[str, Any]:
+    """The error as the dialect's clients expect it. Sources: OpenAI's and Anthropic's API references, "errors"."""
+    if dialect is Dialect.ANTHROPIC:
+        kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": error.message, "code": error.code}}
+    body: dict[str, Any] = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    if error.detail:
+        body["detail"] = error.detail
+    return {"error": body}
+
+
+def error_event(error: GatewayError, dialect: Dialect) -> bytes:
+    """The last event of a stream that broke: unmistakable, and never followed by the stream's own end."""
+    name = b"event: error\n" if dialect in (Dialect.ANTHROPIC, Dialect.RESPONSES) else b""
+    content = envelope(error, dialect)
+    if dialect is Dialect.RESPONSES:
+        content = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+    return b"\n\n" + name + b"data: " + orjson.dumps(content) + b"\n\n"

@@ -1,0 +1,204 @@
+"""The composition root: builds every part, joins them, and answers what no other room answers.
+
+Owns the table of the gateway's own routes and the order in which a request is judged. It is the only module that
+knows all the others.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from llamaproxy import __version__
+from llamaproxy.backends import arguments, command, engine, orphans
+from llamaproxy.backends.command import Address
+from llamaproxy.backends.pool import Pool
+from llamaproxy.backends.ports import free_port
+from llamaproxy.backends.spawn import Spawn
+from llamaproxy.config import Config
+from llamaproxy.core import routing
+from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, MethodNotAllowed, ModelStartFailed, NotFound
+from llamaproxy.models import catalogue
+from llamaproxy.models.catalogue import Catalogue
+from llamaproxy.server import page
+from llamaproxy.server.admin import Admin
+from llamaproxy.server.answers import error_response, json_response
+from llamaproxy.server.guard import Guard, check_exposure
+from llamaproxy.server.openai import describe, model_list
+from llamaproxy.server.proxy import Proxy, request_id
+from llamaproxy.server.splice import ClientGone
+from llamaproxy.telemetry.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def check(config: Config) -> None:
+    """Whether the configuration can be served at all. Raises ConfigError with one line per fault."""
+    check_exposure(config)
+    if config.engine.allow_unsafe_args:
+        return
+    faults = [f"engine.args: {fault}" for fault in arguments.faults(config.engine.args)]
+    for name, model in config.models.items():
+        faults += (f"models.{name}.args: {fault}" for fault in arguments.faults(model.args))
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+class Gateway:
+    """All parts of one running gateway. Must be made inside a running event loop."""
+
+    def __init__(self, config: Config, runtime_base: Path | None = None) -> None:
+        check(config)
+        self.config = config
+        self.ledger = Ledger()
+        self.catalogue: Catalogue = catalogue.build(config, engine.bundled_model())
+        self.created = int(time.time())
+        for pid in orphans.reap(runtime_base):
+            log.warning("ended process %d, left behind by an earlier gateway", pid)
+        self._run_directory = orphans.RunDirectory(runtime_base)
+        self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
+        models = {name: model.config for name, model in self.catalogue.models.items()}
+        self.pool = Pool(models, config, self._launch)
+        self.draining = False
+
+    def preload(self) -> None:
+        for model in self.catalogue.models.values():
+            if model.config.preload:
+                self.pool.start(model.name)
+
+    async def close(self, drain_timeout: float) -> bool:
+        """Drain, then stop everything; False where requests had to be cut off."""
+        self.draining = True
+        drained = await self.pool.close(drain_timeout)
+        if self._watchdog:
+            self._watchdog.kill()
+            self._watchdog.wait()
+        self._run_directory.close()
+        return drained
+
+    def missing_engine(self) -> str | None:
+        """What to install, where there is no engine."""
+        try:
+            engine.find(self.config.engine.binary)
+        except EngineMissing as error:
+            return error.message
+        return None
+
+    def _launch(self, name: str, number: int) -> Spawn:
+        """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
+        model = self.catalogue.models[name].config
+        program = engine.find(self.config.engine.binary).program
+        if not Path(model.path).is_file():
+            raise ModelStartFailed(f"{name}: the model file {model.path} does not exist")
+        address = Address(socket=self._run_directory.socket(name, number))
+        if model.port or not orphans.UNIX_SOCKETS:
+            address = Address(port=model.port or free_port(), key=os.urandom(20).hex())
+        built = command.build(program, name, model, self.config.engine, address, os.environ)
+        return Spawn(name, number, address, built, self.config.engine, self._run_directory)
+
+
+class Server:
+    """The gateway as a web application."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._guard = Guard(gateway.config)
+        self._proxy = Proxy(gateway.config, gateway.catalogue, gateway.pool, gateway.ledger)
+        admin = Admin(gateway.catalogue, gateway.pool, gateway.ledger)
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/": {"GET": page.index},
+            "/health": {"GET": self._health},
+            "/ready": {"GET": self._ready},
+            "/v1/models": {"GET": self._models},
+            "/models": {"GET": self._models},
+            "/models/load": {"POST": admin.load},
+            "/models/unload": {"POST": admin.unload},
+            "/api/models": {"GET": admin.models},
+            "/api/requests": {"GET": admin.requests},
+        }
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=self._gateway.config.server.max_body, middlewares=[self._middleware])
+        app.router.add_route("*", "/{path:.*}", self._dispatch)
+        app.on_response_prepare.append(self._stamp)
+        return app
+
+    @web.middleware
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Guards the door, and turns every error into its answer."""
+        try:
+            self._guard.check(request.method, routing.normalise(request.path), request.headers)
+            return await handler(request)
+        except GatewayError as error:
+            return error_response(error, routing.dialect_of(request.path))
+        except web.HTTPException as error:
+            answer = GatewayError(error.reason) if error.status >= 500 else NotFound(error.reason)
+            return error_response(answer, routing.dialect_of(request.path))
+        except ClientGone:
+            return web.Response(status=499, reason="Client Closed Request")
+        except Exception:
+            log.exception("request %s failed", request_id(request))
+            return error_response(
+                GatewayError("the gateway failed; its log says why"), routing.dialect_of(request.path)
+            )
+
+    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
+        path = routing.normalise(request.path)
+        if request.method == "OPTIONS":
+            return self._preflight(request)
+        if methods := self._routes.get(path):
+            method = "GET" if request.method == "HEAD" else request.method
+            if handler := methods.get(method):
+                return await handler(request)
+            raise MethodNotAllowed(f"{path} takes {' or '.join(methods)}")
+        if path.startswith("/upstream/"):
+            return await self._proxy.upstream_route(request)
+        if path.startswith("/v1/models/"):
+            return self._model(path.removeprefix("/v1/models/"))
+        path, endpoint = routing.resolve(path)
+        if endpoint:
+            return await self._proxy.engine_route(request, path, endpoint)
+        raise NotFound(f"there is no {path[:200]!r} here")
+
+    def _preflight(self, request: web.Request) -> web.Response:
+        """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""
+        headers = {"Allow": "GET, HEAD, POST, OPTIONS"}
+        if self._guard.allows_origin(request.headers.get("Origin", "")):
+            wanted = request.headers.get("Access-Control-Request-Headers", "content-type, authorization")
+            headers |= {
+                "Access-Control-Allow-Methods": "GET, POST",
+                "Access-Control-Allow-Headers": wanted,
+                "Access-Control-Max-Age": "600",
+            }
+        return web.Response(status=204, headers=headers)
+
+    async def _stamp(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Request-Id"] = request_id(request)
+        response.headers["Server"] = "llamaproxy"
+        origin = request.headers.get("Origin", "")
+        if origin and self._guard.allows_origin(origin):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return json_response({"status": "ok", "version": __version__})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        reason = "shutting down" if self._gateway.draining else self._gateway.missing_engine()
+        if reason:
+            return json_response({"status": "not ready", "reason": reason}, 503, {"Retry-After": "10"})
+        return json_response({"status": "ready"})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        gateway = self._gateway
+        return json_response(model_list(gateway.catalogue, gateway.pool, time.monotonic(), gateway.created))
+
+    def _model(self, name: str) -> web.Response:
+        gateway = self._gateway
+        model = gateway.catalogue.resolve(name)
+        return json_response(describe(model, gateway.pool.backends[model.name], time.monotonic(), gateway.created))

@@ -1,0 +1,110 @@
+"""Who may come in: Host, Origin, keys.
+
+A web page in the operator's browser can reach a gateway on loopback: the Host check stops names that were rebound to
+it, the Origin check stops requests from foreign pages. Keys are compared by hash and never kept.
+"""
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from multidict import CIMultiDictProxy
+
+from llamaproxy.config import Config
+from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, InvalidApiKey
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(config: Config) -> None:
+    """Raises ConfigError where anybody on the network could use the gateway."""
+    if not is_loopback(config.server.host) and not config.keys:
+        raise ConfigError(
+            f"server.host: {config.server.host} can be reached from other machines, and no key is configured; "
+            "`llamaproxy keys create NAME` makes one"
+        )
+
+
+class Guard:
+    """Checks that need nothing but the request's head."""
+
+    def __init__(self, config: Config) -> None:
+        self._public = not is_loopback(config.server.host)
+        self._hosts = {config.server.host.lower(), *map(str.lower, config.server.allowed_hosts), *_LOCAL_NAMES}
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in config.server.allowed_origins)
+        self._keys: Mapping[str, str] = {key.sha256: name for name, key in config.keys.items()}
+
+    def check(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> str | None:
+        """The name of the key that was shown, if any. Raises Forbidden, ForbiddenOrigin or InvalidApiKey."""
+        self._check_host(headers.get("Host", ""))
+        if method not in _SAFE_METHODS and (origin := headers.get("Origin")):
+            self.check_origin(origin, headers.get("Host", ""))
+        if not self._keys or path in _OPEN_PATHS or method == "OPTIONS":
+            return None
+        return self._identify(headers)
+
+    def check_origin(self, origin: str, host: str) -> None:
+        """A page may act on the gateway if the gateway served it, or the configuration says so."""
+        origin = origin.rstrip("/").lower()
+        if origin not in self._origins and urlsplit(origin).netloc != host.lower():
+            raise ForbiddenOrigin(f"pages of {origin[:200]!r} may not do this; server.allowed_origins can allow it")
+
+    def allows_origin(self, origin: str) -> bool:
+        """Whether a foreign page may read answers."""
+        return origin.rstrip("/").lower() in self._origins
+
+    def _check_host(self, host: str) -> None:
+        name = _host_name(host)
+        if name in self._hosts or (self._public and _is_address(name)):
+            return
+        raise Forbidden(f"the host name {name[:200]!r} is not one of this gateway's; server.allowed_hosts can add it")
+
+    def _identify(self, headers: CIMultiDictProxy[str]) -> str:
+        secret = extract_key(headers)
+        if not secret:
+            raise InvalidApiKey("an API key is needed: send it as `Authorization: Bearer ...`")
+        name = self._keys.get(fingerprint(secret))
+        if name is None:
+            raise InvalidApiKey("this API key is not known")
+        return name
+
+
+def extract_key(headers: CIMultiDictProxy[str]) -> str | None:
+    """The key a client shows, in either of the two usual places."""
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return headers.get("x-api-key") or None
+
+
+def fingerprint(secret: str) -> str:
+    """SHA-256 in hex: keys have 160 random bits, so nothing slower is needed."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host field, without port, brackets and case."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,46 @@
+"""The list of models, as OpenAI's clients and llama-server's router mode know it.
+
+Reads the catalogue and the scheduler's records. Must not touch a backend: looking at a model never loads it.
+"""
+
+from typing import Any
+
+from llamaproxy.backends.pool import Pool
+from llamaproxy.core.backend import Backend
+from llamaproxy.core.breaker import BreakerState
+from llamaproxy.core.states import BackendState
+from llamaproxy.models.catalogue import Catalogue, Model
+
+_STATUS = {
+    BackendState.STOPPED: "unloaded",
+    BackendState.STARTING: "loading",
+    BackendState.READY: "loaded",
+    BackendState.DRAINING: "loaded",
+    BackendState.STOPPING: "unloaded",
+}
+
+
+def model_list(catalogue: Catalogue, pool: Pool, now: float, created: int) -> dict[str, Any]:
+    """`data` of every listed model; `created` in seconds since the epoch."""
+    listed = (model for model in catalogue.models.values() if not model.config.unlisted)
+    data = [describe(model, pool.backends[model.name], now, created) for model in listed]
+    return {"object": "list", "data": data}
+
+
+def describe(model: Model, backend: Backend, now: float, created: int) -> dict[str, Any]:
+    """One model; Open WebUI takes a model without `status.value` for a loaded one."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "llamaproxy",
+        "aliases": list(model.config.aliases),
+        "status": {"value": _status(backend, now)},
+        "meta": {"description": model.config.description, "n_ctx": model.config.ctx_size},
+    }
+
+
+def _status(backend: Backend, now: float) -> str:
+    if backend.state is BackendState.STOPPED and backend.breaker.state(now) is not BreakerState.CLOSED:
+        return "failed"
+    return _STATUS[backend.state]

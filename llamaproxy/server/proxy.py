@@ -1,0 +1,202 @@
+"""The way of a request: read, find the model, lease, forward, record.
+
+Owns the order of these steps, replays, and the row of each request. What is decided on the way is decided elsewhere.
+"""
+
+import asyncio
+import re
+import time
+import uuid
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from llamaproxy.backends.pool import Lease, Pool
+from llamaproxy.backends.upstream import UpstreamLost
+from llamaproxy.config import Config
+from llamaproxy.core import headers, routing
+from llamaproxy.core.routing import Endpoint
+from llamaproxy.errors import (
+    GatewayError,
+    GatewayTimeout,
+    MethodNotAllowed,
+    ModelStartFailed,
+    RequestTimeout,
+    RequestTooLarge,
+    Unavailable,
+    UpstreamError,
+    UpstreamStalled,
+)
+from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, forward
+from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
+
+MAX_REPLAYS = 5
+_DEATH_NOTICE = 0.25
+"""Seconds in which a process whose connection broke is known to have died, or to be alive."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+REQUEST_ID = web.RequestKey("request_id", str)
+
+
+def request_id(request: web.Request) -> str:
+    """The client's own id where it is harmless, else a new one; the same for the whole request."""
+    if REQUEST_ID not in request:
+        given = request.headers.get("X-Request-Id", "")
+        request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return request[REQUEST_ID]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One request on its way to one model."""
+
+    request: web.Request
+    row: RequestRow
+    model: Model
+    endpoint: Endpoint
+    outgoing: Outgoing
+
+
+class Proxy:
+    """Forwards requests for models."""
+
+    def __init__(self, config: Config, catalogue: Catalogue, pool: Pool, ledger: Ledger) -> None:
+        self._server = config.server
+        self._deadlines = Deadlines(config.engine.first_byte_timeout, config.engine.idle_timeout)
+        self._catalogue = catalogue
+        self._pool = pool
+        self._ledger = ledger
+
+    async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
+        """One of the engine's routes; the model is in the body, else in the query, else there is only one."""
+        row = self._open(request, endpoint)
+        try:
+            if request.method not in endpoint.methods:
+                raise MethodNotAllowed(f"{path} takes {' or '.join(sorted(endpoint.methods))}")
+            body = await self._read(request)
+            row.bytes_in = len(body)
+            wish = routing.read_body(body, request.headers.get("Content-Type", ""))
+            model = self._catalogue.resolve(wish.model or request.query.get("model"))
+            row.model, row.stream = model.name, wish.stream
+            return await self._run(_Job(request, row, model, endpoint, _outgoing(request, path, body)))
+        except BaseException as error:
+            self._close_failed(row, error)
+            raise
+
+    async def upstream_route(self, request: web.Request) -> web.StreamResponse:
+        """`/upstream/{model}/...`: whatever it is, it goes to that model's engine."""
+        row = self._open(request, routing.UPSTREAM)
+        try:
+            raw = request.rel_url.raw_path.removeprefix("/upstream/")
+            model, path = self._catalogue.split_path(raw)
+            body = await self._read(request)
+            row.bytes_in, row.model = len(body), model.name
+            return await self._run(_Job(request, row, model, routing.UPSTREAM, _outgoing(request, path, body)))
+        except BaseException as error:
+            self._close_failed(row, error)
+            raise
+
+    def _open(self, request: web.Request, endpoint: Endpoint) -> RequestRow:
+        client = request.remote or ""
+        return self._ledger.open(RequestRow(request_id(request), endpoint.name, endpoint.dialect, client))
+
+    async def _read(self, request: web.Request) -> bytes:
+        if (request.content_length or 0) > self._server.max_body:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self._server.body_timeout):
+                return await request.read()
+        except TimeoutError as error:
+            raise RequestTimeout(f"the body did not arrive within {self._server.body_timeout:.0f} s") from error
+        except web.HTTPRequestEntityTooLarge as error:
+            raise self._too_large() from error
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"the body is larger than {self._server.max_body} bytes")
+
+    async def _run(self, job: _Job) -> web.StreamResponse:
+        since = time.monotonic()
+        while True:
+            async with self._pool.lease(job.model.name, light=job.endpoint.light, since=since) as lease:
+                try:
+                    outcome = await self._forward(job, lease)
+                    break
+                except UpstreamLost as lost:
+                    await self._replay_or_raise(job, lease, lost)
+                except UpstreamStalled as stalled:
+                    lease.failed(stalled.message)
+                    raise
+        self._close(job.row, outcome)
+        return outcome.response
+
+    async def _forward(self, job: _Job, lease: Lease) -> Outcome:
+        row = job.row
+        row.queue_ms = round(lease.queue_seconds * 1000 + (row.queue_ms or 0), 1)
+        row.load_ms = round(lease.load_seconds * 1000 + (row.load_ms or 0), 1)
+
+        def answered(status: int) -> None:
+            self._ledger.first_byte(row)
+            if status < 500 or status == 501:
+                lease.answered()
+            elif status != 503:
+                lease.failed(f"the engine answered {status}")
+
+        outcome = await forward(
+            job.request,
+            lease.upstream,
+            job.outgoing,
+            self._deadlines,
+            job.endpoint.dialect,
+            _own_headers(job),
+            answered,
+        )
+        row.bytes_out = outcome.sent
+        if outcome.broken:
+            await lease.backend_gone(_DEATH_NOTICE)
+            lease.failed(outcome.broken.message)
+        return outcome
+
+    async def _replay_or_raise(self, job: _Job, lease: Lease, lost: UpstreamLost) -> None:
+        """No byte has reached the client. A death is known before the lease ends, so that it is counted once."""
+        died = await lease.backend_gone(_DEATH_NOTICE)
+        lease.failed(str(lost))
+        row = job.row
+        row.replays += 1
+        if not died and row.replays > 1:
+            raise UpstreamError(f"{job.model.name}: the engine closed the connection without an answer")
+        if row.replays > MAX_REPLAYS:
+            raise Unavailable(
+                f"{job.model.name}: the engine died {row.replays} times under this request", retry_after=10
+            )
+
+    def _close(self, row: RequestRow, outcome: Outcome) -> None:
+        if outcome.broken:
+            state = RequestState.TRUNCATED
+        else:
+            state = RequestState.UPSTREAM_ERROR if outcome.status >= 500 else RequestState.OK
+        self._ledger.close(row, state, outcome.status)
+
+    def _close_failed(self, row: RequestRow, error: BaseException) -> None:
+        if isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed):
+            self._ledger.close(row, RequestState.UPSTREAM_ERROR, error.status)
+        elif isinstance(error, GatewayError):
+            self._ledger.close(row, RequestState.REJECTED, error.status)
+        elif isinstance(error, asyncio.CancelledError | ClientGone):
+            self._ledger.close(row, RequestState.CLIENT_ABORT, None)
+        else:
+            self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
+
+
+def _outgoing(request: web.Request, path: str, body: bytes) -> Outgoing:
+    query = request.rel_url.raw_query_string
+    fields = [*headers.to_engine(request.raw_headers), ("X-Request-Id", request_id(request))]
+    return Outgoing(request.method, f"{path}?{query}" if query else path, fields, body or None)
+
+
+def _own_headers(job: _Job) -> dict[str, str]:
+    return {
+        "x-llamaproxy-model": job.model.name,
+        "x-llamaproxy-queue-ms": f"{job.row.queue_ms:.0f}",
+        "x-llamaproxy-load-ms": f"{job.row.load_ms:.0f}",
+    }

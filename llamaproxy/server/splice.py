@@ -1,0 +1,165 @@
+"""Forwarding one exchange: the engine's response to the client, as it comes.
+
+The seam of the data plane: `forward` is all the rest of the gateway knows of it. Owns deadlines while bytes flow,
+backpressure (a write waits for the client, a read is not asked for meanwhile) and the honest end of what breaks off.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+
+from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.core import headers as fields
+from llamaproxy.core.routing import Dialect
+from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
+from llamaproxy.server.answers import error_event
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had the whole answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The request as the engine gets it."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds to the first byte, and between bytes."""
+
+    first_byte: float
+    idle: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an exchange went; `broken` is what cut it off after its first byte."""
+
+    response: web.StreamResponse
+    status: int
+    sent: int = 0
+    broken: GatewayError | None = None
+
+
+async def forward(
+    request: web.Request,
+    upstream: Upstream,
+    outgoing: Outgoing,
+    deadlines: Deadlines,
+    dialect: Dialect,
+    own_headers: dict[str, str],
+    on_head: Callable[[int], None],
+) -> Outcome:
+    """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
+
+    Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone, and the
+    outcome says what broke.
+    """
+    async with _answer(upstream, outgoing, deadlines.first_byte) as answer:
+        first = await _first_chunk(answer, deadlines.first_byte)
+        on_head(answer.status)
+        response = _head(request, answer, own_headers)
+        await response.prepare(request)
+        outcome = Outcome(response, answer.status)
+        if request.method != "HEAD":
+            await _body(request, answer, first, deadlines.idle, dialect, outcome)
+        return outcome
+
+
+@asynccontextmanager
+async def _answer(upstream: Upstream, outgoing: Outgoing, timeout: float) -> AsyncIterator[aiohttp.ClientResponse]:
+    exchange = upstream.exchange(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
+    try:
+        async with asyncio.timeout(timeout):
+            answer = await exchange.__aenter__()
+    except TimeoutError as error:
+        raise UpstreamStalled(f"the engine sent nothing for {timeout:.0f} s") from error
+    try:
+        yield answer
+    finally:
+        await exchange.__aexit__(None, None, None)
+
+
+async def _first_chunk(answer: aiohttp.ClientResponse, timeout: float) -> bytes:
+    """An engine that dies between head and body has sent nothing worth keeping: the request can be replayed."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await answer.content.readany()
+    except TimeoutError as error:
+        raise UpstreamStalled(f"the engine sent nothing for {timeout:.0f} s") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise UpstreamLost(str(error)) from error
+
+
+def _head(request: web.Request, answer: aiohttp.ClientResponse, own: dict[str, str]) -> web.StreamResponse:
+    response = web.StreamResponse(status=answer.status, reason=answer.reason)
+    for name, value in fields.to_client(answer.raw_headers):
+        response.headers.add(name, value)
+    response.headers.update(own)
+    if "Content-Length" not in response.headers and request.version >= aiohttp.HttpVersion11:
+        response.enable_chunked_encoding()
+    return response
+
+
+async def _body(
+    request: web.Request,
+    answer: aiohttp.ClientResponse,
+    chunk: bytes,
+    idle: float,
+    dialect: Dialect,
+    outcome: Outcome,
+) -> None:
+    try:
+        while chunk:
+            await _write(outcome.response, chunk)
+            outcome.sent += len(chunk)
+            chunk = await _next_chunk(answer, idle)
+    except GatewayError as error:
+        outcome.broken = error
+        await _break_off(request, answer, outcome, error_event(error, dialect))
+    else:
+        await _end(outcome.response)
+
+
+async def _next_chunk(answer: aiohttp.ClientResponse, idle: float) -> bytes:
+    """What has arrived, or nothing at the proper end of the body."""
+    try:
+        async with asyncio.timeout(idle):
+            return await answer.content.readany()
+    except TimeoutError as error:
+        raise UpstreamStalled(f"the engine fell silent for {idle:.0f} s") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise UpstreamError("the engine broke off in the middle of its answer") from error
+
+
+async def _write(response: web.StreamResponse, chunk: bytes) -> None:
+    """Returns when the client has taken enough for more to be worth reading."""
+    try:
+        await response.write(chunk)
+    except ConnectionError as error:
+        raise ClientGone from error
+
+
+async def _end(response: web.StreamResponse) -> None:
+    try:
+        await response.write_eof()
+    except ConnectionError as error:
+        raise ClientGone from error
+
+
+async def _break_off(request: web.Request, answer: aiohttp.ClientResponse, outcome: Outcome, last_words: bytes) -> None:
+    """Say it in the stream, if it is one, and close the connection without the end that would make it look whole."""
+    if answer.content_type == "text/event-stream":
+        await _write(outcome.response, last_words)
+    if request.transport:
+        request.transport.close()
