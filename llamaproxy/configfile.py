@@ -7,16 +7,16 @@ in `config`.
 
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from llamaproxy.config import Config, KeyConfig, ModelConfig
 from llamaproxy.errors import ConfigError
@@ -25,6 +25,14 @@ PREFIX = "LLAMAPROXY_"
 FILE_VARIABLE = "LLAMAPROXY_CONFIG"
 _NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY"}
 _TABLES: dict[str, type[BaseModel]] = {"models": ModelConfig, "keys": KeyConfig}
+_CLOSE = 0.65
+"""Likeness, of 1, from which on a name may be a mistyped other one."""
+
+# Kubernetes tells every container where a service named `llamaproxy` is. Source: its documentation, "Discovering
+# services", environment variables.
+_SERVICE_LINK = re.compile(
+    r"LLAMAPROXY_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)=|LLAMAPROXY_PORT=\w+://"
+)
 
 
 def find_file(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -33,12 +41,15 @@ def find_file(explicit: Path | None, environ: Mapping[str, str] = os.environ) ->
     Raises ConfigError where a file was asked for and is not there.
     """
     named = explicit or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
-    if named:
-        if not named.is_file():
-            raise ConfigError(f"{named}: no such configuration file (`llamaproxy init {named}` writes one)")
-        return named
-    candidates = (Path("llamaproxy.toml"), user_config_path("llamaproxy") / "llamaproxy.toml")
-    return next((path for path in candidates if path.is_file()), None)
+    if not named:
+        candidates = (Path("llamaproxy.toml"), user_config_path("llamaproxy") / "llamaproxy.toml")
+        # Not Path.is_file: it raises where a service runs under a home directory that it may not enter.
+        return next((path for path in candidates if os.path.isfile(path)), None)
+    if os.path.isdir(named):
+        raise ConfigError(f"{named}: is a directory, not a configuration file")
+    if not os.path.exists(named):
+        raise ConfigError(f"{named}: no such configuration file (`llamaproxy init {named}` writes one)")
+    return named
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -46,6 +57,10 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Confi
 
     Raises ConfigError with one line per fault.
     """
+    document = _read(path) if path else {}
+    if unknown := list(_unknown_variables(os.environ)):
+        raise ConfigError("\n".join(unknown))
+    variables = _nested(os.environ)
 
     class Loaded(Config, BaseSettings):
         model_config = SettingsConfigDict(extra="forbid", frozen=True)
@@ -59,90 +74,126 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Confi
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            file = (TomlConfigSettingsSource(settings_cls, toml_file=path),) if path else ()
-            return (init_settings, _Variables(settings_cls), *file)
+            return (init_settings, _Tables(settings_cls, variables), _Tables(settings_cls, document))
 
-    if unknown := list(_unknown_variables(os.environ)):
-        raise ConfigError("\n".join(unknown))
     try:
         return Loaded(**(overrides or {}))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error))) from error
 
 
+class _Tables(PydanticBaseSettingsSource):
+    """Nested tables, as they are.
+
+    The library's own sources lower the names of an engine's variables, ask for JSON wherever a list is wanted, and
+    take a file that is not there for an empty one.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], tables: dict[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._tables = tables
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("the tables are given as a whole")
+
+    def __call__(self) -> dict[str, Any]:
+        return self._tables
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
 def _explain(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+        location = fault["loc"]
+        where = ".".join(_printable(part) for part in location if part != "[key]")
         if fault["type"] == "extra_forbidden":
-            yield f"{where}: unknown key{_nearest(str(fault['loc'][-1]), _keys_at(fault['loc'][:-1]))}"
+            yield f"{where}: unknown key{_nearest(str(location[-1]), _keys_at(location[:-1]))}"
         elif fault["type"] == "missing":
             yield f"{where}: must be set"
         elif fault["type"] == "value_error":
             yield ": ".join(filter(None, (where, str(fault["ctx"]["error"]))))
+        elif fault["type"] in ("model_type", "dict_type"):
+            yield f"{where}: must be a table"
+        elif "env" in location or location[0] == "keys":
+            yield f"{where}: {fault['msg']}"
         else:
             yield f"{where}: {fault['msg']}, not {fault['input']!r:.80}"
 
 
-class _Variables(PydanticBaseSettingsSource):
-    """`LLAMAPROXY_SECTION__KEY` as nested tables.
+def _printable(part: object) -> str:
+    """A name from outside, fit for one line on a terminal."""
+    text = str(part)
+    return f"{text if text.isprintable() else ascii(text)[1:-1]:.130}"
 
-    The library's own source lowers the names of an engine's variables and asks for JSON wherever a list is wanted.
-    """
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        tables: dict[str, Any] = {}
-        for *sections, key, value in _variables(os.environ):
+def _nested(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Our variables as tables; empty ones count as unset."""
+    tables: dict[str, Any] = {}
+    for variable in _own(environ):
+        if value := environ[variable]:
+            *sections, key = _path(variable)
             table = tables
             for section in sections:
                 table = table.setdefault(section, {})
             table[key] = value
-        return tables
+    return tables
 
 
-def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """Each of our variables as the path of its key and its value; empty ones count as unset."""
+def _own(environ: Mapping[str, str]) -> Iterator[str]:
     for variable, value in environ.items():
-        if variable.startswith(PREFIX) and variable not in _NOT_SETTINGS and value:
-            yield (*_path(variable), value)
+        ours = variable.startswith(PREFIX) and variable not in _NOT_SETTINGS
+        if ours and not _SERVICE_LINK.match(f"{variable}={value}"):
+            yield variable
 
 
 def _path(variable: str) -> tuple[str, ...]:
-    *sections, key = variable[len(PREFIX) :].split("__")
-    lowered = tuple(section.lower() for section in sections)
-    return (*lowered, key if lowered[-1:] == ("env",) else key.lower())
+    """Tables and key in lower case; the names of an engine's variables stay as they are."""
+    parts = variable.removeprefix(PREFIX).split("__")
+    lowered = tuple(part.lower() for part in parts)
+    for depth in (2, 3):
+        if len(parts) > depth and _is_environment(lowered[:depth]):
+            return (*lowered[:depth], "__".join(parts[depth:]))
+    return lowered
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    for variable in environ:
-        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS:
-            continue
+    for variable in _own(environ):
         path = _path(variable)
-        for depth, part in enumerate(path):
-            valid = _keys_at(path[:depth])
-            if part not in valid and not _is_free(path[:depth]):
-                yield f"{variable}: unknown setting{_nearest(part, valid, partial(_variable, path, depth))}"
-                break
-        else:
-            if len(path) == 1:
-                yield f"{variable}: {path[0]} is a section; set {variable}__KEY"
+        wrong = next((depth for depth, part in enumerate(path) if not _is_valid(path[:depth], part)), None)
+        if wrong is not None:
+            yield f"{_printable(variable)}: unknown setting{_nearest_variable(path, wrong)}"
+        elif _is_free(path) or _keys_at(path):
+            yield f"{_printable(variable)}: {path[-1]} is a section; set {_printable(variable)}__KEY"
 
 
-def _variable(path: tuple[str, ...], depth: int, name: str) -> str:
-    return PREFIX + "__".join((*path[:depth], name, *path[depth + 1 :])).upper()
+def _is_valid(table: tuple[str, ...], key: str) -> bool:
+    return _is_free(table) or key in _keys_at(table)
 
 
-def _nearest(name: str, valid: list[str], spell: Callable[[str], str] = str) -> str:
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    if close:
-        return f", did you mean {spell(close[0])}?"
+def _nearest_variable(path: tuple[str, ...], wrong: int) -> str:
+    valid = _keys_at(path[:wrong])
+    meant = {name: (*path[:wrong], name, *path[wrong + 1 :]) for name in valid}
+    if len(path) == 1:
+        # One underscore for two, or no section at all: likelier than a typing error.
+        paths = [(section, key) for section in valid for key in _keys_at((section,))]
+        meant = {spelled: path for path in paths for spelled in (path[-1], "_".join(path))}
+    if close := difflib.get_close_matches(path[wrong], meant, n=1, cutoff=_CLOSE):
+        return f", did you mean {PREFIX}{'__'.join(meant[close[0]]).upper()}?"
     return f"; valid here: {', '.join(valid)}" if valid else ""
+
+
+def _nearest(name: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=_CLOSE)
+    return f", did you mean {close[0]}?" if close else f"; valid here: {', '.join(valid)}"
 
 
 def _keys_at(location: tuple[Any, ...]) -> list[str]:
@@ -166,6 +217,12 @@ def _section(name: str) -> type[BaseModel]:
 
 def _is_free(location: tuple[str, ...]) -> bool:
     """Whether any key is valid at `location`: the tables of names, and the variables of an environment."""
-    return location in {("models",), ("keys",), ("engine", "env")} or (
-        len(location) == 3 and location[0] == "models" and location[2] == "env"
-    )
+    return location in {("models",), ("keys",)} or _is_environment(location)
+
+
+def _is_environment(location: tuple[str, ...]) -> bool:
+    match location:
+        case ("engine", "env") | ("models", _, "env"):
+            return True
+        case _:
+            return False

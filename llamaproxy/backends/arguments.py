@@ -76,8 +76,13 @@ def faults(args: Sequence[str]) -> Iterator[str]:
     for argument in args:
         if not argument.startswith("-") or _NUMBER.match(argument):
             continue
-        flag = argument.split("=", 1)[0]
+        flag = _spelled_out(argument.split("=", 1)[0])
         if reason := _REFUSED.get(flag):
             yield f"the argument {flag} is refused: {reason}"
         elif flag not in _ALLOWED and not flag.startswith(_ALLOWED_PREFIXES):
             yield f"the argument {flag} is not on the list of allowed ones (engine.allow_unsafe_args lifts the list)"
+
+
+def _spelled_out(flag: str) -> str:
+    """llama-server takes underscores for dashes in long flags: what is refused would pass under its other name."""
+    return flag.replace("_", "-") if flag.startswith("--") else flag

@@ -9,9 +9,11 @@ the end of its standard input and does the same at once.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,7 +22,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import psutil
 
 STATE_FILE = "state.json"
@@ -50,13 +51,19 @@ class Identity:
             same_start = abs(process.create_time() - self.started) < _START_TOLERANCE
             given = tuple(process.cmdline())[-len(self.arguments) :] if self.arguments else ()
             return process if same_start and given == self.arguments else None
-        except psutil.Error:
+        except (psutil.Error, ValueError):
             return None
 
 
 def identify(pid: int, argv: Sequence[str]) -> Identity:
     """The identity of a running process that was started as `argv`. Raises psutil.NoSuchProcess."""
     return Identity(pid, psutil.Process(pid).create_time(), tuple(argv[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    gateway: Identity
+    children: list[Identity]
 
 
 class RunDirectory:
@@ -90,32 +97,35 @@ class RunDirectory:
             "children": [asdict(child) for child in self._children.values()],
         }
         draft = self.path / f"{STATE_FILE}.new"
-        draft.write_bytes(orjson.dumps(state))
+        draft.write_text(json.dumps(state))
         draft.replace(self.path / STATE_FILE)
 
 
 def reap(base: Path | None = None) -> list[int]:
-    """End the engines of gateways that are gone, and remove their directories; returns the process ids ended."""
+    """End the engines of gateways that are gone, and remove their directories; returns the process ids ended.
+
+    Raises PermissionError where somebody else could have written what stands in the directories.
+    """
+    base = base or default_base()
+    if not base.exists():
+        return []
+    _check_ours(base)
     ended = []
-    for directory in (base or default_base()).glob("gw-*"):
-        state = _read(directory)
-        if state is None or _identity(state["gateway"]).process():
-            continue
-        for child in state["children"]:
-            ended += _end(_identity(child))
-        shutil.rmtree(directory, ignore_errors=True)
+    for directory in base.glob("gw-*"):
+        if (state := _read(directory)) and not state.gateway.process():
+            ended += _clear(directory, state)
     return ended
 
 
 def watch(directory: Path) -> subprocess.Popen[bytes]:
     """Start the watchdog of one run directory. It lives until its standard input, held by us, is closed."""
     return subprocess.Popen(
-        (sys.executable, "-m", __name__, str(directory.parent)), stdin=subprocess.PIPE, start_new_session=True
+        (sys.executable, "-m", __name__, str(directory)), stdin=subprocess.PIPE, start_new_session=True
     )
 
 
 def default_base() -> Path:
-    """Where run directories lie: below the user's runtime directory, or else in the temporary one under the user's id."""
+    """Where run directories lie: the user's runtime directory, or else the temporary one, under the user's id."""
     runtime = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
     if runtime and len(os.fsencode(runtime)) < _LONGEST_BASE and os.access(runtime, os.W_OK):
         return Path(runtime) / "llamaproxy"
@@ -125,22 +135,34 @@ def default_base() -> Path:
 def _make(base: Path) -> Path:
     """A new directory that is ours alone. Raises OSError, also where somebody else got to the base first."""
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = base.lstat()
-    if status.st_uid != os.getuid() or not base.is_dir() or base.is_symlink():
-        raise PermissionError(f"{base} belongs to somebody else")
+    _check_ours(base)
     base.chmod(0o700)
     return Path(tempfile.mkdtemp(prefix="gw-", dir=base))
 
 
-def _read(directory: Path) -> Any:
+def _check_ours(base: Path) -> None:
+    status = base.lstat()
+    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(f"{base} is not a directory of this user's own")
+
+
+def _read(directory: Path) -> _State | None:
+    """What a gateway wrote down; None where it did not come to that, or where it cannot be understood."""
     try:
-        return orjson.loads((directory / STATE_FILE).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+        state = json.loads((directory / STATE_FILE).read_bytes())
+        return _State(_identity(state["gateway"]), [_identity(child) for child in state["children"]])
+    except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
         return None
 
 
 def _identity(state: dict[str, Any]) -> Identity:
-    return Identity(state["pid"], state["started"], tuple(state["arguments"]))
+    return Identity(int(state["pid"]), float(state["started"]), tuple(map(str, state["arguments"])))
+
+
+def _clear(directory: Path, state: _State) -> list[int]:
+    ended = [pid for child in state.children for pid in _end(child)]
+    shutil.rmtree(directory, ignore_errors=True)
+    return ended
 
 
 def _end(child: Identity) -> list[int]:
@@ -156,4 +178,6 @@ def _end(child: Identity) -> list[int]:
 
 if __name__ == "__main__":
     sys.stdin.buffer.read()
-    reap(Path(sys.argv[1]))
+    # A gateway's files are closed before it is gone: whether it still runs is not the question here.
+    if left := _read(directory := Path(sys.argv[1])):
+        _clear(directory, left)

@@ -28,7 +28,7 @@ class OutputLog:
         if not newline:
             return
         self._keep(self._partial)
-        *lines, self._partial = rest.rsplit(b"\n", LINES_KEPT)
+        *lines, self._partial = rest.rsplit(b"\n", LINES_KEPT + 1)
         for line in lines[-LINES_KEPT:]:
             self._keep(line)
         self._partial = self._partial[:LINE_BYTES]
@@ -41,7 +41,7 @@ class OutputLog:
 
     def tail(self, count: int) -> list[str]:
         """The last `count` lines, oldest first."""
-        return list(self._lines)[-count:]
+        return list(self._lines)[max(0, len(self._lines) - count) :]
 
     def last_error(self) -> str:
         """The last line that looks like an error, else the last line, else nothing."""

@@ -39,6 +39,7 @@ from llamaproxy.core.events import (
     TimePassed,
 )
 from llamaproxy.core.scheduler import Scheduler
+from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
 from llamaproxy.tasks import spawn
 
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 
 Launch = Callable[[str, int], Spawn]
 """Prepares, and does not run, spawn number N of a model. Raises GatewayError."""
+
+Check = Callable[[str], None]
+"""Raises GatewayError where it is plain that a model cannot be started: nobody shall be evicted for it."""
 
 
 @dataclass(slots=True)
@@ -84,10 +88,13 @@ class Lease:
 class Pool:
     """All backends of the gateway."""
 
-    def __init__(self, models: Mapping[str, ModelConfig], config: Config, launch: Launch) -> None:
+    def __init__(
+        self, models: Mapping[str, ModelConfig], config: Config, launch: Launch, check: Check = lambda model: None
+    ) -> None:
         self._scheduler = Scheduler(models, config.limits, config.breaker)
         self._queue_timeout = config.limits.queue_timeout
         self._launch = launch
+        self._check = check
         self._loop = asyncio.get_running_loop()
         self._spawns: dict[str, Spawn] = {}
         self._waiters: dict[str, asyncio.Future[Spawn]] = {}
@@ -117,10 +124,13 @@ class Pool:
         """Wait for a place on the model's backend and hold it until the block ends.
 
         `since`, in seconds of the monotonic clock, is when a replayed request first arrived. Raises what the scheduler
-        rejects with: QueueFull, QueueTimeout, Unavailable, ModelStartFailed, LoadTimeout, ShuttingDown ...
+        rejects with (QueueFull, QueueTimeout, Unavailable, ModelStartFailed, LoadTimeout, ShuttingDown ...), or what
+        the check finds where the model is not running.
         """
         request = f"{model}#{next(self._numbers)}"
         begun = time.monotonic()
+        if self.backends[model].state is BackendState.STOPPED:
+            self._check(model)
         backend = await self._await_grant(request, model, light, begun if since is None else since)
         waited = time.monotonic() - begun
         loading = max(0.0, min(waited, self.backends[model].ready_since - max(begun, backend.started_at)))
@@ -131,6 +141,8 @@ class Pool:
             self._emit(LeaseReleased(request, lease.outcome, lease.reason))
 
     def start(self, model: str) -> None:
+        """Raises GatewayError where the check does."""
+        self._check(model)
         self._emit(StartRequested(model))
 
     def stop(self, model: str) -> None:

@@ -33,6 +33,7 @@ class EngineProcess:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
+        self._reaped = False
         self._pipe_closed = asyncio.Event()
         self.exited: asyncio.Future[int] = self._loop.create_future()
 
@@ -42,12 +43,26 @@ class EngineProcess:
         return self._process.pid
 
     async def start(self) -> None:
-        """Raises OSError where the program cannot be executed."""
+        """Raises OSError where the program cannot be executed. Where it raises, no process is left."""
         self._process = self._execute()
-        transport, _ = await self._loop.connect_read_pipe(
-            lambda: _Reader(self._log, self._pipe_closed), self._process.stdout
-        )
-        threading.Thread(target=self._reap, args=(transport,), name=f"reap-{self.pid}", daemon=True).start()
+        transport: asyncio.ReadTransport | None = None
+        try:
+            transport, _ = await self._loop.connect_read_pipe(
+                lambda: _Reader(self._log, self._pipe_closed), self._process.stdout
+            )
+            threading.Thread(target=self._watch, args=(transport,), name=f"reap-{self.pid}", daemon=True).start()
+        except BaseException:
+            self._abandon(transport)
+            raise
+
+    def _abandon(self, transport: asyncio.ReadTransport | None) -> None:
+        """Nobody would read what it prints, or see its end."""
+        assert self._process and self._process.stdout
+        self._reap()
+        if transport:
+            transport.close()
+        with contextlib.suppress(OSError):
+            self._process.stdout.close()
 
     def _execute(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -73,21 +88,34 @@ class EngineProcess:
         await asyncio.shield(self.exited)
 
     def _signal(self, number: signal.Signals) -> None:
-        if not self.exited.done():
+        if not self._reaped:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
-    def _reap(self, transport: asyncio.ReadTransport) -> None:
+    def _watch(self, transport: asyncio.ReadTransport) -> None:
         """Runs in a thread: the one way to notice an exit at once that works on every platform and loop."""
         assert self._process
-        code = self._process.wait()
-        # The loop may be gone at interpreter exit; nobody is left to be told then.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._gone, code, transport)
+        if sys.platform == "linux":
+            # Not reaped here: until then its id cannot become that of another group, which the signal would reach.
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._process.wait()
+        try:
+            self._loop.call_soon_threadsafe(self._gone, transport)
+        except RuntimeError:
+            # The loop may be gone at interpreter exit; nobody is left to be told then.
+            self._process.wait()
 
-    def _gone(self, code: int, transport: asyncio.ReadTransport) -> None:
+    def _gone(self, transport: asyncio.ReadTransport) -> None:
+        spawn(self._finish(self._reap(), transport), name=f"finish-{self.pid}")
+
+    def _reap(self) -> int:
+        """The process's return code; what is left of its group goes with it."""
+        assert self._process
         self._signal(signal.SIGKILL)
-        spawn(self._finish(code, transport), name=f"finish-{self.pid}")
+        self._reaped = True
+        return self._process.wait()
 
     async def _finish(self, code: int, transport: asyncio.ReadTransport) -> None:
         with contextlib.suppress(TimeoutError):

@@ -47,6 +47,7 @@ class Spawn:
         self._run_directory = run
         self._process: EngineProcess | None = None
         self._stopping = False
+        self._patience = engine.stop_timeout
 
     @property
     def pid(self) -> int | None:
@@ -61,7 +62,10 @@ class Spawn:
         except Exception as failure:
             log.exception("%s: spawn %d failed", self.model, self.number)
             error, retry = ModelStartFailed(f"{self.model}: {failure}"), False
-        await self._close()
+        try:
+            await self._close()
+        except Exception:
+            log.exception("%s: spawn %d left something behind", self.model, self.number)
         self.exited.set()
         report(BackendExited(self.model, self.number, error, retry))
 
@@ -74,26 +78,34 @@ class Spawn:
 
     async def kill(self) -> None:
         self._stopping = True
+        self._patience = 0.0
         if self._process:
             await self._process.kill()
 
     async def _live(self, report: Report) -> tuple[GatewayError, bool]:
-        process = EngineProcess(self._command, self.log)
-        try:
-            await process.start()
-        except OSError as error:
-            raise ModelStartFailed(f"{self.model}: cannot execute {self._command.argv[0]}: {error.strerror}") from error
-        self._process = process
-        self._run_directory.add(process.pid, self._command.argv)
-        log.info("%s: started, pid %d, %s", self.model, process.pid, self.upstream.address)
         if self._stopping:
-            await process.stop(self._engine.stop_timeout)
+            return self._stopped()
+        process = await self._start()
         ready = await self._until_ready(process)
         if ready:
             log.info("%s: ready after %.2f s", self.model, time.monotonic() - self.started_at)
             report(BackendReady(self.model, self.number))
         code = await asyncio.shield(process.exited)
         return self._obituary(code, ready)
+
+    async def _start(self) -> EngineProcess:
+        """Raises ModelStartFailed. What was said to it meanwhile is done before it returns."""
+        process = EngineProcess(self._command, self.log)
+        try:
+            await process.start()
+        except OSError as error:
+            raise ModelStartFailed(f"{self.model}: cannot execute {self._command.argv[0]}: {error.strerror or error}") from error
+        self._process = process
+        self._run_directory.add(process.pid, self._command.argv)
+        log.info("%s: started, pid %d, %s", self.model, process.pid, self.upstream.address)
+        if self._stopping:
+            await process.stop(self._patience)
+        return process
 
     async def _until_ready(self, process: EngineProcess) -> bool:
         """True when ready, False when the process ended first. Raises LoadTimeout."""
@@ -113,9 +125,9 @@ class Spawn:
 
     def _obituary(self, code: int, was_ready: bool) -> tuple[GatewayError, bool]:
         """What to tell those who wait for this spawn, and whether another one may help them."""
-        cause = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
         if self._stopping:
-            return Unavailable(f"{self.model}: stopped", retry_after=1), True
+            return self._stopped()
+        cause = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
         log.warning("%s: the engine %s; its last words: %s", self.model, cause, self.log.last_error())
         output = "\n".join(self.log.tail(TAIL_LINES)).lower()
         if was_ready:
@@ -128,13 +140,17 @@ class Spawn:
         message = f"{self.model}: the engine {cause} before it was ready: {self.log.last_error()}"
         return ModelStartFailed(message, retry_after=10, detail=self._tail()), retry
 
+    def _stopped(self) -> tuple[GatewayError, bool]:
+        return Unavailable(f"{self.model}: stopped", retry_after=1), True
+
     def _tail(self) -> str:
         return "\n".join(self.log.tail(TAIL_LINES))
 
     async def _close(self) -> None:
-        await self.upstream.close()
         if self._process:
             await self._process.kill()
+        await self.upstream.close()
+        if self._process:
             self._run_directory.remove(self._process.pid)
         if socket := self.upstream.address.socket:
             socket.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ Owns the connections; closing it closes them all, which an engine waits for befo
 HTTP client library stands here and in `server.splice`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -40,6 +41,8 @@ class Upstream:
             read_bufsize=_READ_BUFFER,
         )
         self._base = f"http://127.0.0.1:{address.port}" if address.port else "http://localhost"
+        self._sending: set[asyncio.Timeout] = set()
+        self._open: set[aiohttp.ClientResponse] = set()
         self._own = [("Authorization", f"Bearer {address.key}")] if address.key else []
 
     @asynccontextmanager
@@ -50,22 +53,34 @@ class Upstream:
 
         Leaving the block closes the connection if the body was not read to its end. Raises UpstreamLost.
         """
-        if self._session.closed:
-            raise UpstreamLost("the backend is being stopped")
-        try:
-            response = await self._session.request(
-                method,
-                URL(self._base + target, encoded=True),
-                headers=[*headers, *self._own],
-                data=body or None,
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            raise UpstreamLost(str(error) or type(error).__name__) from error
+        response = await self._send(method, target, headers, body)
+        self._open.add(response)
         try:
             yield response
         finally:
+            self._open.discard(response)
             response.close()
+
+    async def _send(
+        self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None
+    ) -> aiohttp.ClientResponse:
+        if self._session.closed:
+            raise UpstreamLost("the backend is being stopped")
+        sending = asyncio.timeout(None)
+        self._sending.add(sending)
+        try:
+            async with sending:
+                return await self._session.request(
+                    method,
+                    URL(self._base + target, encoded=True),
+                    headers=[*headers, *self._own],
+                    data=body or None,
+                    allow_redirects=False,
+                )
+        except (aiohttp.ClientError, OSError) as error:
+            raise UpstreamLost(str(error) or type(error).__name__) from error
+        finally:
+            self._sending.discard(sending)
 
     async def health(self) -> int | None:
         """The status of the engine's /health; None where nobody answers."""
@@ -76,4 +91,12 @@ class Upstream:
             return None
 
     async def close(self) -> None:
+        """End every exchange: those that wait for a head get UpstreamLost, readers of a body a ClientError.
+
+        Closing the session alone would leave both waiting for what cannot come.
+        """
+        for sending in self._sending:
+            sending.reschedule(0)
+        for response in tuple(self._open):
+            response.close()
         await self._session.close()

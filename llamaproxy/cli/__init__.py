@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_CONFIGURATION = 78
 EXIT_INTERRUPTED = 130
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -13,7 +14,8 @@ from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError, EngineMissing
 from llamaproxy.server.app import check
 
-_SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
+_SECRET = re.compile(r"key|token|secret|passw|passphrase|credential|auth", re.IGNORECASE)
+_SECRET_FLAG = re.compile(r"(-hft|--(?:[a-z-]+-)?(?:api-key|token|secret|password))(=.*)?", re.IGNORECASE | re.DOTALL)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,10 +38,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def effective(config: Config) -> dict[str, Any]:
-    """Every value, secrets masked: those of environment variables that are named like one, and the keys' hashes."""
+    """Every value, secrets masked: variables and arguments that are named like one, and the keys' hashes."""
     values = config.model_dump(mode="json")
     for section in (values["engine"], *values["models"].values()):
         section["env"] = {name: "***" if _SECRET.search(name) else value for name, value in section["env"].items()}
+        section["args"] = list(_masked(section["args"]))
     for key in values["keys"].values():
         key["sha256"] = key["sha256"][:6] + "..."
     return values
+
+
+def _masked(args: Iterable[str]) -> Iterator[str]:
+    """Where engine.allow_unsafe_args is set, a secret may stand in its flag's argument or in the next one."""
+    hidden = False
+    for argument in args:
+        match = _SECRET_FLAG.fullmatch(argument)
+        if match and match[2]:
+            yield f"{match[1]}=***"
+        else:
+            yield "***" if hidden else argument
+        hidden = bool(match and not match[2])

@@ -11,9 +11,10 @@ _PLACES = (_HERE / "config.example.toml", _HERE.parent.parent / "config.example.
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the commented example; never over a file that is there, unless forced."""
+    text = example()
     try:
         with arguments.file.open("w" if arguments.force else "x", encoding="utf-8") as file:
-            file.write(example())
+            file.write(text)
     except FileExistsError:
         complain(f"{arguments.file} exists; --force overwrites it")
         return EXIT_FAILED

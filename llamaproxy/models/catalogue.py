@@ -14,6 +14,8 @@ from llamaproxy.errors import InvalidRequest, ModelNotFound
 
 BUNDLED_NAME = "smollm2-135m"
 _LONGEST_ECHO = 128
+_MOST_PARTS = 64
+"""A name has 128 characters at most, so no more parts than this between its slashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,11 @@ class Catalogue:
         A model's name may have slashes in it, and they may be spelled as such or escaped. Raises ModelNotFound.
         """
         parts = path.split("/")
-        for count in range(len(parts), 0, -1):
-            if model := self._names.get("/".join(map(unquote, parts[:count]))):
+        spelled = [unquote(part) for part in parts[:_MOST_PARTS]]
+        for count in range(len(spelled), 0, -1):
+            if model := self._names.get("/".join(spelled[:count])):
                 return model, "/" + "/".join(parts[count:])
-        return self.resolve(unquote(parts[0])), "/"
+        return self.resolve(spelled[0]), "/"
 
     def _only(self) -> Model:
         if len(self.models) == 1:

@@ -4,6 +4,7 @@ Reads only, apart from `load` and `unload`, which say what they do. Bodies of th
 no form on a foreign page can send them.
 """
 
+import asyncio
 import time
 from typing import Any
 
@@ -11,12 +12,15 @@ import orjson
 from aiohttp import web
 
 from llamaproxy.backends.pool import Pool
-from llamaproxy.errors import InvalidJson, InvalidRequest, UnsupportedMediaType
+from llamaproxy.errors import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from llamaproxy.models.catalogue import Catalogue, Model
 from llamaproxy.server.answers import json_response
 from llamaproxy.telemetry.ledger import Ledger
 
 _MOST_ROWS = 1000
+_LARGEST_BODY = 64 * 1024
+_BODY_TIMEOUT = 10.0
+"""Seconds: these bodies name a model, and fit a packet."""
 
 
 class Admin:
@@ -32,7 +36,7 @@ class Admin:
 
     async def requests(self, request: web.Request) -> web.Response:
         limit = request.query.get("limit", "100")
-        if not limit.isdecimal() or not 1 <= int(limit) <= _MOST_ROWS:
+        if not limit.isdecimal() or not 1 <= int(limit[:5]) <= _MOST_ROWS:
             raise InvalidRequest(f"`limit` must be a number from 1 to {_MOST_ROWS}", param="limit")
         counts = {state.value: count for state, count in self._ledger.ended.items()}
         totals = {"received": self._ledger.received, "in_flight": self._ledger.in_flight, **counts}
@@ -52,13 +56,24 @@ class Admin:
         if request.content_type != "application/json":
             raise UnsupportedMediaType("the body must be sent as application/json")
         try:
-            body = orjson.loads(await request.read())
+            body = orjson.loads(await self._read(request))
         except orjson.JSONDecodeError as error:
             raise InvalidJson(f"the body is not valid JSON: {error}") from error
         name = body.get("model") if isinstance(body, dict) else None
         if not isinstance(name, str):
             raise InvalidRequest("`model` must be a string", param="model")
         return self._catalogue.resolve(name)
+
+    async def _read(self, request: web.Request) -> bytes:
+        if (request.content_length or 0) > _LARGEST_BODY:
+            raise RequestTooLarge(f"the body is larger than {_LARGEST_BODY} bytes")
+        try:
+            async with asyncio.timeout(_BODY_TIMEOUT):
+                return await request.read()
+        except TimeoutError as error:
+            raise RequestTimeout(f"the body did not arrive within {_BODY_TIMEOUT:.0f} s") from error
+        except web.HTTPRequestEntityTooLarge as error:
+            raise RequestTooLarge("the body is too large") from error
 
     def _model(self, model: Model) -> dict[str, Any]:
         backend = self._pool.backends[model.name]

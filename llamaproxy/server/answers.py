@@ -20,6 +20,7 @@ _ANTHROPIC_TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
+    504: "timeout_error",
 }
 
 
@@ -30,19 +31,21 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 
 def error_response(error: GatewayError, dialect: Dialect) -> web.Response:
-    """The whole answer; 429 and 503 carry Retry-After in whole seconds."""
+    """The whole answer; 429 and 503 carry Retry-After in whole seconds, 401 the challenge that RFC 9110 asks for."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     elif error.status in (429, 503):
         headers["Retry-After"] = "10"
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return json_response(envelope(error, dialect), error.status, headers)
 
 
 def envelope(error: GatewayError, dialect: Dialect) -> dict[str, Any]:
     """The error as the dialect's clients expect it. Sources: OpenAI's and Anthropic's API references, "errors"."""
     if dialect is Dialect.ANTHROPIC:
-        kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
+        kind = _ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
         return {"type": "error", "error": {"type": kind, "message": error.message, "code": error.code}}
     body: dict[str, Any] = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     if error.detail:

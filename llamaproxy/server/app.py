@@ -34,6 +34,8 @@ from llamaproxy.telemetry.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+GGUF_MAGIC = b"GGUF"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -63,13 +65,16 @@ class Gateway:
         self._run_directory = orphans.RunDirectory(runtime_base)
         self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
         models = {name: model.config for name, model in self.catalogue.models.items()}
-        self.pool = Pool(models, config, self._launch)
+        self.pool = Pool(models, config, self._launch, self._check_startable)
         self.draining = False
 
     def preload(self) -> None:
         for model in self.catalogue.models.values():
             if model.config.preload:
-                self.pool.start(model.name)
+                try:
+                    self.pool.start(model.name)
+                except GatewayError as error:
+                    log.error("preload: %s", error.message)
 
     async def close(self, drain_timeout: float) -> bool:
         """Drain, then stop everything; False where requests had to be cut off."""
@@ -89,12 +94,24 @@ class Gateway:
             return error.message
         return None
 
+    def _check_startable(self, name: str) -> None:
+        """Raises EngineMissing or ModelStartFailed for what can be seen from here."""
+        engine.find(self.config.engine.binary)
+        path = self.catalogue.models[name].config.path
+        try:
+            with open(path, "rb") as file:
+                magic = file.read(len(GGUF_MAGIC))
+        except FileNotFoundError as error:
+            raise ModelStartFailed(f"{name}: the model file {path} does not exist") from error
+        except OSError as error:
+            raise ModelStartFailed(f"{name}: the model file {path} cannot be read: {error.strerror}") from error
+        if magic != GGUF_MAGIC:
+            raise ModelStartFailed(f"{name}: {path} is not a GGUF file")
+
     def _launch(self, name: str, number: int) -> Spawn:
         """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
         model = self.catalogue.models[name].config
         program = engine.find(self.config.engine.binary).program
-        if not Path(model.path).is_file():
-            raise ModelStartFailed(f"{name}: the model file {model.path} does not exist")
         address = Address(socket=self._run_directory.socket(name, number))
         if model.port or not orphans.UNIX_SOCKETS:
             address = Address(port=model.port or free_port(), key=os.urandom(20).hex())

@@ -6,8 +6,8 @@ it, the Origin check stops requests from foreign pages. Keys are compared by has
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from multidict import CIMultiDictProxy
 
@@ -17,6 +17,7 @@ from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, InvalidAp
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:@]+))(?::[0-9]*)?", re.IGNORECASE)
 
 
 def is_loopback(host: str) -> bool:
@@ -50,27 +51,46 @@ class Guard:
     def check(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> str | None:
         """The name of the key that was shown, if any. Raises Forbidden, ForbiddenOrigin or InvalidApiKey."""
         self._check_host(headers.get("Host", ""))
-        if method not in _SAFE_METHODS and (origin := headers.get("Origin")):
-            self.check_origin(origin, headers.get("Host", ""))
+        origin = headers.get("Origin")
+        if origin and (method not in _SAFE_METHODS or "Upgrade" in headers):
+            self.check_origin(origin, headers)
+        elif method != "OPTIONS" and path not in _OPEN_PATHS:
+            self._check_site(method, headers)
         if not self._keys or path in _OPEN_PATHS or method == "OPTIONS":
             return None
         return self._identify(headers)
 
-    def check_origin(self, origin: str, host: str) -> None:
-        """A page may act on the gateway if the gateway served it, or the configuration says so."""
-        origin = origin.rstrip("/").lower()
-        if origin not in self._origins and urlsplit(origin).netloc != host.lower():
+    def check_origin(self, origin: str, headers: CIMultiDictProxy[str]) -> None:
+        """A page may act on the gateway if the gateway served it, or the configuration says so.
+
+        Behind a proxy with TLS the page of the same name without TLS is a foreign one: anybody on the way can write it.
+        """
+        forwarded = headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+        schemes = ("https",) if forwarded == "https" else ("http", "https")
+        host = headers.get("Host", "").lower()
+        if not self.allows_origin(origin) and origin.lower() not in {f"{scheme}://{host}" for scheme in schemes}:
             raise ForbiddenOrigin(f"pages of {origin[:200]!r} may not do this; server.allowed_origins can allow it")
 
     def allows_origin(self, origin: str) -> bool:
         """Whether a foreign page may read answers."""
         return origin.rstrip("/").lower() in self._origins
 
+    def _check_site(self, method: str, headers: CIMultiDictProxy[str]) -> None:
+        """The images and frames of foreign pages send no Origin, and what they ask for may start a model.
+
+        Source: W3C, "Fetch Metadata Request Headers". A person may follow a link.
+        """
+        if headers.get("Sec-Fetch-Site") != "cross-site" or self.allows_origin(headers.get("Origin", "")):
+            return
+        by_hand = headers.get("Sec-Fetch-Dest") == "document" and headers.get("Sec-Fetch-User") == "?1"
+        if method not in _SAFE_METHODS or not by_hand:
+            raise ForbiddenOrigin("pages of other sites may not do this; server.allowed_origins can allow it")
+
     def _check_host(self, host: str) -> None:
         name = _host_name(host)
         if name in self._hosts or (self._public and _is_address(name)):
             return
-        raise Forbidden(f"the host name {name[:200]!r} is not one of this gateway's; server.allowed_hosts can add it")
+        raise Forbidden(f"the host name {host[:200]!r} is not one of this gateway's; server.allowed_hosts can add it")
 
     def _identify(self, headers: CIMultiDictProxy[str]) -> str:
         secret = extract_key(headers)
@@ -96,10 +116,9 @@ def fingerprint(secret: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host field, without port, brackets and case."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if ":" in host else host.lower()
+    """The name in a Host field, without port, brackets and case; nothing where the field is not well-formed."""
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else ""
 
 
 def _is_address(name: str) -> bool:

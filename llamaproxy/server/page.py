@@ -3,6 +3,7 @@
 Owns where the page lies: inside the package when installed, in the repository's `dashboard/` when run from there.
 """
 
+import asyncio
 from pathlib import Path
 
 from aiohttp import web
@@ -20,10 +21,9 @@ _HEADERS = {
 
 async def index(request: web.Request) -> web.Response:
     """The page, or a plain word that it was not built in."""
+    return web.Response(text=await asyncio.to_thread(_read), content_type="text/html", headers=_HEADERS)
+
+
+def _read() -> str:
     found = next((path for path in _PLACES if path.is_file()), None)
-    text = (
-        found.read_text("utf-8")
-        if found
-        else "<!doctype html><title>llamaproxy</title><p>The page is not built in.</p>"
-    )
-    return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+    return found.read_text("utf-8") if found else _NOT_BUILT

@@ -28,7 +28,7 @@ from llamaproxy.errors import (
     UpstreamStalled,
 )
 from llamaproxy.models.catalogue import Catalogue, Model
-from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, forward
+from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, cut_off, forward
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
 MAX_REPLAYS = 5
@@ -128,6 +128,8 @@ class Proxy:
                     lease.failed(stalled.message)
                     raise
         self._close(job.row, outcome)
+        if outcome.broken:
+            cut_off(job.request)
         return outcome.response
 
     async def _forward(self, job: _Job, lease: Lease) -> Outcome:

@@ -62,8 +62,8 @@ async def forward(
 ) -> Outcome:
     """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
 
-    Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone, and the
-    outcome says what broke.
+    Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
+    outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
     """
     async with _answer(upstream, outgoing, deadlines.first_byte) as answer:
         first = await _first_chunk(answer, deadlines.first_byte)
@@ -72,8 +72,17 @@ async def forward(
         await response.prepare(request)
         outcome = Outcome(response, answer.status)
         if request.method != "HEAD":
-            await _body(request, answer, first, deadlines.idle, dialect, outcome)
+            await _body(answer, first, deadlines.idle, dialect, outcome)
         return outcome
+
+
+def cut_off(request: web.Request) -> None:
+    """Close the client's connection without the end that would make a broken body look whole.
+
+    What was written still goes out. This cancels the handler, as if the client had left.
+    """
+    if request.transport:
+        request.transport.close()
 
 
 @asynccontextmanager
@@ -112,7 +121,6 @@ def _head(request: web.Request, answer: aiohttp.ClientResponse, own: dict[str, s
 
 
 async def _body(
-    request: web.Request,
     answer: aiohttp.ClientResponse,
     chunk: bytes,
     idle: float,
@@ -126,7 +134,8 @@ async def _body(
             chunk = await _next_chunk(answer, idle)
     except GatewayError as error:
         outcome.broken = error
-        await _break_off(request, answer, outcome, error_event(error, dialect))
+        if answer.content_type == "text/event-stream":
+            await _write(outcome.response, error_event(error, dialect))
     else:
         await _end(outcome.response)
 
@@ -155,11 +164,3 @@ async def _end(response: web.StreamResponse) -> None:
         await response.write_eof()
     except ConnectionError as error:
         raise ClientGone from error
-
-
-async def _break_off(request: web.Request, answer: aiohttp.ClientResponse, outcome: Outcome, last_words: bytes) -> None:
-    """Say it in the stream, if it is one, and close the connection without the end that would make it look whole."""
-    if answer.content_type == "text/event-stream":
-        await _write(outcome.response, last_words)
-    if request.transport:
-        request.transport.close()

@@ -1,0 +1,130 @@
+"""What the gateway adds to an engine's own start: `python -m bench.cold_start [ROUNDS]`.
+
+In turn, the same engine with the same arguments is started directly and asked for its health every 2 ms, and started
+by a first request to a gateway. The difference of the medians is the gateway's: noticing that the engine is ready,
+forwarding, and the request itself.
+"""
+
+import http.client
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from llamaproxy.backends import command, engine
+from llamaproxy.backends.command import Address
+from llamaproxy.config import EngineConfig, ModelConfig
+
+POLL = 0.002
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=5)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
+
+
+def direct(model: ModelConfig, folder: Path, number: int) -> float:
+    """Seconds from starting the engine to its being ready."""
+    address = Address(socket=folder / f"{number}.sock")
+    built = command.build(engine.find("auto").program, "m", model, EngineConfig(), address, os.environ)
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        built.argv, env=dict(built.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while _status(address.socket) != 200:
+        time.sleep(POLL)
+    seconds = time.perf_counter() - begun
+    process.kill()
+    process.wait()
+    return seconds
+
+
+def _status(path: Path | None) -> int | None:
+    assert path
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def _call(port: int, path: str, body: object = None) -> Mapping[str, object]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    method = "GET" if body is None else "POST"
+    connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    answer: Mapping[str, object] = json.load(response)
+    connection.close()
+    if response.status != 200:
+        raise SystemExit(f"{path}: {response.status} {answer}")
+    return answer
+
+
+def through_gateway(port: int) -> float:
+    """Seconds of a first request that costs the engine nothing; the model is stopped again."""
+    begun = time.perf_counter()
+    _call(port, "/tokenize", {"model": "m", "content": "one"})
+    seconds = time.perf_counter() - begun
+    _call(port, "/models/unload", {"model": "m"})
+    while "stopped" not in json.dumps(_call(port, "/api/models")):
+        time.sleep(POLL)
+    return seconds
+
+
+def main(rounds: int) -> None:
+    file = engine.bundled_model()
+    if file is None:
+        raise SystemExit("the bundled model is not installed: make run installs it")
+    model = ModelConfig(path=str(file), ctx_size=2048)
+    folder = Path(tempfile.mkdtemp(prefix="lp-bench-"))
+    configuration = folder / "llamaproxy.toml"
+    configuration.write_text(f"[models.m]\npath = {json.dumps(str(file))}\nctx_size = 2048\n")
+    gateway = subprocess.Popen(
+        (sys.executable, "-m", "llamaproxy", "serve", "--port", "0", "--config", str(configuration)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert gateway.stdout
+    port = int(gateway.stdout.readline().split("127.0.0.1:")[1].split()[0])
+    times: dict[str, list[float]] = {"direct": [], "gateway": []}
+    try:
+        for number in range(rounds):
+            times["direct"].append(direct(model, folder, number))
+            times["gateway"].append(through_gateway(port))
+    finally:
+        gateway.terminate()
+        gateway.wait()
+    _report(times)
+
+
+def _report(times: Mapping[str, list[float]]) -> None:
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {engine.find('auto').kind}"
+    )
+    print(f"{'cold start, ms':<16}{'min':>9}{'median':>9}{'max':>9}")
+    for name, seconds in times.items():
+        figures = (min(seconds), statistics.median(seconds), max(seconds))
+        print(f"{name:<16}" + "".join(f"{figure * 1000:9.1f}" for figure in figures))
+    added = statistics.median(times["gateway"]) - statistics.median(times["direct"])
+    least = min(times["gateway"]) - min(times["direct"])
+    print(f"added by the gateway: {added * 1000:.1f} ms (medians), {least * 1000:.1f} ms (minima)")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)

@@ -1,0 +1,70 @@
+"""`llamaproxy serve` as a process: what it says, what it refuses, how it ends; for shutdown see tests/faults."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+
+from tests.gateway import Client, GatewayProcess, fake_model
+
+
+async def refused(tmp_path: Path, text: str, *flags: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """Exit code and stderr of a gateway that does not start."""
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llamaproxy", "serve", "--config", str(file), *flags),
+        env={"XDG_RUNTIME_DIR": str(tmp_path), **(environment or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    return process.returncode or 0, stderr.decode()
+
+
+async def test_bad_configuration_is_told_with_its_own_exit_code(tmp_path: Path) -> None:
+    assert await refused(tmp_path, "[limits]\nmodels_mx = 1\n") == (
+        78,
+        "llamaproxy: limits.models_mx: unknown key, did you mean models_max?\n",
+    )
+
+
+async def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    code, stderr = await refused(
+        tmp_path, '[server]\nmax_body = "big"\n[models.a]\npath = "a"\n[models.b]\npath = "b"\nctx_size = -1\n'
+    )
+    assert code == 78
+    assert "server.max_body" in stderr and "models.b.ctx_size" in stderr
+
+
+async def test_open_address_without_a_key_is_refused(tmp_path: Path) -> None:
+    code, stderr = await refused(tmp_path, "", "--host", "0.0.0.0")
+    assert code == 78
+    assert "llamaproxy keys create" in stderr
+
+
+async def test_flag_wins_over_environment_wins_over_file(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, {"server": {"port": 1}}, {"LLAMAPROXY_SERVER__PORT": "0"})
+    async with gateway.running():
+        assert not gateway.url.endswith(":1")
+
+
+async def test_preloaded_models_are_there_before_anyone_asks(tmp_path: Path) -> None:
+    models = {
+        "m": fake_model(tmp_path, "m", preload=True),
+        "gone": {"path": str(tmp_path / "gone.gguf"), "preload": True},
+    }
+    gateway = GatewayProcess(tmp_path, {"models": models})
+    async with gateway.running(), aiohttp.ClientSession() as session:
+        await Client(gateway, session).state_is("m", "ready")
+        assert "preload: gone: the model file" in gateway.log
+
+
+async def test_idle_gateway_ends_at_once_and_cleanly(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, {})
+    async with gateway.running():
+        gateway.signal(signal.SIGINT)
+        assert await gateway.wait(5) == 0
+        assert "Traceback" not in gateway.log

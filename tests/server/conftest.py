@@ -1,0 +1,35 @@
+"""The whole gateway inside the test's own process, with fake engines."""
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from llamaproxy.config import Config
+from llamaproxy.server.app import Gateway, Server
+from tests.gateway import FAKE_ENGINE, fake_model
+
+Serve = Callable[..., Awaitable[TestClient[Any, Any]]]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Start a gateway from keyword sections; without models it has two, `m` and `org/n`."""
+    clients: list[tuple[TestClient[Any, Any], Gateway]] = []
+
+    async def start(**sections: Any) -> TestClient[Any, Any]:
+        sections.setdefault("models", {name: fake_model(tmp_path, name.replace("/", "-")) for name in ("m", "org/n")})
+        sections["engine"] = {"binary": str(FAKE_ENGINE), **sections.get("engine", {})}
+        gateway = Gateway(Config.model_validate(sections), Path(tempfile.mkdtemp(prefix="lp-")))
+        client = TestClient(TestServer(Server(gateway).application(), host="127.0.0.1"))
+        await client.start_server()
+        clients.append((client, gateway))
+        return client
+
+    yield start
+    for client, gateway in clients:
+        await gateway.close(0)
+        await client.close()

@@ -1,0 +1,159 @@
+"""The table of routes, the door, and errors that are always JSON."""
+
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from llamaproxy.config import Config
+from llamaproxy.errors import ConfigError
+from llamaproxy.server.app import check
+from llamaproxy.server.guard import fingerprint
+from tests.server.conftest import Serve
+
+
+async def error_of(client: TestClient[Any, Any], method: str, path: str, **request: Any) -> tuple[int, str]:
+    """Status and code of an error that must have the whole envelope."""
+    async with client.request(method, path, **request) as response:
+        assert response.content_type == "application/json"
+        error = (await response.json())["error"]
+        assert set(error) - {"detail"} == {"message", "type", "param", "code"}
+        assert error["message"]
+        return response.status, error["code"]
+
+
+async def test_health_and_readiness(serve: Serve) -> None:
+    client = await serve()
+    assert (await client.get("/health")).status == 200
+    assert (await client.get("/ready")).status == 200
+
+
+async def test_without_an_engine_it_runs_and_says_what_to_install(serve: Serve) -> None:
+    client = await serve(engine={"binary": "/nowhere/llama-server"})
+    assert (await client.get("/health")).status == 200
+    response = await client.get("/ready")
+    assert response.status == 503
+    assert "install" in (await response.json())["reason"]
+    assert (await client.get("/v1/models")).status == 200
+    assert await error_of(client, "POST", "/v1/chat/completions", json={"model": "m"}) == (503, "engine_missing")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "//v1//models/", "/v1/models/"])
+async def test_models_are_listed_under_every_spelling(serve: Serve, path: str) -> None:
+    client = await serve()
+    # The test client refuses paths that begin with two slashes; real clients send them.
+    listed = (await (await client.session.get(f"http://127.0.0.1:{client.port}{path}")).json())["data"]
+    assert [(model["id"], model["status"]["value"]) for model in listed] == [("m", "unloaded"), ("org/n", "unloaded")]
+
+
+async def test_one_model_by_name_even_with_a_slash(serve: Serve) -> None:
+    client = await serve()
+    assert (await (await client.get("/v1/models/org/n")).json())["id"] == "org/n"
+    assert await error_of(client, "GET", "/v1/models/nobody") == (404, "model_not_found")
+
+
+async def test_errors_have_their_status_and_code(serve: Serve) -> None:
+    client = await serve(server={"max_body": 1000})
+    chat = "/v1/chat/completions"
+    assert await error_of(client, "GET", "/nothing/here") == (404, "not_found")
+    assert await error_of(client, "GET", chat) == (405, "method_not_allowed")
+    assert await error_of(client, "POST", "/health") == (405, "method_not_allowed")
+    assert await error_of(client, "POST", chat, data=b"{") == (400, "invalid_json")
+    assert await error_of(client, "POST", chat, data=b'{"model":"m","model":"n"}') == (400, "duplicate_model")
+    assert await error_of(client, "POST", chat, json={"model": ["m"]}) == (400, "invalid_request")
+    assert await error_of(client, "POST", chat, json={}) == (400, "invalid_request")
+    assert await error_of(client, "POST", chat, json={"model": "../../etc/passwd"}) == (404, "model_not_found")
+    assert await error_of(client, "POST", chat, data=b" " * 2000) == (413, "request_too_large")
+
+
+async def test_body_that_grows_too_large_without_a_length_is_refused(serve: Serve) -> None:
+    client = await serve(server={"max_body": 1000})
+
+    async def endless() -> Any:
+        for _ in range(100):
+            yield b" " * 100
+
+    assert await error_of(client, "POST", "/v1/completions", data=endless()) == (413, "request_too_large")
+
+
+async def test_anthropic_paths_answer_in_anthropic_shape(serve: Serve) -> None:
+    client = await serve()
+    response = await client.post("/v1/messages", json={"model": "nobody"})
+    body = await response.json()
+    assert (response.status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
+
+
+async def test_request_id_comes_back_or_is_made(serve: Serve) -> None:
+    client = await serve()
+    assert (await client.get("/health", headers={"X-Request-Id": "abc-1"})).headers["X-Request-Id"] == "abc-1"
+    made = (await client.get("/health", headers={"X-Request-Id": "<script>"})).headers["X-Request-Id"]
+    assert made and "<" not in made
+
+
+async def test_foreign_host_and_origin_change_nothing(serve: Serve) -> None:
+    client = await serve()
+    assert await error_of(client, "GET", "/v1/models", headers={"Host": "evil.example"}) == (403, "forbidden")
+    foreign = {"Origin": "https://evil.example"}
+    for path in ("/models/load", "/v1/chat/completions"):
+        refused = await error_of(client, "POST", path, json={"model": "m"}, headers=foreign)
+        assert refused == (403, "forbidden_origin")
+    listed = (await (await client.get("/api/models")).json())["models"]
+    assert [model["state"] for model in listed] == ["stopped", "stopped"]
+
+
+async def test_form_posts_change_nothing(serve: Serve) -> None:
+    client = await serve()
+    refused = await error_of(client, "POST", "/models/load", data={"model": "m"})
+    assert refused == (415, "unsupported_media_type")
+
+
+async def test_allowed_origin_may_read_and_act(serve: Serve) -> None:
+    client = await serve(server={"allowed_origins": ["https://ui.example"]})
+    origin = {"Origin": "https://ui.example"}
+    response = await client.get("/v1/models", headers=origin)
+    assert response.headers["Access-Control-Allow-Origin"] == "https://ui.example"
+    preflight = await client.options(
+        "/v1/chat/completions", headers={**origin, "Access-Control-Request-Method": "POST"}
+    )
+    assert preflight.status == 204
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    assert "Access-Control-Allow-Origin" not in (await client.get("/v1/models")).headers
+
+
+async def test_keys_are_asked_for_where_there_are_any(serve: Serve) -> None:
+    client = await serve(keys={"me": {"sha256": fingerprint("lp-secret")}})
+    assert (await client.get("/health")).status == 200
+    assert await error_of(client, "GET", "/v1/models") == (401, "invalid_api_key")
+    for headers in ({"Authorization": "Bearer lp-secret"}, {"x-api-key": "lp-secret"}):
+        assert (await client.get("/v1/models", headers=headers)).status == 200
+
+
+async def test_page_is_served(serve: Serve) -> None:
+    client = await serve()
+    response = await client.get("/")
+    assert response.content_type == "text/html"
+    assert "default-src 'self'" in response.headers["Content-Security-Policy"]
+
+
+async def test_load_and_unload(serve: Serve) -> None:
+    client = await serve()
+    assert (await client.post("/models/load", json={"model": "m"})).status == 200
+    assert (await client.post("/v1/chat/completions", json={"model": "m", "messages": []})).status == 200
+    listed = (await (await client.get("/v1/models")).json())["data"]
+    assert [model["status"]["value"] for model in listed] == ["loaded", "unloaded"]
+    assert (await client.post("/models/unload", json={"model": "m"})).status == 200
+
+
+def test_dangerous_arguments_are_refused_before_anything_runs() -> None:
+    config = Config.model_validate(
+        {"models": {"m": {"path": "x", "args": ["--rpc", "host:1"]}}, "engine": {"args": ["--tools", "all"]}}
+    )
+    with pytest.raises(ConfigError) as refused:
+        check(config)
+    assert [line.split(":")[0] for line in refused.value.message.splitlines()] == ["engine.args", "models.m.args"]
+    check(config.model_copy(update={"engine": config.engine.model_copy(update={"allow_unsafe_args": True})}))
+
+
+def test_open_address_needs_a_key() -> None:
+    with pytest.raises(ConfigError, match="keys create"):
+        check(Config.model_validate({"server": {"host": "0.0.0.0"}}))

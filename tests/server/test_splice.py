@@ -1,0 +1,205 @@
+"""One exchange, against an engine that sends exactly the bytes a test wants."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from llamaproxy.backends.command import Address
+from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.core.routing import Dialect
+from llamaproxy.errors import GatewayError
+from llamaproxy.server.splice import ClientGone, Deadlines, Outgoing, cut_off, forward
+
+SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def says(*parts: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Script:
+    """An engine that reads a request's head, sends these bytes, and closes unless `then` keeps it."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        if then:
+            await then()
+
+    return script
+
+
+@asynccontextmanager
+async def spliced(script: Script, dialect: Dialect = Dialect.OPENAI) -> AsyncIterator[TestClient[Any, Any]]:
+    """A client of an application that forwards everything to the scripted engine, and its errors as texts."""
+    socket = Path(tempfile.mkdtemp(prefix="lp-")) / "e.sock"
+
+    async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await script(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        outgoing = Outgoing(request.method, request.path, [], await request.read())
+        own = {"x-own": "1"}
+        try:
+            outcome = await forward(request, upstream, outgoing, Deadlines(0.5, 0.5), dialect, own, lambda _: None)
+        except (GatewayError, UpstreamLost, ClientGone) as error:
+            return web.Response(status=599, text=type(error).__name__)
+        if outcome.broken:
+            cut_off(request)
+        return outcome.response
+
+    server = await asyncio.start_unix_server(engine, socket)
+    upstream = Upstream(Address(socket=socket))
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    client = TestClient(TestServer(app))
+    await client.start_server()
+    try:
+        yield client
+    finally:
+        await client.close()
+        await upstream.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_head_and_body_pass_and_hop_by_hop_fields_do_not() -> None:
+    head = b"HTTP/1.1 201 Made\r\nX-Engine: a\r\nX-Engine: b\r\nKeep-Alive: 5\r\nConnection: x-gone\r\nX-Gone: 1\r\n"
+    async with spliced(says(head + b"Access-Control-Allow-Origin: *\r\nContent-Length: 5\r\n\r\nhello")) as client:
+        response = await client.get("/")
+        assert (response.status, response.reason, await response.read()) == (201, "Made", b"hello")
+        assert response.headers.getall("X-Engine") == ["a", "b"]
+        assert response.headers["x-own"] == "1"
+        assert not {"X-Gone", "Keep-Alive", "Access-Control-Allow-Origin"} & set(response.headers)
+
+
+async def test_chunked_body_arrives_whole() -> None:
+    async with spliced(says(SSE, chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n"), b"0\r\n\r\n")) as client:
+        response = await client.get("/")
+        assert await response.read() == b"data: 1\n\ndata: 2\n\n"
+
+
+async def test_head_requests_have_no_body() -> None:
+    async with spliced(says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")) as client:
+        response = await client.head("/")
+        assert response.headers["Content-Length"] == "5"
+        assert await response.read() == b""
+
+
+async def test_stream_that_breaks_off_says_so_and_does_not_end() -> None:
+    async with spliced(says(SSE, chunk(b"data: 1\n\n"))) as client:
+        response = await client.get("/")
+        received = b""
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async for part in response.content.iter_any():
+                received += part
+        assert received.startswith(b"data: 1\n\n")
+        assert b'"code":"bad_upstream_response"' in received
+        assert b"[DONE]" not in received
+
+
+@pytest.mark.parametrize("dialect", [Dialect.ANTHROPIC, Dialect.RESPONSES])
+async def test_dialects_with_named_events_get_a_named_error(dialect: Dialect) -> None:
+    async with spliced(says(SSE, chunk(b"event: x\ndata: 1\n\n")), dialect) as client:
+        response = await client.get("/")
+        received = b""
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async for part in response.content.iter_any():
+                received += part
+        assert b"\n\nevent: error\ndata: " in received
+
+
+async def test_unary_body_that_breaks_off_only_breaks_the_connection() -> None:
+    async with spliced(says(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf")) as client:
+        response = await client.get("/")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+async def test_silence_in_the_middle_is_an_error_event() -> None:
+    async with spliced(says(SSE, chunk(b"data: 1\n\n"), then=lambda: asyncio.sleep(5))) as client:
+        response = await client.get("/")
+        received = b""
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async for part in response.content.iter_any():
+                received += part
+        assert b"upstream_stalled" in received
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (says(), "UpstreamLost"),
+        (says(b"HTTP/1.1 2"), "UpstreamLost"),
+        (says(b"garbage\r\n\r\n"), "UpstreamLost"),
+        (says(SSE), "UpstreamLost"),
+        (says(then=lambda: asyncio.sleep(5)), "UpstreamStalled"),
+        (says(SSE, then=lambda: asyncio.sleep(5)), "UpstreamStalled"),
+    ],
+)
+async def test_nothing_reaches_the_client_before_the_first_byte(script: Script, error: str) -> None:
+    async with spliced(script) as client:
+        response = await client.get("/")
+        assert (response.status, await response.text()) == (599, error)
+
+
+async def test_slow_reader_is_waited_for_and_not_buffered_for() -> None:
+    sent = 0
+    part = chunk(b"x" * 65536)
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SSE)
+        for _ in range(1600):
+            writer.write(part)
+            await writer.drain()
+            sent += len(part)
+
+    async with spliced(pour) as client:
+        response = await client.get("/")
+        await response.content.readany()
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.2)
+        assert sent < 20 * 1024**2, "what is not read stays with the engine"
+        response.close()
+
+
+async def test_client_that_leaves_is_noticed_by_the_engine() -> None:
+    gone = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SSE)
+        try:
+            while True:
+                writer.write(chunk(b"data: 1\n\n"))
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            gone.set()
+            raise
+
+    async with spliced(drip) as client:
+        response = await client.get("/")
+        await response.content.readany()
+        response.close()
+        await asyncio.wait_for(gone.wait(), 5)
