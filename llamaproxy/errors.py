@@ -140,6 +140,10 @@ class ModelStartFailed(Unavailable):
     code = "model_start_failed"
 
 
+class InvalidModelFile(ModelStartFailed):
+    """The file holds no model that an engine could load; `detail` is its path."""
+
+
 class ModelOutOfMemory(Unavailable):
     code = "model_out_of_memory"
 

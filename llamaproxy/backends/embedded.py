@@ -21,7 +21,6 @@ from typing import Any, Final, NamedTuple
 
 PROGRAM: Final = "python -m llamaproxy.backends.embedded"
 INSTALL: Final = 'the engine is not installed; install it with: pip install "llamaproxy[embedded]"'
-
 INT32_MAX: Final = 2**31 - 1
 UINT32_MAX: Final = 2**32 - 1
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
@@ -71,9 +70,11 @@ def gpu_layers(text: str) -> int:
 
 
 def threads(text: str) -> int:
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     count = integer("a number of threads, or -1 for one per usable core", -1)(text)
-    return count if count > 0 else cores
+    if count > 0:
+        return count
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def seed(text: str) -> int:
@@ -237,16 +238,15 @@ def set_program_defaults(params: Any) -> None:
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies: an engine may not outlive its gateway. Linux only."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL)) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    # No signal comes for a parent that died before the call. The sign of that is a number that has changed, not the
-    # number 1: in a container the gateway itself may be process 1.
-    if os.getppid() != parent:
-        sys.exit(f"{PROGRAM}: the parent process is gone")
+    if sys.platform == "linux":
+        parent = os.getppid()
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL)) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+        # No signal comes for a parent that died before the call. The sign of that is a number that has changed, not
+        # the number 1: in a container the gateway itself may be process 1.
+        if os.getppid() != parent:
+            sys.exit(f"{PROGRAM}: the parent process is gone")
 
 
 def import_engine() -> Any:
@@ -290,8 +290,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     wait_for_stop_signal(f"{PROGRAM}: ready on {server.listening_address}")
-    # Without the engine's destructor, which waits for every client to hang up. The gateway has closed its connections
-    # and saved what it wants to keep before it sends the signal.
+    # Without the engine's destructor, which waits for clients that have not hung up: up to 30 s in a stream, else for
+    # ever. The gateway has closed its connections and saved what it wants to keep before it sends the signal.
     os._exit(0)
 
 

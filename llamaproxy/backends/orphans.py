@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ NEEDS_WATCHDOG = sys.platform != "linux"
 UNIX_SOCKETS = sys.platform != "win32"
 _LONGEST_BASE = 50
 """Bytes: a socket's path may have 104 in all."""
+_END_TIMEOUT = 2.0
+"""Seconds for a process to be gone after KILL: one that holds much memory takes its time."""
 _START_TOLERANCE = 2.0
 """Seconds: a start time is computed from the time of boot, which moves when the clock is set."""
 
@@ -171,9 +174,16 @@ def _end(child: Identity) -> list[int]:
         return []
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    with contextlib.suppress(psutil.Error):
-        process.wait(timeout=2)
+    _await_end(process)
     return [child.pid]
+
+
+def _await_end(process: psutil.Process) -> None:
+    """A zombie has ended: whoever should reap it may take long, or never do it."""
+    latest = time.monotonic() + _END_TIMEOUT
+    with contextlib.suppress(psutil.Error):
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < latest:
+            time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -119,17 +119,34 @@ class Pool:
     def running(self, model: str) -> Spawn | None:
         return self._spawns.get(model)
 
+    def ticket(self, model: str) -> str:
+        """A name for one wait, to ask about it while it lasts."""
+        return f"{model}#{next(self._numbers)}"
+
+    def describe_wait(self, model: str, ticket: str) -> str:
+        """Why a request waits, in words for its client."""
+        backend = self.backends[model]
+        if backend.state is BackendState.STARTING:
+            if not backend.load_seconds:
+                return f"loading {model}"
+            elapsed = time.monotonic() - backend.started_at
+            return f"loading {model}, {min(99, int(100 * elapsed / backend.load_seconds))} %"
+        position = list(backend.queue).index(ticket) + 1 if ticket in backend.queue else 1
+        return f"queued, position {position}"
+
     @asynccontextmanager
-    async def lease(self, model: str, *, light: bool = False, since: float | None = None) -> AsyncIterator[Lease]:
+    async def lease(
+        self, model: str, *, light: bool = False, since: float | None = None, ticket: str | None = None
+    ) -> AsyncIterator[Lease]:
         """Wait for a place on the model's backend and hold it until the block ends.
 
         `since`, in seconds of the monotonic clock, is when a replayed request first arrived. Raises what the scheduler
         rejects with (QueueFull, QueueTimeout, Unavailable, ModelStartFailed, LoadTimeout, ShuttingDown ...), or what
         the check finds where the model is not running.
         """
-        request = f"{model}#{next(self._numbers)}"
+        request = ticket or self.ticket(model)
         begun = time.monotonic()
-        if self.backends[model].state is BackendState.STOPPED:
+        if (known := self.backends.get(model)) and known.state is BackendState.STOPPED:
             self._check(model)
         backend = await self._await_grant(request, model, light, begun if since is None else since)
         waited = time.monotonic() - begun

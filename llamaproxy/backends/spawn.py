@@ -99,7 +99,8 @@ class Spawn:
         try:
             await process.start()
         except OSError as error:
-            raise ModelStartFailed(f"{self.model}: cannot execute {self._command.argv[0]}: {error.strerror or error}") from error
+            reason = error.strerror or error
+            raise ModelStartFailed(f"{self.model}: cannot execute {self._command.argv[0]}: {reason}") from error
         self._process = process
         self._run_directory.add(process.pid, self._command.argv)
         log.info("%s: started, pid %d, %s", self.model, process.pid, self.upstream.address)

@@ -5,6 +5,7 @@ HTTP client library stands here and in `server.splice`.
 """
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ from llamaproxy.backends.command import Address
 # llama-server closes a connection after 5 s of rest or 100 requests, and a request that meets the close is lost. A new
 # connection to a Unix socket costs less than the bookkeeping that would avoid this.
 _READ_BUFFER = 64 * 1024
+_BEING_STOPPED = "the backend is being stopped"
 
 
 class UpstreamLost(Exception):
@@ -54,6 +56,10 @@ class Upstream:
         Leaving the block closes the connection if the body was not read to its end. Raises UpstreamLost.
         """
         response = await self._send(method, target, headers, body)
+        if self._session.closed:
+            # The head came in the moment of the close, which no longer saw the one and not yet the other.
+            response.close()
+            raise UpstreamLost(_BEING_STOPPED)
         self._open.add(response)
         try:
             yield response
@@ -65,7 +71,7 @@ class Upstream:
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None
     ) -> aiohttp.ClientResponse:
         if self._session.closed:
-            raise UpstreamLost("the backend is being stopped")
+            raise UpstreamLost(_BEING_STOPPED)
         sending = asyncio.timeout(None)
         self._sending.add(sending)
         try:
@@ -74,7 +80,7 @@ class Upstream:
                     method,
                     URL(self._base + target, encoded=True),
                     headers=[*headers, *self._own],
-                    data=body or None,
+                    data=io.BytesIO(body) if body else None,
                     allow_redirects=False,
                 )
         except (aiohttp.ClientError, OSError) as error:
@@ -96,7 +102,8 @@ class Upstream:
         Closing the session alone would leave both waiting for what cannot come.
         """
         for sending in self._sending:
-            sending.reschedule(0)
+            if not sending.expired():
+                sending.reschedule(0)
         for response in tuple(self._open):
             response.close()
         await self._session.close()

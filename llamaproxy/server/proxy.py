@@ -28,7 +28,8 @@ from llamaproxy.errors import (
     UpstreamStalled,
 )
 from llamaproxy.models.catalogue import Catalogue, Model
-from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, cut_off, forward
+from llamaproxy.server.comments import WaitingComments
+from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, cut_off, forward, refuse
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
 MAX_REPLAYS = 5
@@ -64,6 +65,7 @@ class Proxy:
     def __init__(self, config: Config, catalogue: Catalogue, pool: Pool, ledger: Ledger) -> None:
         self._server = config.server
         self._deadlines = Deadlines(config.engine.first_byte_timeout, config.engine.idle_timeout)
+        self._comments_after = config.limits.waiting_comments
         self._catalogue = catalogue
         self._pool = pool
         self._ledger = ledger
@@ -116,23 +118,52 @@ class Proxy:
         return RequestTooLarge(f"the body is larger than {self._server.max_body} bytes")
 
     async def _run(self, job: _Job) -> web.StreamResponse:
-        since = time.monotonic()
-        while True:
-            async with self._pool.lease(job.model.name, light=job.endpoint.light, since=since) as lease:
-                try:
-                    outcome = await self._forward(job, lease)
-                    break
-                except UpstreamLost as lost:
-                    await self._replay_or_raise(job, lease, lost)
-                except UpstreamStalled as stalled:
-                    lease.failed(stalled.message)
-                    raise
+        """Until one try succeeds. A stream that waits long begins before its answer, and must end as a stream."""
+        ticket = self._pool.ticket(job.model.name)
+        waiting = self._waiting(job, ticket)
+        try:
+            if waiting is None:
+                outcome = await self._try(job, ticket, None)
+            else:
+                async with waiting:
+                    outcome = await self._try(job, ticket, waiting)
+        except GatewayError as error:
+            begun = await waiting.stop() if waiting else None
+            if begun is None:
+                raise
+            await refuse(begun, error, job.endpoint.dialect)
+            self._close_failed(job.row, error)
+            cut_off(job.request)
+            return begun
         self._close(job.row, outcome)
         if outcome.broken:
             cut_off(job.request)
         return outcome.response
 
-    async def _forward(self, job: _Job, lease: Lease) -> Outcome:
+    def _waiting(self, job: _Job, ticket: str) -> WaitingComments | None:
+        if not job.row.stream:
+            return None
+        name = job.model.name
+        headers = {"x-llamaproxy-model": name}
+        return WaitingComments(
+            job.request, self._comments_after, lambda: self._pool.describe_wait(name, ticket), headers
+        )
+
+    async def _try(self, job: _Job, ticket: str, waiting: WaitingComments | None) -> Outcome:
+        since = time.monotonic()
+        light = job.endpoint.light
+        while True:
+            async with self._pool.lease(job.model.name, light=light, since=since, ticket=ticket) as lease:
+                begun = await waiting.stop() if waiting else None
+                try:
+                    return await self._forward(job, lease, begun)
+                except UpstreamLost as lost:
+                    await self._replay_or_raise(job, lease, lost)
+                except UpstreamStalled as stalled:
+                    lease.failed(stalled.message)
+                    raise
+
+    async def _forward(self, job: _Job, lease: Lease, begun: web.StreamResponse | None) -> Outcome:
         row = job.row
         row.queue_ms = round(lease.queue_seconds * 1000 + (row.queue_ms or 0), 1)
         row.load_ms = round(lease.load_seconds * 1000 + (row.load_ms or 0), 1)
@@ -152,6 +183,7 @@ class Proxy:
             job.endpoint.dialect,
             _own_headers(job),
             answered,
+            begun,
         )
         row.bytes_out = outcome.sent
         if outcome.broken:

@@ -18,6 +18,8 @@ from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
 from llamaproxy.server.answers import error_event
 
+_STREAM = "text/event-stream"
+
 
 class ClientGone(Exception):
     """The client closed its connection before it had the whole answer."""
@@ -59,8 +61,11 @@ async def forward(
     dialect: Dialect,
     own_headers: dict[str, str],
     on_head: Callable[[int], None],
+    begun: web.StreamResponse | None = None,
 ) -> Outcome:
     """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
+
+    `begun` is a stream that the client has the head of already: an answer that is no stream ends it as an error.
 
     Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
     outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
@@ -68,12 +73,22 @@ async def forward(
     async with _answer(upstream, outgoing, deadlines.first_byte) as answer:
         first = await _first_chunk(answer, deadlines.first_byte)
         on_head(answer.status)
-        response = _head(request, answer, own_headers)
+        response = _head(request, answer, own_headers) if begun is None else begun
         await response.prepare(request)
         outcome = Outcome(response, answer.status)
-        if request.method != "HEAD":
+        if begun is not None and answer.content_type != _STREAM:
+            outcome.broken = UpstreamError(
+                f"the engine answered {answer.status}", detail=first[:4096].decode("utf-8", "replace")
+            )
+            await _write(response, error_event(outcome.broken, dialect))
+        elif request.method != "HEAD":
             await _body(answer, first, deadlines.idle, dialect, outcome)
         return outcome
+
+
+async def refuse(response: web.StreamResponse, error: GatewayError, dialect: Dialect) -> None:
+    """The error of a stream that has begun with nothing but comments; `cut_off` must follow."""
+    await _write(response, error_event(error, dialect))
 
 
 def cut_off(request: web.Request) -> None:
@@ -134,7 +149,7 @@ async def _body(
             chunk = await _next_chunk(answer, idle)
     except GatewayError as error:
         outcome.broken = error
-        if answer.content_type == "text/event-stream":
+        if answer.content_type == _STREAM:
             await _write(outcome.response, error_event(error, dialect))
     else:
         await _end(outcome.response)

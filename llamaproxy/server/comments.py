@@ -1,0 +1,62 @@
+"""Comments in a stream that has to wait: a client that hears nothing for a minute thinks the worst.
+
+Owns the early start of a streamed response, before anybody knows what the answer will be. An SSE comment is a line
+that begins with a colon; clients ignore it. It never comes with an `id:` line, which some clients cannot bear.
+"""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from llamaproxy.tasks import spawn
+
+_CONTROL = dict.fromkeys(map(ord, "\r\n"), " ")
+
+
+class WaitingComments:
+    """Around the wait for a lease: after `after` seconds the response begins, and says `describe()` as often.
+
+    `stop` must be called before anybody else writes; it returns the response if it has begun.
+    """
+
+    def __init__(
+        self, request: web.Request, after: float, describe: Callable[[], str], headers: dict[str, str]
+    ) -> None:
+        self._request = request
+        self._after = after
+        self._describe = describe
+        self._headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **headers}
+        self._response: web.StreamResponse | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = spawn(self._speak(), name="waiting-comments")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> web.StreamResponse | None:
+        if self._task and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        return self._response
+
+    async def _speak(self) -> None:
+        await asyncio.sleep(self._after)
+        response = web.StreamResponse(headers=self._headers)
+        try:
+            # From here on the response has begun, also for a cancellation that comes while it is being sent.
+            self._response = response
+            await response.prepare(self._request)
+            while True:
+                await response.write(f": {self._describe().translate(_CONTROL)}\n\n".encode())
+                await asyncio.sleep(self._after)
+        except ConnectionError:
+            # The client has left; its request is cancelled by whoever watches the connection.
+            return

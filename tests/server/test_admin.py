@@ -1,0 +1,251 @@
+"""llamaproxy.server.admin: what operators see, and the two things they can do here."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+from pytest_aiohttp.plugin import AiohttpClient
+
+from llamaproxy.backends.pool import Pool
+from llamaproxy.backends.spawn import Spawn
+from llamaproxy.config import Config
+from llamaproxy.core.routing import Dialect
+from llamaproxy.core.states import BackendState
+from llamaproxy.errors import GatewayError, ModelStartFailed
+from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.server import admin as module
+from llamaproxy.server.admin import Admin
+from llamaproxy.server.answers import error_response
+from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
+
+Client = TestClient[web.Request, web.Application]
+Answer = tuple[int, Any]
+
+CONFIG = Config.model_validate(
+    {"models": {"qwen": {"path": "/q.gguf", "aliases": ["gpt-4o"], "pinned": True}, "llama": {"path": "/l.gguf"}}}
+)
+
+
+class Room:
+    """The handlers with what they look at; models whose start is asked for are noted, and do not start."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+        self.ledger = Ledger()
+        self.pool = Pool(CONFIG.models, CONFIG, self._launch)
+        catalogue = Catalogue(Model(name, model, "configured") for name, model in CONFIG.models.items())
+        self.admin = Admin(catalogue, self.pool, self.ledger)
+
+    def _launch(self, name: str, number: int) -> Spawn:
+        self.wanted.append(name)
+        raise ModelStartFailed(f"{name}: not here")
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[_errors], client_max_size=module._LARGEST_BODY * 2)
+        app.router.add_get("/api/models", self.admin.models)
+        app.router.add_get("/api/requests", self.admin.requests)
+        app.router.add_post("/models/load", self.admin.load)
+        app.router.add_post("/models/unload", self.admin.unload)
+        return app
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except GatewayError as error:
+        return error_response(error, Dialect.OPENAI)
+
+
+@pytest.fixture
+async def room() -> AsyncIterator[Room]:
+    made = Room()
+    yield made
+    await made.pool.stop_all()
+
+
+@pytest.fixture
+async def client(room: Room, aiohttp_client: AiohttpClient) -> Client:
+    return await aiohttp_client(room.application())
+
+
+async def get(client: Client, path: str) -> Answer:
+    async with client.get(path) as response:
+        return response.status, await response.json()
+
+
+async def post(client: Client, path: str, body: bytes, content_type: str = "application/json") -> Answer:
+    async with client.post(path, data=body, headers={"Content-Type": content_type}) as response:
+        return response.status, await response.json()
+
+
+def code(answer: Answer) -> tuple[int, str]:
+    return answer[0], answer[1]["error"]["code"]
+
+
+class TestModels:
+    async def test_a_model_that_does_not_run(self, client: Client, room: Room) -> None:
+        status, answer = await get(client, "/api/models")
+        assert (status, [model["name"] for model in answer["models"]]) == (200, ["qwen", "llama"])
+        assert answer["models"][0] == {
+            "name": "qwen",
+            "source": "configured",
+            "path": "/q.gguf",
+            "state": "stopped",
+            "pid": None,
+            "uptime": None,
+            "in_flight": 0,
+            "queued": 0,
+            "pinned": True,
+            "starts": 0,
+            "load_seconds": None,
+            "breaker": {"state": "closed", "reason": ""},
+            "leaving": None,
+        }
+        assert not room.wanted
+
+    async def test_a_model_that_runs(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+        running = SimpleNamespace(pid=4711, started_at=time.monotonic() - 90)
+        monkeypatch.setattr(room.pool, "running", lambda name: running if name == "qwen" else None)
+        backend = room.pool.backends["qwen"]
+        backend.state = BackendState.READY
+        backend.add_lease("r1", light=False)
+        qwen, llama = (await get(client, "/api/models"))[1]["models"]
+        assert (qwen["state"], qwen["pid"], qwen["in_flight"]) == ("ready", 4711, 1)
+        assert 90 <= qwen["uptime"] < 100
+        assert llama["pid"] is None
+        backend.end_lease("r1", 0)
+        backend.gone(0)
+
+    async def test_a_model_that_fails(self, client: Client, room: Room) -> None:
+        for _ in range(3):
+            room.pool.backends["llama"].breaker.start_failed(time.monotonic(), "<b>exit 1</b>")
+        model = (await get(client, "/api/models"))[1]["models"][1]
+        assert model["breaker"] == {"state": "open", "reason": "<b>exit 1</b>"}
+
+
+class TestRequests:
+    async def test_totals_and_rows(self, client: Client, room: Room) -> None:
+        rows = [room.ledger.open(RequestRow(name, "models", "openai", "127.0.0.1")) for name in "abc"]
+        room.ledger.close(rows[0], RequestState.OK, 200)
+        room.ledger.close(rows[1], RequestState.REJECTED, 429)
+        status, answer = await get(client, "/api/requests")
+        assert (status, answer["totals"]) == (200, {"received": 3, "in_flight": 1, "ok": 1, "rejected": 1})
+        assert [row["id"] for row in answer["requests"]] == ["c", "b", "a"]
+
+    @pytest.mark.parametrize(
+        ("query", "count"), [("", 100), ("?limit=1", 1), ("?limit=150", 150), ("?limit=1000", 200)]
+    )
+    async def test_limit(self, query: str, count: int, client: Client, room: Room) -> None:
+        for number in range(200):
+            room.ledger.close(room.ledger.open(RequestRow(str(number), "x", "openai", "")), RequestState.OK, 200)
+        assert len((await get(client, f"/api/requests{query}"))[1]["requests"]) == count
+
+    @pytest.mark.parametrize(
+        "limit", ["0", "-1", "1001", "1.5", "", "ten", "1e3", "%20", "%C2%B2", "99999", "100000", "9" * 5000]
+    )
+    async def test_a_limit_that_is_none(self, limit: str, client: Client) -> None:
+        answer = await get(client, f"/api/requests?limit={limit}")
+        assert code(answer) == (400, "invalid_request")
+        assert answer[1]["error"]["param"] == "limit"
+
+
+class TestLoadAndUnload:
+    async def test_load_starts_by_name_and_by_alias(self, client: Client, room: Room) -> None:
+        assert await post(client, "/models/load", b'{"model": "llama"}') == (200, {"success": True})
+        assert await post(client, "/models/load", b'{"model": "gpt-4o"}') == (200, {"success": True})
+        assert room.wanted == ["llama", "qwen"]
+
+    async def test_unload_stops(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+        stopped: list[str] = []
+        monkeypatch.setattr(room.pool, "stop", stopped.append)
+        assert await post(client, "/models/unload", b'{"model": "gpt-4o", "more": 1}') == (200, {"success": True})
+        assert (stopped, room.wanted) == (["qwen"], [])
+
+    async def test_unloading_what_does_not_run_is_no_fault(self, client: Client, room: Room) -> None:
+        assert await post(client, "/models/unload", b'{"model": "qwen"}') == (200, {"success": True})
+        assert room.pool.backends["qwen"].state is BackendState.STOPPED
+
+    @pytest.mark.parametrize("path", ["/models/load", "/models/unload"])
+    @pytest.mark.parametrize(
+        "content_type",
+        [
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+            "text/plain",
+            "application/octet-stream",
+            "text/json",
+        ],
+    )
+    async def test_what_a_form_can_send_is_refused(
+        self, path: str, content_type: str, client: Client, room: Room
+    ) -> None:
+        answer = await post(client, path, b'{"model": "qwen"}', content_type)
+        assert code(answer) == (415, "unsupported_media_type")
+        assert not room.wanted
+
+    async def test_json_may_name_its_charset(self, client: Client) -> None:
+        assert (await post(client, "/models/load", b'{"model": "qwen"}', "application/json; charset=utf-8"))[0] == 200
+
+    @pytest.mark.parametrize(
+        ("body", "told"),
+        [
+            (b"", "invalid_json"),
+            (b"{", "invalid_json"),
+            (b'{"model": "\xff"}', "invalid_json"),
+            (b'{"model": NaN}', "invalid_json"),
+            (b"[" * 60_000, "invalid_json"),
+            (b"null", "invalid_request"),
+            (b'"qwen"', "invalid_request"),
+            (b'["model"]', "invalid_request"),
+            (b"{}", "invalid_request"),
+            (b'{"model": null}', "invalid_request"),
+            (b'{"model": ["qwen"]}', "invalid_request"),
+            (b'{"model": 5}', "invalid_request"),
+        ],
+        ids=lambda value: repr(value)[:24],
+    )
+    async def test_bad_bodies(self, body: bytes, told: str, client: Client, room: Room) -> None:
+        assert code(await post(client, "/models/load", body)) == (400, told)
+        assert not room.wanted
+
+    @pytest.mark.parametrize(
+        "name", ["", "qwne", "../../etc/passwd", "a\\r\\nX: 1", "\\u0000", "\\u001b[31m", "x" * 10_000]
+    )
+    async def test_bad_names(self, name: str, client: Client, room: Room) -> None:
+        answer = await post(client, "/models/load", f'{{"model": "{name}"}}'.encode())
+        assert code(answer) == (404, "model_not_found")
+        assert answer[1]["error"]["message"].isprintable()
+        assert not room.wanted
+
+    async def test_a_body_is_small(self, client: Client) -> None:
+        padding = b" " * module._LARGEST_BODY
+        assert code(await post(client, "/models/load", b'{"model": "qwen"}' + padding)) == (413, "request_too_large")
+
+    async def test_a_body_of_unknown_length_is_bounded_too(self, client: Client, room: Room) -> None:
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(64):
+                yield b" " * module._LARGEST_BODY
+
+        headers = {"Content-Type": "application/json"}
+        async with client.post("/models/load", data=endless(), headers=headers) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (413, "request_too_large")
+        assert not room.wanted
+
+    async def test_a_body_that_does_not_come(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "_BODY_TIMEOUT", 0.05)
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        head = "POST /models/load HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        writer.write(head.encode())
+        try:
+            assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 408 ")
+        finally:
+            writer.close()
+        assert not room.wanted
