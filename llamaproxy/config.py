@@ -160,7 +160,9 @@ class LimitsConfig(_Section):
     min_residency: Seconds = Field(5.0, description="time a model stays ready before a busy one may be drained")
     queue_size: int = Field(512, ge=1, le=100_000, description="most requests waiting, over all models")
     queue_timeout: PositiveSeconds = Field(300.0, description="longest wait for a lease")
-    waiting_comments: PositiveSeconds = Field(5.0, description="wait after which a stream begins with comments about it")
+    waiting_comments: PositiveSeconds = Field(
+        5.0, description="wait after which a stream begins with comments about it"
+    )
 
 
 class BreakerConfig(_Section):

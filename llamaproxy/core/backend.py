@@ -42,6 +42,7 @@ class Backend:
     queue: OrderedDict[str, Waiter] = field(default_factory=OrderedDict)
     start_wanted: float | None = None
     leaving: StopReason | None = None
+    successor: str | None = None
     started_at: float = 0.0
     ready_since: float = 0.0
     idle_since: float = 0.0
@@ -98,7 +99,7 @@ class Backend:
         self.move(BackendState.STOPPED)
         self.leases.clear()
         self.occupied = 0
-        self.leaving = None
+        self.leaving = self.successor = None
         self.idle_since = now
 
 

@@ -17,7 +17,7 @@ from llamaproxy.errors import DuplicateModel, InvalidJson, InvalidRequest
 
 MAX_NESTING = 100
 _SLASHES = re.compile(r"/{2,}")
-_MULTIPART_MODEL = re.compile(rb'content-disposition:[^\r\n]*;\s*name="?model"?\s*(?:;|\r\n)', re.IGNORECASE)
+_MULTIPART_MODEL = re.compile(rb'content-disposition:[^\r\n]*;\s*name="?model"?[ \t]*(?:;|\r\n)', re.IGNORECASE)
 
 
 class Dialect(StrEnum):

@@ -179,8 +179,8 @@ class Scheduler:
             grant[0].breaker.succeeded()
 
     def _released(self, event: LeaseReleased, now: float, out: list[Effect]) -> None:
-        backend, spawn, since = self._granted.pop(event.request)
-        if spawn == backend.spawn and event.request in backend.leases:
+        backend, _, since = self._granted.pop(event.request)
+        if event.request in backend.leases:
             backend.end_lease(event.request, now)
             if event.outcome is Outcome.SUCCESS:
                 backend.measured_service(now - since)
@@ -255,7 +255,7 @@ class Scheduler:
 
     def _drain(self, backend: Backend, reason: StopReason, out: list[Effect], successor: str | None = None) -> None:
         """Stop it once nothing is in flight, which may be now."""
-        backend.leaving = reason
+        backend.leaving, backend.successor = reason, successor
         if not backend.leases:
             self._stop(backend, reason, out, successor)
         elif backend.state is BackendState.READY:
@@ -298,7 +298,7 @@ class Scheduler:
                 self._serve_queue(backend, now, out)
         for backend in self._live.values():
             if backend.state is BackendState.DRAINING and not backend.leases:
-                self._stop(backend, backend.leaving or StopReason.EVICTED, out)
+                self._stop(backend, backend.leaving or StopReason.EVICTED, out, backend.successor)
 
     def _serve_queue(self, backend: Backend, now: float, out: list[Effect]) -> None:
         for waiter in list(backend.queue.values()):

@@ -132,10 +132,8 @@ def test_hang_before_the_first_byte(start: Starter, stream: bool) -> None:
 def test_hang_after_tokens(start: Starter) -> None:
     fake = start("--sse-ping-interval", "0.1", HANG_AFTER_TOKENS=2).ready()
     with fake.post(CHAT, chat(stream=True)) as connection:
-        read_until(connection, b"word2")
-        connection.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            assert b"word3" not in rest(connection)
+        assert b"word3" not in read_until(connection, b"word2")
+        assert silent(connection)
 
 
 MALFORMED = {
@@ -165,7 +163,7 @@ def test_slow_header_comes_byte_by_byte(start: Starter) -> None:
 
 
 def test_closes_a_reused_connection(start: Starter) -> None:
-    fake = start(CLOSE_REUSED=1).ready()
+    fake = start(CLOSE_REUSED=1, KEEPALIVE=60).ready()
     with fake.raw(b"GET /health HTTP/1.1\r\n\r\n") as connection:
         read_until(connection, b'{"status":"ok"}')
         requests = len(start.journal("request"))

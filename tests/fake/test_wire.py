@@ -29,6 +29,7 @@ def test_an_error_closes_the_connection(start: Starter) -> None:
     with start().ready().raw(b"GET /no HTTP/1.1\r\n\r\n") as connection:
         answer = rest(connection)
     assert answer.startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert b"\r\nConnection: close\r\n" in answer
     assert answer.endswith(b'{"error":{"message":"File Not Found","type":"not_found_error","code":404}}')
 
 

@@ -1,0 +1,41 @@
+"""What the tests of backends share: both event loops, short paths, and a look at what is left behind.
+
+The gateway runs on uvloop, and on asyncio where there is none: every async test here runs on both.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's name: pytest's own are too long for that."""
+    with tempfile.TemporaryDirectory(prefix="lp-", dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fails a test that leaves a process behind, or a zombie."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """Enough for programs to be found."""
+    return {"PATH": os.environ["PATH"]}

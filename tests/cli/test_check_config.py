@@ -1,0 +1,148 @@
+"""llamaproxy.cli.check_config: what is effective, without its secrets, or what is wrong."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaproxy import cli, configfile
+from llamaproxy.backends import engine
+from llamaproxy.backends.engine import Engine
+from llamaproxy.cli.check_config import effective
+from llamaproxy.config import Config
+from llamaproxy.errors import EngineMissing
+
+GOOD_HASH = "0123456789abcdef" * 4
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file, no variable and no engine of this machine."""
+    for variable in list(os.environ):
+        if variable.startswith("LLAMAPROXY_"):
+            monkeypatch.delenv(variable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(configfile, "user_config_path", lambda name: tmp_path / "user" / name)
+    monkeypatch.setattr(engine, "find", lambda binary: Engine("llama-server", ("/opt/llama-server",)))
+
+
+def check(path: Path | None, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, list[str]]:
+    """Exit code, stdout and the lines on stderr."""
+    code = cli.main(["check-config", *(["--config", str(path)] if path else [])])
+    out, err = capsys.readouterr()
+    return code, out, [line.removeprefix("llamaproxy: ") for line in err.splitlines()]
+
+
+def test_without_a_file_the_defaults_are_effective(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, lines = check(None, capsys)
+    assert code == 0
+    assert json.loads(out) == json.loads(Config().model_dump_json())
+    assert lines == ["good: no file, defaults and environment only", "engine: llama-server, /opt/llama-server"]
+
+
+def test_a_good_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "good.toml"
+    path.write_text('[server]\nport = 9000\n[models.qwen]\npath = "q.gguf"\nttl = "5m"')
+    monkeypatch.setenv("LLAMAPROXY_SERVER__MAX_BODY", "1MiB")
+    code, out, lines = check(path, capsys)
+    values = json.loads(out)
+    assert (code, lines[0]) == (0, f"good: {path}")
+    assert (values["server"]["port"], values["server"]["max_body"]) == (9000, 1024**2)
+    assert values["models"]["qwen"]["ttl"] == 300
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("[server]\nprot = 1", ["server.prot: unknown key, did you mean port?"]),
+        (
+            '[server]\nport = -1\n[limits]\nmodels_max = "x"',
+            [
+                "server.port: Input should be greater than or equal to 0, not -1",
+                "limits.models_max: Input should be a valid integer, unable to parse string as an integer, not 'x'",
+            ],
+        ),
+        (
+            '[server]\nhost = "0.0.0.0"',
+            [
+                "server.host: 0.0.0.0 can be reached from other machines, and no key is configured; "
+                "`llamaproxy keys create NAME` makes one"
+            ],
+        ),
+        ('[engine]\nargs = ["--tools", "all"]', None),
+        ('[models.qwen]\npath = "q.gguf"\nargs = ["--rpc", "host:1"]', None),
+    ],
+)
+def test_a_bad_one(text: str, lines: list[str] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    code, out, told = check(path, capsys)
+    assert (code, out) == (78, "")
+    assert told == lines if lines else "is refused" in told[0]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, lines = check(tmp_path / "missing.toml", capsys)
+    assert (code, out) == (78, "")
+    assert "no such configuration file" in lines[0]
+
+
+def test_a_missing_engine_is_worth_a_word_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(binary: str) -> Engine:
+        raise EngineMissing("no llama-server was found")
+
+    monkeypatch.setattr(engine, "find", missing)
+    code, _, lines = check(None, capsys)
+    assert (code, lines[1]) == (0, "engine: no llama-server was found")
+
+
+def test_numbers_of_any_size_that_is_allowed_can_be_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LLAMAPROXY_SERVER__MAX_BODY", str(2**53))
+    monkeypatch.setenv("LLAMAPROXY_ENGINE__STOP_TIMEOUT", "9" * 300)
+    code, out, _ = check(None, capsys)
+    assert (code, json.loads(out)["server"]["max_body"]) == (0, 2**53)
+
+
+class TestSecrets:
+    def effective(self, **sections: Any) -> dict[str, Any]:
+        return effective(Config.model_validate(sections))
+
+    @pytest.mark.parametrize(
+        "name",
+        ["HF_TOKEN", "OPENAI_API_KEY", "aws_secret", "DB_PASSWORD", "SSH_PASSPHRASE", "BASIC_AUTH", "CREDENTIALS"],
+    )
+    def test_variables_that_are_named_like_one(self, name: str) -> None:
+        env = {name: "hunter2", "OMP_THREADS": "4"}
+        values = self.effective(engine={"env": env}, models={"m": {"path": "m", "env": env}})
+        assert values["engine"]["env"] == {name: "***", "OMP_THREADS": "4"}
+        assert values["models"]["m"]["env"] == {name: "***", "OMP_THREADS": "4"}
+
+    @pytest.mark.parametrize(
+        ("args", "shown"),
+        [
+            (["--api-key", "hunter2", "--jinja"], ["--api-key", "***", "--jinja"]),
+            (["--api-key=hunter2\n", "--jinja"], ["--api-key=***", "--jinja"]),
+            (["-hft", "hunter2"], ["-hft", "***"]),
+            (["--hf-token", "hunter2"], ["--hf-token", "***"]),
+            (["--jinja", "--api-key"], ["--jinja", "--api-key"]),
+            (
+                ["--override-kv", "a=int:1", "--api-key-file", "/f"],
+                ["--override-kv", "a=int:1", "--api-key-file", "/f"],
+            ),
+            (["--image-min-tokens", "64", "--keep", "5"], ["--image-min-tokens", "64", "--keep", "5"]),
+        ],
+    )
+    def test_arguments_that_are_named_like_one(self, args: list[str], shown: list[str]) -> None:
+        values = self.effective(engine={"args": args}, models={"m": {"path": "m", "args": args}})
+        assert values["engine"]["args"] == shown
+        assert values["models"]["m"]["args"] == shown
+
+    def test_hashes_of_keys(self) -> None:
+        values = self.effective(keys={"alice": {"sha256": GOOD_HASH}})
+        assert values["keys"] == {"alice": {"sha256": "012345..."}}

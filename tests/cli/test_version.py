@@ -1,0 +1,11 @@
+"""llamaproxy.cli.version: the version on stdout, for people and scripts."""
+
+import pytest
+
+from llamaproxy import __version__, cli
+
+
+def test_it_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"llamaproxy {__version__}\n", "")

@@ -1,0 +1,78 @@
+"""The record of one backend."""
+
+import pytest
+
+from llamaproxy.config import BreakerConfig, ModelConfig
+from llamaproxy.core.backend import Backend, Waiter
+from llamaproxy.core.breaker import Breaker
+from llamaproxy.core.states import BackendState
+
+
+def backend(**settings: object) -> Backend:
+    config = ModelConfig.model_validate({"path": "/m", **settings})
+    return Backend("m", config, Breaker(BreakerConfig()))
+
+
+def ready(**settings: object) -> Backend:
+    made = backend(**settings)
+    made.move(BackendState.STARTING)
+    made.move(BackendState.READY)
+    return made
+
+
+def test_concurrency_is_twice_the_slots_unless_said() -> None:
+    assert backend().concurrency == 8
+    assert backend(parallel=3).concurrency == 6
+    assert backend(parallel=3, concurrency=1).concurrency == 1
+
+
+def test_leases_fill_it_and_light_ones_do_not() -> None:
+    b = ready(concurrency=1)
+    b.add_lease("light", light=True)
+    assert b.serves_at_once(light=False)
+    b.add_lease("r", light=False)
+    assert not b.has_room(light=False)
+    assert b.has_room(light=True)
+    b.end_lease("r", now=5)
+    assert (b.occupied, b.idle_since, b.idle) == (0, 5, False)
+    b.end_lease("light", now=6)
+    assert b.idle
+
+
+def test_nobody_overtakes_a_queue() -> None:
+    b = ready()
+    b.enqueue(Waiter("q", 1, 9, light=False))
+    assert not b.serves_at_once(light=True)
+    assert not b.idle
+
+
+def test_queue_is_in_order_of_first_arrival() -> None:
+    b = backend()
+    for request, since in (("one", 1.0), ("three", 3.0), ("two", 2.0), ("four", 4.0)):
+        b.enqueue(Waiter(request, since, 9, light=False))
+    assert list(b.queue) == ["one", "two", "three", "four"]
+
+
+def test_wanted_since_the_first_who_wanted_it() -> None:
+    b = backend()
+    assert not b.wanted_since
+    b.enqueue(Waiter("q", 3, 9, light=False))
+    assert b.wanted_since == 3
+    b.start_wanted = 2
+    assert b.wanted_since == 2
+
+
+def test_measurements_follow_the_newest_slowly() -> None:
+    b = backend()
+    b.measured_load(10)
+    b.measured_load(20)
+    assert b.load_seconds == pytest.approx(13)
+    b.measured_service(1)
+    assert b.service_seconds == 1
+
+
+def test_gone_process_takes_its_leases_with_it() -> None:
+    b = ready()
+    b.add_lease("r", light=False)
+    b.gone(now=7)
+    assert (b.state, b.leases, b.occupied, b.leaving, b.idle_since) == (BackendState.STOPPED, {}, 0, None, 7)

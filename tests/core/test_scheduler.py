@@ -1,0 +1,496 @@
+"""What the scheduler does, as scripts: something happens, and these effects follow."""
+
+from typing import Any
+
+import pytest
+
+from llamaproxy.config import BreakerConfig
+from llamaproxy.core.events import (
+    BackendAnswered,
+    BackendExited,
+    BackendReady,
+    Drain,
+    DrainBegun,
+    Effect,
+    Grant,
+    LeaseReleased,
+    Outcome,
+    Reject,
+    RequestArrived,
+    RequestLeft,
+    Resume,
+    ShutdownDue,
+    Start,
+    StartRequested,
+    Stop,
+    StopReason,
+    StopRequested,
+    TimePassed,
+)
+from llamaproxy.core.states import BackendState
+from llamaproxy.errors import ModelStartFailed
+from tests.core.world import World, limits, models
+
+BREAKER = BreakerConfig(start_failures=3, request_failures=2, open=10, open_max=40)
+
+
+def world(*names: str, settings: dict[str, Any] | None = None, **bounds: Any) -> World:
+    """A world of models with the same settings and these limits."""
+    return World(models(*(names or ("a", "b")), **(settings or {})), limits(**bounds), BREAKER)
+
+
+def mixed(settings: dict[str, dict[str, Any]], **bounds: Any) -> World:
+    """A world of models with settings of their own."""
+    catalogue = {name: models(name, **values)[name] for name, values in settings.items()}
+    return World(catalogue, limits(**bounds), BREAKER)
+
+
+def ready(world: World, *names: str) -> None:
+    """Each of these has been loaded, in this order, and rests."""
+    for name in names:
+        world.tell(StartRequested(name))
+        world.become_ready(name)
+        world.now += 10
+
+
+def only(effects: list[Effect]) -> Effect:
+    (effect,) = effects
+    return effect
+
+
+def refusal(effects: list[Effect]) -> tuple[str, float | None]:
+    """Code and Retry-After of the one rejection."""
+    effect = only(effects)
+    assert isinstance(effect, Reject)
+    return effect.error.code, effect.error.retry_after
+
+
+def arrival(world: World, model: str, request: str = "late", light: bool = False) -> list[Effect]:
+    world.waiting[request] = (model, light)
+    return world.tell(RequestArrived(request, model, world.now + 60, light))
+
+
+class TestStarting:
+    def test_first_request_starts_its_model_and_is_granted_when_it_is_ready(self) -> None:
+        w = world()
+        assert arrival(w, "a", "r") == [Start("a", 1)]
+        w.phase["a"] = "ready"
+        assert w.tell(BackendReady("a", 1)) == [Grant("r", "a", 1)]
+
+    def test_any_number_of_waiters_start_one_process(self) -> None:
+        w = world(settings={"concurrency": 1000})
+        for _ in range(500):
+            w.arrive("a")
+        assert w.starts == 1
+        w.become_ready("a")
+        assert len(w.leases) == 500
+
+    def test_ready_model_is_granted_at_once(self) -> None:
+        w = world()
+        ready(w, "a")
+        assert arrival(w, "a", "r") == [Grant("r", "a", 1)]
+
+    def test_concurrency_bounds_the_leases_and_each_end_serves_the_next(self) -> None:
+        w = world(settings={"concurrency": 2})
+        ready(w, "a")
+        first, _, third, fourth = (w.arrive("a") for _ in range(4))
+        assert set(w.waiting) == {third, fourth}
+        w.release(first)
+        assert third in w.leases
+
+    def test_light_requests_do_not_count(self) -> None:
+        w = world(settings={"concurrency": 1})
+        ready(w, "a")
+        w.arrive("a")
+        assert arrival(w, "a", "tokenize", light=True) == [Grant("tokenize", "a", 1)]
+
+    def test_replayed_request_goes_before_those_who_came_later(self) -> None:
+        w = world(settings={"concurrency": 1})
+        ready(w, "a")
+        running, later = w.arrive("a"), w.arrive("a")
+        w.waiting["replayed"] = ("a", False)
+        w.tell(RequestArrived("replayed", "a", w.now + 60, since=w.now - 5))
+        w.release(running)
+        assert "replayed" in w.leases and later in w.waiting
+
+    def test_longest_waiting_model_is_started_first(self) -> None:
+        w = world("a", "b", "c")
+        ready(w, "a")
+        busy = w.arrive("a")
+        w.arrive("b")
+        w.now += 1
+        w.arrive("c")
+        w.release(busy)
+        w.exit("a")
+        assert w.phase == {"b": "starting"}
+
+
+class TestMakingRoom:
+    def test_idle_model_goes_for_one_that_is_wanted(self) -> None:
+        w = world()
+        ready(w, "a")
+        assert arrival(w, "b", "r") == [Stop("a", 1, StopReason.EVICTED, "b")]
+        del w.phase["a"]
+        gone = BackendExited("a", 1, ModelStartFailed("gone"))
+        assert w.tell(gone) == [Start("b", 1)], "only when it has gone"
+
+    def test_one_whose_last_lease_ended_longest_ago_goes_first(self) -> None:
+        w = world("a", "b", "c", models_max=2)
+        ready(w, "a", "b")
+        w.release(w.arrive("a"))
+        w.now += 1
+        assert only(arrival(w, "c")) == Stop("b", 1, StopReason.EVICTED, "c")
+
+    def test_lower_priority_goes_before_older(self) -> None:
+        w = mixed({"a": {"priority": 1}, "b": {"priority": 0}, "c": {}}, models_max=2)
+        ready(w, "a", "b")
+        assert only(arrival(w, "c")) == Stop("b", 1, StopReason.EVICTED, "c")
+
+    def test_busy_model_stays_while_another_is_idle(self) -> None:
+        w = world("a", "b", "c", models_max=2)
+        ready(w, "a", "b")
+        w.arrive("a")
+        assert only(arrival(w, "c")) == Stop("b", 1, StopReason.EVICTED, "c")
+
+    def test_loading_model_is_nobodys_victim(self) -> None:
+        w = world()
+        w.arrive("a")
+        assert arrival(w, "b") == []
+
+    def test_pinned_model_is_nobodys_victim(self) -> None:
+        w = mixed({"a": {"pinned": True}, "b": {}, "c": {}}, models_max=2)
+        ready(w, "a", "b")
+        assert only(arrival(w, "c")) == Stop("b", 1, StopReason.EVICTED, "c")
+
+    def test_where_pins_hold_every_place_the_request_is_told_at_once(self) -> None:
+        w = mixed({"a": {"pinned": True}, "b": {}})
+        ready(w, "a")
+        assert refusal(arrival(w, "b"))[0] == "model_unavailable"
+
+    def test_idle_model_rests_a_moment_before_it_goes(self) -> None:
+        w = world(linger=None)
+        w.tell(StartRequested("a"))
+        w.now += 0.5
+        w.become_ready("a")
+        w.release(w.arrive("a"))
+        assert arrival(w, "b") == []
+        assert w.scheduler.wake_at == pytest.approx(w.now + 0.05), "a tenth of its load time"
+        w.sleep_until_woken()
+        assert w.phase["a"] == "stopping"
+
+    def test_its_clients_next_request_within_that_moment_is_served(self) -> None:
+        w = world(linger=0.1)
+        ready(w, "a")
+        w.release(w.arrive("a"))
+        w.arrive("b")
+        w.now += 0.01
+        assert arrival(w, "a", "next") == [Grant("next", "a", 1)]
+
+    def test_place_promised_to_one_waiter_is_not_made_twice(self) -> None:
+        w = world("a", "b", "c", "d", models_max=2)
+        ready(w, "a", "b")
+        w.arrive("c")
+        assert w.phase == {"a": "stopping", "b": "ready"}
+        w.arrive("c")
+        assert w.phase["b"] == "ready"
+        w.arrive("d")
+        assert w.phase["b"] == "stopping"
+
+
+class TestFairness:
+    def test_busy_model_keeps_serving_until_somebody_waited_too_long(self) -> None:
+        w = world(max_wait=15, min_residency=5)
+        ready(w, "a")
+        running = w.arrive("a")
+        cold = w.arrive("b")
+        w.now += 14
+        assert arrival(w, "a", "more") == [Grant("more", "a", 1)]
+        w.wait(1)
+        assert w.phase["a"] == "draining"
+        queued = w.arrive("a")
+        assert queued in w.waiting, "a draining model takes nobody on"
+        w.release(running)
+        w.release("more")
+        assert w.phase["a"] == "stopping"
+        w.exit("a")
+        w.become_ready("b")
+        assert cold in w.leases
+
+    def test_alarm_is_set_for_that_moment(self) -> None:
+        w = world(max_wait=15)
+        ready(w, "a")
+        w.arrive("a")
+        w.arrive("b")
+        assert w.scheduler.wake_at == w.now + 15
+
+    def test_model_is_resident_for_a_while_before_it_is_drained(self) -> None:
+        w = world(max_wait=1, min_residency=5)
+        w.arrive("a")
+        w.become_ready("a")
+        w.arrive("b")
+        w.wait(1)
+        assert w.phase["a"] == "ready"
+        assert w.scheduler.wake_at == 105
+        w.wait(4)
+        assert w.phase["a"] == "draining"
+
+    def test_drain_is_called_off_when_nobody_wants_the_place_any_more(self) -> None:
+        w = world(max_wait=1)
+        ready(w, "a")
+        w.arrive("a")
+        impatient = w.arrive("b")
+        w.wait(1)
+        back = w.arrive("a")
+        assert w.phase["a"] == "draining"
+        w.leave(impatient)
+        assert w.phase["a"] == "ready"
+        assert back in w.leases
+
+    def test_resume_is_an_effect(self) -> None:
+        w = world(max_wait=1, queue_timeout=5)
+        ready(w, "a")
+        w.arrive("a")
+        w.arrive("b", patience=2)
+        w.wait(1)
+        w.now += 1
+        effects = w.tell(TimePassed())
+        assert [type(effect) for effect in effects] == [Reject, Resume]
+
+
+class TestQueue:
+    def test_full_queue_refuses_with_an_estimate(self) -> None:
+        w = world(settings={"concurrency": 1}, queue_size=2)
+        ready(w, "a")
+        first = w.arrive("a")
+        w.now += 4
+        w.release(first)
+        for _ in range(3):
+            w.arrive("a")
+        assert refusal(arrival(w, "a")) == ("queue_full", 3 * 4), "three turns of four seconds"
+
+    def test_models_own_bound(self) -> None:
+        w = mixed({"a": {"queue_size": 1}, "b": {}})
+        w.arrive("a")
+        assert refusal(arrival(w, "a"))[0] == "queue_full"
+
+    def test_waiting_too_long_is_told(self) -> None:
+        w = world()
+        request = w.arrive("a", patience=5)
+        assert w.scheduler.wake_at == w.now + 5
+        w.wait(5)
+        assert w.ended[request] == "queue_timeout"
+
+    def test_client_that_leaves_starts_nothing(self) -> None:
+        w = world()
+        ready(w, "a")
+        busy = w.arrive("a")
+        w.leave(w.arrive("b"))
+        w.release(busy)
+        assert w.phase == {"a": "ready"}
+
+    def test_unknown_model(self) -> None:
+        w = world()
+        assert refusal(arrival(w, "x"))[0] == "model_not_found"
+
+
+class TestFailure:
+    def fail_to_start(self, w: World, times: int) -> None:
+        for _ in range(times):
+            w.arrive("a")
+            w.exit("a")
+
+    def test_failed_start_is_told_to_everyone_who_waited(self) -> None:
+        w = world()
+        waiters = [w.arrive("a") for _ in range(3)]
+        w.exit("a")
+        assert {w.ended[request] for request in waiters} == {"model_start_failed"}
+
+    def test_each_gets_an_error_of_its_own(self) -> None:
+        w = world()
+        w.arrive("a")
+        w.arrive("a")
+        del w.phase["a"]
+        first, second = w.tell(BackendExited("a", 1, ModelStartFailed("gone")))
+        assert isinstance(first, Reject) and isinstance(second, Reject)
+        assert first.error is not second.error
+
+    def test_killed_start_is_tried_again_for_the_same_waiters(self) -> None:
+        w = world()
+        request = w.arrive("a")
+        w.exit("a", retry=True)
+        assert w.phase == {"a": "starting"} and request in w.waiting
+        w.become_ready("a")
+        assert request in w.leases
+
+    def test_third_failed_start_isolates_the_model(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        assert refusal(arrival(w, "a")) == ("model_unavailable", 10)
+
+    def test_kills_without_end_isolate_it_too(self) -> None:
+        w = world()
+        request = w.arrive("a")
+        for _ in range(3):
+            w.exit("a", retry=True)
+        assert w.ended[request] == "model_start_failed" and not w.phase
+
+    def test_nobody_is_evicted_for_an_isolated_model(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        ready(w, "b")
+        w.now -= 5
+        arrival(w, "a")
+        assert w.phase == {"b": "ready"}
+
+    def test_after_a_while_one_request_may_try(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        w.now += 10
+        probe = w.arrive("a")
+        assert w.phase == {"a": "starting"}
+        assert refusal(arrival(w, "a", "second"))[0] == "model_unavailable"
+        w.become_ready("a")
+        w.tell(BackendAnswered(probe))
+        assert arrival(w, "a", "third") == [Grant("third", "a", 4)]
+
+    def test_failed_probe_doubles_the_time(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        w.now += 10
+        self.fail_to_start(w, 1)
+        assert refusal(arrival(w, "a")) == ("model_unavailable", 20)
+
+    def test_probe_that_leaves_makes_way_for_another(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        w.now += 10
+        w.leave(w.arrive("a"))
+        assert w.arrive("a") in w.waiting
+
+    def test_person_closes_the_breaker(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        assert w.tell(StartRequested("a")) == [Start("a", 4)]
+
+    def test_process_that_fails_every_request_is_replaced(self) -> None:
+        w = world()
+        ready(w, "a")
+        for _ in range(2):
+            w.release(w.arrive("a"), Outcome.FAILURE)
+        assert w.phase == {"a": "stopping"}
+        assert refusal(arrival(w, "a"))[0] == "model_unavailable"
+
+    def test_aborts_are_no_failures_and_success_resets_the_count(self) -> None:
+        w = world()
+        ready(w, "a")
+        for outcome in (Outcome.FAILURE, Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL):
+            w.release(w.arrive("a"), outcome)
+        assert w.phase == {"a": "ready"}
+
+    def test_crash_starts_a_new_process_for_the_queue(self) -> None:
+        w = world(settings={"concurrency": 1})
+        ready(w, "a")
+        running, queued = w.arrive("a"), w.arrive("a")
+        w.exit("a")
+        assert w.phase == {"a": "starting"}
+        w.become_ready("a")
+        assert queued in w.leases
+        w.release(running, Outcome.FAILURE)
+        assert w.scheduler.backends["a"].breaker.reason == "a is gone", "the death is counted, its victims are not"
+
+    def test_crash_when_nobody_is_there_starts_nothing(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.exit("a")
+        assert not w.phase
+
+    def test_old_news_change_nothing(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.exit("a")
+        ready(w, "a")
+        assert w.tell(BackendExited("a", 1, ModelStartFailed("late"))) == []
+        assert w.tell(BackendReady("a", 1)) == []
+        assert w.scheduler.backends["a"].state is BackendState.READY
+
+
+class TestLeaving:
+    def test_idle_model_goes_after_its_time_to_live(self) -> None:
+        w = world(settings={"ttl": 60})
+        ready(w, "a")
+        request = w.arrive("a")
+        w.now += 100
+        w.release(request)
+        assert w.scheduler.wake_at == w.now + 60
+        w.wait(60)
+        assert w.phase == {"a": "stopping"}
+
+    def test_stop_waits_for_what_is_in_flight_and_rejects_what_is_queued(self) -> None:
+        w = world(settings={"concurrency": 1})
+        ready(w, "a")
+        running, queued = w.arrive("a"), w.arrive("a")
+        w.tell(StopRequested("a"))
+        assert w.ended[queued] == "model_unavailable"
+        assert w.phase == {"a": "draining"}
+        w.release(running)
+        assert w.phase == {"a": "stopping"}
+
+    def test_stop_ends_a_load_at_once(self) -> None:
+        w = world()
+        w.arrive("a")
+        w.tell(StopRequested("a"))
+        assert w.phase == {"a": "stopping"}
+
+    def test_stop_that_was_asked_for_is_not_called_off(self) -> None:
+        w = world(max_wait=1)
+        ready(w, "a")
+        w.arrive("a")
+        w.tell(StopRequested("a"))
+        w.leave(w.arrive("b"))
+        assert w.phase == {"a": "draining"}
+
+    def test_gateway_going_down_admits_nobody_and_lets_the_rest_end(self) -> None:
+        w = world(settings={"concurrency": 1})
+        ready(w, "a")
+        running, queued = w.arrive("a"), w.arrive("a")
+        w.closing = True
+        w.tell(DrainBegun())
+        assert refusal(arrival(w, "a"))[0] == "shutting_down"
+        w.release(running)
+        assert queued in w.leases
+        w.arrive("b")
+        assert w.tell(ShutdownDue()) == [Stop("a", 1, StopReason.SHUTDOWN)]
+
+    def test_shutdown_rejects_who_still_waits(self) -> None:
+        w = world()
+        request = w.arrive("a")
+        w.closing = True
+        w.tell(ShutdownDue())
+        assert w.ended[request] == "shutting_down"
+        assert w.phase == {"a": "stopping"}
+        w.exit("a")
+        assert not w.phase, "nothing is started any more"
+
+
+def test_drain_and_stop_name_whom_the_room_is_for() -> None:
+    w = world(max_wait=0)
+    ready(w, "a")
+    running = w.arrive("a")
+    assert arrival(w, "b") == [Drain("a", 1, StopReason.FAIRNESS, "b")]
+    del w.leases[running]
+    assert w.tell(LeaseReleased(running, Outcome.SUCCESS)) == [Stop("a", 1, StopReason.FAIRNESS, "b")]
+
+
+def test_lease_of_a_client_that_left_is_given_back() -> None:
+    w = world()
+    ready(w, "a")
+    arrival(w, "a", "r")
+    del w.leases["r"]
+    w.tell(LeaseReleased("r", Outcome.NEUTRAL))
+    assert w.scheduler.in_flight == 0
+
+
+def test_news_of_requests_that_are_over_change_nothing() -> None:
+    w = world()
+    assert w.tell(RequestLeft("nobody")) == []
+    assert w.tell(BackendAnswered("nobody")) == []

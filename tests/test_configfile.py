@@ -1,0 +1,351 @@
+"""llamaproxy.configfile: which file, which value wins, and in which words faults are told."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from llamaproxy import configfile
+from llamaproxy.config import Config
+from llamaproxy.errors import ConfigError
+
+Write = Callable[[str], Path]
+GOOD_HASH = "0123456789abcdef" * 4
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file and no variable of this machine."""
+    for variable in list(os.environ):
+        if variable.startswith(configfile.PREFIX):
+            monkeypatch.delenv(variable)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    monkeypatch.setattr(configfile, "user_config_path", lambda name: tmp_path / "user" / name)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "test.toml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+def told(path: Path | None) -> list[str]:
+    """The lines of the ConfigError, without the file's own path."""
+    with pytest.raises(ConfigError) as caught:
+        configfile.load(path)
+    return caught.value.message.replace(f"{path}: ", "").splitlines()
+
+
+class TestFindFile:
+    def test_no_file_is_fine(self) -> None:
+        assert configfile.find_file(None, {}) is None
+
+    def test_the_order(self, tmp_path: Path) -> None:
+        flag, variable = tmp_path / "flag.toml", tmp_path / "variable.toml"
+        user, here = tmp_path / "user" / "llamaproxy" / "llamaproxy.toml", Path("llamaproxy.toml")
+        environ = {"LLAMAPROXY_CONFIG": str(variable)}
+        user.parent.mkdir(parents=True)
+        user.touch()
+        assert configfile.find_file(None, {}) == user
+        here.touch()
+        assert configfile.find_file(None, {}) == here
+        variable.touch()
+        assert configfile.find_file(None, environ) == variable
+        flag.touch()
+        assert configfile.find_file(flag, environ) == flag
+        assert configfile.find_file(None, {"LLAMAPROXY_CONFIG": ""}) == here
+
+    def test_the_real_environment_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+        path = write("")
+        monkeypatch.setenv("LLAMAPROXY_CONFIG", str(path))
+        assert configfile.find_file(None) == path
+
+    @pytest.mark.parametrize("name", ["missing.toml", "no/such/folder.toml", "x" * 5000, "a\0b"])
+    def test_a_file_that_was_asked_for_must_be_there(self, name: str) -> None:
+        for explicit, environ in ((Path(name), {}), (None, {"LLAMAPROXY_CONFIG": name})):
+            with pytest.raises(ConfigError, match=r"no such configuration file.*llamaproxy init"):
+                configfile.find_file(explicit, environ)
+
+    def test_a_directory_is_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="is a directory"):
+            configfile.find_file(tmp_path, {})
+
+    def test_a_directory_of_that_name_is_passed_over(self) -> None:
+        Path("llamaproxy.toml").mkdir()
+        assert configfile.find_file(None, {}) is None
+
+    def test_a_home_that_may_not_be_entered_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As where a service runs as a user of its own under root's HOME."""
+
+        def refuse(path: object, **_: object) -> os.stat_result:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(os, "stat", refuse)
+        assert configfile.find_file(None, {}) is None
+
+
+class TestPrecedence:
+    def test_nothing_said_is_the_default(self) -> None:
+        assert configfile.load(None).model_dump() == Config().model_dump()
+
+    def test_flag_over_variable_over_file_over_default(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write('[server]\nhost = "localhost"\nport = 1\n[limits]\nmodels_max = 7')
+        assert configfile.load(path).server.port == 1
+        monkeypatch.setenv("LLAMAPROXY_SERVER__PORT", "2")
+        assert configfile.load(path).server.port == 2
+        config = configfile.load(path, {"server": {"port": 3}})
+        assert (config.server.port, config.server.host, config.server.max_body) == (3, "localhost", 64 * 1024**2)
+        assert config.limits.models_max == 7
+
+    def test_a_model_is_joined_key_by_key(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write('[models.qwen]\npath = "a.gguf"\nttl = "5m"\nenv = { A = "1", B = "2" }')
+        monkeypatch.setenv("LLAMAPROXY_MODELS__QWEN__PATH", "b.gguf")
+        monkeypatch.setenv("LLAMAPROXY_MODELS__QWEN__ENV__B", "3")
+        model = configfile.load(path).models["qwen"]
+        assert (model.path, model.ttl, model.env) == ("b.gguf", 300, {"A": "1", "B": "3"})
+
+    def test_an_empty_variable_is_none(self, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLAMAPROXY_SERVER__PORT", "")
+        assert configfile.load(write("[server]\nport = 1")).server.port == 1
+        assert configfile.load(None).server.port == 8080
+
+    def test_flags_are_judged_like_everything_else(self) -> None:
+        with pytest.raises(ConfigError, match=r"server\.port: .* not 99999"):
+            configfile.load(None, {"server": {"port": 99999}})
+
+
+class TestVariables:
+    def test_every_type_of_value(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in {
+            "SERVER__MAX_BODY": "8MiB",
+            "SERVER__DRAIN_TIMEOUT": "1m",
+            "SERVER__ALLOWED_HOSTS": "gw.example.com, gw",
+            "ENGINE__ARGS": '["--temp", "0.5"]',
+            "ENGINE__ALLOW_UNSAFE_ARGS": "true",
+            "CATALOG__BUNDLED": "false",
+            "BREAKER__START_FAILURES": "4",
+            "MODELS__QWEN__PATH": "/models/qwen.gguf",
+            "MODELS__QWEN__ALIASES": "gpt-4o,gpt-4o-mini",
+            "KEYS__ALICE__SHA256": GOOD_HASH,
+        }.items():
+            monkeypatch.setenv(f"LLAMAPROXY_{name}", value)
+        config = configfile.load(None)
+        assert config.server.max_body == 8 * 1024**2
+        assert config.server.drain_timeout == 60
+        assert config.server.allowed_hosts == ("gw.example.com", "gw")
+        assert config.engine.args == ("--temp", "0.5")
+        assert config.engine.allow_unsafe_args is True
+        assert config.catalog.bundled is False
+        assert config.breaker.start_failures == 4
+        assert config.models["qwen"].aliases == ("gpt-4o", "gpt-4o-mini")
+        assert config.keys["alice"].sha256 == GOOD_HASH
+
+    def test_an_engines_variables_keep_their_case(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLAMAPROXY_ENGINE__ENV__GGML_Cuda__Mode", "1")
+        monkeypatch.setenv("LLAMAPROXY_MODELS__QWEN__ENV__Http_Proxy", "2")
+        monkeypatch.setenv("LLAMAPROXY_MODELS__QWEN__PATH", "q.gguf")
+        config = configfile.load(None)
+        assert config.engine.env == {"GGML_Cuda__Mode": "1"}
+        assert config.models["qwen"].env == {"Http_Proxy": "2"}
+
+    def test_a_model_may_be_called_env(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLAMAPROXY_MODELS__ENV__PATH", "e.gguf")
+        monkeypatch.setenv("LLAMAPROXY_MODELS__ENV__ENV__A", "1")
+        model = configfile.load(None).models["env"]
+        assert (model.path, model.env) == ("e.gguf", {"A": "1"})
+
+    @pytest.mark.parametrize(
+        "name", ["LLAMAPROXY_CONFIG", "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY", "OTHER_SERVER__PROT"]
+    )
+    def test_variables_that_are_no_settings(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(name, "x")
+        assert configfile.load(None).model_dump() == Config().model_dump()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("SERVICE_HOST", "10.0.0.1"),
+            ("SERVICE_PORT", "80"),
+            ("SERVICE_PORT_HTTP", "80"),
+            ("PORT", "tcp://10.0.0.1:80"),
+            ("PORT_80_TCP", "tcp://10.0.0.1:80"),
+            ("PORT_80_TCP_PROTO", "tcp"),
+            ("PORT_80_TCP_PORT", "80"),
+            ("PORT_80_TCP_ADDR", "10.0.0.1"),
+        ],
+    )
+    def test_kubernetes_may_name_its_service_after_us(
+        self, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"LLAMAPROXY_{name}", value)
+        assert configfile.load(None).model_dump() == Config().model_dump()
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("SERVR__PORT", ", did you mean LLAMAPROXY_SERVER__PORT?"),
+            ("SERVER__PROT", ", did you mean LLAMAPROXY_SERVER__PORT?"),
+            ("SERVER_PORT", ", did you mean LLAMAPROXY_SERVER__PORT?"),
+            ("LIMITS_MODELS_MAX", ", did you mean LLAMAPROXY_LIMITS__MODELS_MAX?"),
+            ("PORT", ", did you mean LLAMAPROXY_SERVER__PORT?"),
+            ("MODELS__QWEN__PAHT", ", did you mean LLAMAPROXY_MODELS__QWEN__PATH?"),
+            ("MODELS__QWEN__ENVV__A", ", did you mean LLAMAPROXY_MODELS__QWEN__ENV__A?"),
+            ("KEYS__ALICE__SHA265", ", did you mean LLAMAPROXY_KEYS__ALICE__SHA256?"),
+            ("SERVER__PORT__X", ""),
+            ("BREAKER__XYZZY", "; valid here: start_failures, request_failures, open, open_max"),
+            ("XYZZY", "; valid here: server, engine, limits, breaker, catalog, models, keys, telemetry"),
+        ],
+    )
+    def test_unknown_ones_are_named_with_the_nearest(
+        self, name: str, hint: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(f"LLAMAPROXY_{name}", "1")
+        assert told(None) == [f"LLAMAPROXY_{name}: unknown setting{hint}"]
+
+    @pytest.mark.parametrize(
+        "name", ["SERVER", "MODELS", "KEYS", "MODELS__QWEN", "KEYS__ALICE", "ENGINE__ENV", "MODELS__QWEN__ENV"]
+    )
+    def test_a_table_is_no_value(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(f"LLAMAPROXY_{name}", "x")
+        section = name.rpartition("__")[2].lower()
+        assert told(None) == [f"LLAMAPROXY_{name}: {section} is a section; set LLAMAPROXY_{name}__KEY"]
+
+    def test_a_table_that_is_given_as_value_and_as_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLAMAPROXY_MODELS__QWEN", "x")
+        monkeypatch.setenv("LLAMAPROXY_MODELS__QWEN__PATH", "y")
+        assert told(None) == ["LLAMAPROXY_MODELS__QWEN: qwen is a section; set LLAMAPROXY_MODELS__QWEN__KEY"]
+
+    def test_a_name_with_a_line_break_takes_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLAMAPROXY_A\n\x1b[31mB", "x")
+        assert told(None)[0].startswith(r"LLAMAPROXY_A\n\x1b[31mB: unknown setting")
+
+    def test_a_value_that_is_not_utf8_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLAMAPROXY_MODELS__QWEN__PATH", os.fsdecode(b"/\xff"))
+        assert told(None)[0].startswith("models.qwen.path: ")
+
+
+class TestFaults:
+    @pytest.mark.parametrize(
+        ("text", "lines"),
+        [
+            ("[sever]", ["sever: unknown key, did you mean server?"]),
+            ("[SERVER]", ["SERVER: unknown key, did you mean server?"]),
+            ("[server]\nprot = 1", ["server.prot: unknown key, did you mean port?"]),
+            (
+                "[models.m]\nctx_sise = 1",
+                ["models.m.path: must be set", "models.m.ctx_sise: unknown key, did you mean ctx_size?"],
+            ),
+            ("[keys.a]\nsha = 1", ["keys.a.sha256: must be set", "keys.a.sha: unknown key, did you mean sha256?"]),
+            ("[catalog]\nxyzzy = 1", ["catalog.xyzzy: unknown key; valid here: bundled"]),
+            ("server = 5", ["server: must be a table"]),
+            ("[models]\nm = 5", ["models.m: must be a table"]),
+            ("models = []", ["models: must be a table"]),
+            (
+                '[server]\nmax_body = "64 megs"',
+                ["server.max_body: '64 megs' is not a size such as 1048576 or \"64MiB\""],
+            ),
+            (
+                '[server]\nbody_timeout = "soon"',
+                ['server.body_timeout: \'soon\' is not a duration such as 30, "90s" or "5m"'],
+            ),
+            ("[server]\nport = -1", ["server.port: Input should be greater than or equal to 0, not -1"]),
+            ("[server]\nbody_timeout = nan", ["server.body_timeout: Input should be greater than 0, not nan"]),
+            ("[server]\nbody_timeout = inf", ["server.body_timeout: Input should be a finite number, not inf"]),
+            ("[server]\nport = true", ["server.port: must not be true"]),
+            ("[engine.env]\nA = 5", ["engine.env.A: Input should be a valid string"]),
+            (
+                '[models.a]\npath = "a"\naliases = ["b"]\n[models.b]\npath = "b"',
+                ["models.a.aliases: the name 'b' is already used by models.b"],
+            ),
+        ],
+    )
+    def test_one_line_for_each(self, text: str, lines: list[str], write: Write) -> None:
+        assert told(write(text)) == lines
+
+    @pytest.mark.parametrize(
+        ("text", "line", "what"),
+        [
+            ("[server\n", 1, "Expected ']'"),
+            ("[server]\nport = \n", 2, "Invalid value"),
+            ("[server]\nport = 1\nport = 2\n", 3, "Cannot overwrite a value"),
+            ("[server]\n[server]\n", 2, "Cannot declare"),
+        ],
+    )
+    def test_bad_toml_is_told_with_its_line(self, text: str, line: int, what: str, write: Write) -> None:
+        (fault,) = told(write(text))
+        assert fault.startswith("not valid TOML: ")
+        assert what in fault
+        assert f"at line {line}" in fault
+
+    @pytest.mark.parametrize(
+        "text", ["a = " + "[" * 20_000, "[server]\nport = " + "9" * 5000], ids=["a deep list", "an endless number"]
+    )
+    def test_toml_that_python_cannot_read(self, text: str, write: Write) -> None:
+        (fault,) = told(write(text))
+        assert fault.startswith("not valid TOML: ")
+
+    def test_an_endless_list_in_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LLAMAPROXY_ENGINE__ARGS", "[" * 50_000)
+        (fault,) = told(None)
+        assert fault.startswith("engine.args: not a JSON list: ")
+
+    def test_a_file_that_went_away_is_not_taken_for_an_empty_one(self, tmp_path: Path) -> None:
+        assert told(tmp_path / "gone.toml") == ["cannot be read: No such file or directory"]
+        assert told(tmp_path) == ["cannot be read: Is a directory"]
+
+    def test_a_file_that_is_not_utf8(self, tmp_path: Path) -> None:
+        path = tmp_path / "latin.toml"
+        path.write_bytes(b'[models.m]\npath = "m\xfc.gguf"')
+        (fault,) = told(path)
+        assert fault.startswith("not UTF-8: ")
+
+    def test_a_byte_order_mark_and_other_line_ends_are_fine(self, tmp_path: Path) -> None:
+        path = tmp_path / "windows.toml"
+        path.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 1\r\n")
+        assert configfile.load(path).server.port == 1
+
+    @pytest.mark.parametrize("name", ["a\\r\\nb", "a\\u0000b", "\\u001b[31mred", "a/../../etc/passwd", "x" * 1000])
+    def test_a_bad_name_takes_one_short_printable_line(self, name: str, write: Write) -> None:
+        (fault,) = told(write(f'[models."{name}"]\npath = "m"'))
+        assert re.fullmatch(r"models\.\S+: [^:]*name.*", fault)
+        assert "[key]" not in fault
+        assert fault.isprintable()
+        assert len(fault) < 250
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '[keys.a]\nsha256 = "lp-hunter2"',
+            '[engine.env]\nHF_TOKEN = ["hunter2"]',
+            '[engine]\nenv = "HF_TOKEN=hunter2"',
+            '[models.m]\npath = "m"\nenv = { TOKEN = ["hunter2"] }',
+        ],
+    )
+    def test_what_may_be_a_secret_is_not_repeated(self, text: str, write: Write) -> None:
+        assert "hunter2" not in "".join(told(write(text)))
+
+    def test_long_values_are_cut(self, write: Write) -> None:
+        (fault,) = told(write(f'[server]\nport = "{"x" * 500}"'))
+        assert len(fault) < 250
+
+
+def test_what_was_loaded_does_not_change() -> None:
+    config, key = configfile.load(None), "server"
+    with pytest.raises(ValueError, match="frozen"):
+        setattr(config, key, config.server)
+
+
+def test_the_tables_are_given_as_a_whole() -> None:
+    source = configfile._Tables(BaseSettings, {"server": {}})
+    assert source() == {"server": {}}
+    with pytest.raises(NotImplementedError):
+        source.get_field_value(Config.model_fields["server"], "server")

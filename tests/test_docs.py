@@ -1,0 +1,180 @@
+"""What is written for people is true: the example file, the README and the table of errors."""
+
+import argparse
+import inspect
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from llamaproxy import cli, configfile, errors
+from llamaproxy.config import Config, KeyConfig, ModelConfig
+from llamaproxy.errors import GatewayError
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "config.example.toml"
+README = ROOT / "README.md"
+ERRORS = ROOT / "docs" / "errors.md"
+
+COMMENTED_OUT = re.compile(r"^# (?=\[[\w.]+\]$|[a-z0-9_]+ = )", re.MULTILINE)
+KEY_LINE = re.compile(r"(?P<commented># )?(?P<key>[a-z0-9_]+) = (?P<value>.+?) +# (?P<meaning>.+)")
+ERROR_ROW = re.compile(r"^\| (\d{3}) \| `(\w+)` \| (.+?) \| (.+?) \|$", re.MULTILINE)
+VARIABLE = re.compile(r"LLAMAPROXY_[A-Z0-9_]+")
+PLACEHOLDERS = {"LLAMAPROXY_SECTION__KEY", "LLAMAPROXY_MODELS__NAME__KEY"}
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in list(os.environ):
+        if variable.startswith("LLAMAPROXY_"):
+            monkeypatch.delenv(variable)
+
+
+def example() -> str:
+    return EXAMPLE.read_text("utf-8")
+
+
+def readme() -> str:
+    if not (text := README.read_text("utf-8")).strip():
+        pytest.skip("README.md is empty")
+    return text
+
+
+def sections() -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
+    """Every table of the example, and what may stand in it."""
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield (name,), field.annotation
+    yield ("models", "qwen3"), ModelConfig
+    yield ("keys", "alice"), KeyConfig
+
+
+def table(document: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for part in path:
+        document = document.get(part, {})
+    return document
+
+
+def key_lines(path: tuple[str, ...]) -> list[re.Match[str]]:
+    """The lines with keys below a table's head."""
+    lines = iter(example().splitlines())
+    heads = (f"[{'.'.join(path)}]", f"# [{'.'.join(path)}]")
+    assert any(line in heads for line in lines), f"{heads[0]} is missing"
+    found = []
+    for line in lines:
+        if not line.strip():
+            break
+        match = KEY_LINE.fullmatch(line)
+        assert match, f"not a key with a value and a meaning: {line}"
+        found.append(match)
+    return found
+
+
+EVERY_TABLE = pytest.mark.parametrize(
+    ("path", "section"), [pytest.param(path, section, id=".".join(path)) for path, section in sections()]
+)
+
+
+class TestExample:
+    def test_as_it_is_it_changes_nothing(self) -> None:
+        assert configfile.load(EXAMPLE).model_dump() == Config().model_dump()
+
+    def test_with_all_its_comments_taken_it_is_good_too(self, tmp_path: Path) -> None:
+        everything = tmp_path / "everything.toml"
+        everything.write_text(COMMENTED_OUT.sub("", example()), "utf-8")
+        config = configfile.load(everything)
+        assert (list(config.models), list(config.keys)) == (["qwen3"], ["alice"])
+        assert config.limits.linger is not None
+
+    def test_it_has_every_section_and_no_other(self) -> None:
+        assert set(tomllib.loads(COMMENTED_OUT.sub("", example()))) == set(Config.model_fields)
+
+    @EVERY_TABLE
+    def test_every_key_stands_there_once_and_nothing_else(
+        self, path: tuple[str, ...], section: type[BaseModel]
+    ) -> None:
+        assert [line["key"] for line in key_lines(path)] == list(section.model_fields)
+
+    @EVERY_TABLE
+    def test_every_key_has_its_default(self, path: tuple[str, ...], section: type[BaseModel]) -> None:
+        live = table(tomllib.loads(example()), path)
+        taken = table(tomllib.loads(COMMENTED_OUT.sub("", example())), path)
+        required = {key: taken[key] for key, field in section.model_fields.items() if field.is_required()}
+        for key, field in section.model_fields.items():
+            if field.default is None:
+                assert key not in live, f"{key} has no default: it must be a comment"
+            elif not field.is_required():
+                assert getattr(section.model_validate({**required, key: taken[key]}), key) == field.default, key
+        assert set(live) == (
+            set() if len(path) > 1 else {k for k, f in section.model_fields.items() if f.default is not None}
+        )
+
+    @EVERY_TABLE
+    def test_every_key_has_its_meaning(self, path: tuple[str, ...], section: type[BaseModel]) -> None:
+        assert {line["key"]: line["meaning"] for line in key_lines(path)} == {
+            key: field.description for key, field in section.model_fields.items()
+        }
+
+    @EVERY_TABLE
+    def test_units_are_written_out(self, path: tuple[str, ...], section: type[BaseModel]) -> None:
+        for line in key_lines(path):
+            annotation = section.model_fields[line["key"]].annotation
+            if annotation in (float, float | None):
+                assert re.fullmatch(r'"\d+(ms|s|m|h)"', line["value"]), line[0]
+            if line["key"].endswith(("_body", "_bytes", "_budget")):
+                assert re.fullmatch(r'"\d+[KMG]iB"', line["value"]), line[0]
+
+    @EVERY_TABLE
+    def test_meanings_stand_in_one_column(self, path: tuple[str, ...], section: type[BaseModel]) -> None:
+        assert len({line.start("meaning") for line in key_lines(path)}) == 1
+
+    def test_lines_fit_a_screen(self) -> None:
+        assert not [line for line in example().splitlines() if len(line) > 120]
+
+    def test_nobody_knows_the_key_of_the_example(self) -> None:
+        """A hash of a word would be a key that everybody has."""
+        taken = tomllib.loads(COMMENTED_OUT.sub("", example()))
+        assert taken["keys"]["alice"]["sha256"] == "0" * 64
+
+
+class TestReadme:
+    def test_it_shows_every_verb(self) -> None:
+        (verbs,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
+        text = readme()
+        assert [verb for verb in verbs.choices if not re.search(rf"llamaproxy {verb}\b", text)] == []
+
+    def test_its_configuration_is_good(self, tmp_path: Path) -> None:
+        for number, block in enumerate(re.findall(r"^ *```toml\n(.*?)^ *```", readme(), re.DOTALL | re.MULTILINE)):
+            path = tmp_path / f"{number}.toml"
+            path.write_text(block, "utf-8")
+            configfile.load(path)
+
+
+@pytest.mark.parametrize("path", [README, ERRORS, EXAMPLE], ids=lambda path: path.name)
+def test_variables_that_are_written_about_exist(path: Path) -> None:
+    named = set(VARIABLE.findall(path.read_text("utf-8"))) - PLACEHOLDERS
+    assert list(configfile._unknown_variables(dict.fromkeys(named, "x"))) == []
+
+
+class TestErrors:
+    def rows(self) -> dict[tuple[str, int], tuple[str, str]]:
+        text = ERRORS.read_text("utf-8") + README.read_text("utf-8")
+        return {(code, int(status)): (when, remedy) for status, code, when, remedy in ERROR_ROW.findall(text)}
+
+    def test_every_code_has_a_row_and_every_row_a_code(self) -> None:
+        classes = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, GatewayError)]
+        assert set(self.rows()) == {(cls.code, cls.status) for cls in classes}
+
+    def test_every_row_says_when_and_what_to_do(self) -> None:
+        for (code, _), (when, remedy) in self.rows().items():
+            assert len(when) > 10, code
+            assert len(remedy) > 10, code
+
+    def test_keys_that_are_written_about_exist(self) -> None:
+        for section, key in re.findall(r"`(\w+)\.(\w+)`", ERRORS.read_text("utf-8")):
+            assert key in configfile._keys_at((section,)), f"{section}.{key}"
