@@ -18,6 +18,14 @@ def alive(pid: int) -> bool:
         return False
 
 
+def wait_executed(pid: int) -> None:
+    """Popen returns a moment before the kernel has the arguments of the new program."""
+    end = time.monotonic() + PATIENCE
+    while not psutil.Process(pid).cmdline():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def known(pid: int) -> bool:
     """Whether the process is in the table at all, zombies included."""
     return psutil.pid_exists(pid)

@@ -1,6 +1,7 @@
 """llamaproxy.backends.orphans: whom the next gateway may end, and whom it must not."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 
 from llamaproxy.backends import orphans
 from llamaproxy.backends.orphans import STATE_FILE, Identity, RunDirectory, identify, reap
-from tests.backends.processes import alive
+from tests.backends.processes import alive, wait_executed
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(30)]
 
@@ -33,6 +35,7 @@ def engine() -> Iterator[Spawned]:
 
     def start(*argv: str) -> Engine:
         started.append(subprocess.Popen(argv or ("sleep", "60"), start_new_session=True, stdout=subprocess.PIPE))
+        wait_executed(started[-1].pid)
         return started[-1]
 
     yield start
@@ -81,6 +84,14 @@ def state_of(directory: RunDirectory) -> Any:
 def wait_dead(pid: int, seconds: float) -> None:
     end = time.monotonic() + seconds
     while alive(pid):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def wait_read(pipe: int) -> None:
+    """Until the process at the other end has taken what was written, and so has come to its reading."""
+    end = time.monotonic() + 10
+    while fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)) != bytes(4):
         assert time.monotonic() < end
         time.sleep(0.005)
 
@@ -368,17 +379,23 @@ class TestWatchdog:
         assert alive(other.pid)
         assert neighbour.path.exists()
 
+    def test_until_then_it_only_waits(self, base: Path, engine: Spawned) -> None:
+        directory, child = RunDirectory(base), engine()
+        directory.add(child.pid, argv_of(child))
+        with orphans.watch(directory.path) as watchdog:
+            assert watchdog.stdin
+            watchdog.stdin.write(b"x")
+            watchdog.stdin.flush()
+            wait_read(watchdog.stdin.fileno())
+            assert watchdog.poll() is None
+            watchdog.kill()
+        assert alive(child.pid)
+        assert directory.path.exists()
+
     def test_it_does_not_get_the_signals_of_the_gateways_terminal(self, base: Path) -> None:
         with orphans.watch(RunDirectory(base).path) as watchdog:
             assert os.getsid(watchdog.pid) == watchdog.pid
             watchdog.kill()
-
-    def test_it_is_harmless_once_it_is_no_longer_needed(self, base: Path, engine: Spawned) -> None:
-        directory, child = RunDirectory(base), engine()
-        directory.add(child.pid, argv_of(child))
-        with orphans.watch(directory.path) as watchdog:
-            watchdog.kill()
-        assert alive(child.pid)
 
     def test_of_a_directory_that_is_gone_it_says_nothing(self, base: Path) -> None:
         directory = RunDirectory(base)
@@ -414,5 +431,6 @@ def killed_gateway(base: Path, *, watched: bool) -> tuple[int, int]:
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as gateway:
         assert gateway.stdout
         child, watchdog = map(int, gateway.stdout.readline().split())
+        wait_executed(child)
         gateway.kill()
     return child, watchdog

@@ -72,6 +72,15 @@ def test_100_megabytes_without_a_newline_cost_neither_time_nor_memory() -> None:
     assert log.tail(9) == ["x" * LINE_BYTES, "alive"]
 
 
+def test_what_comes_after_the_last_newline_of_a_large_block_is_not_all_kept() -> None:
+    log = OutputLog()
+    tracemalloc.start()
+    log.feed(b"\n" + b"x" * 10 * 2**20)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 2**20
+
+
 def test_100_megabytes_of_lines_are_read_faster_than_an_engine_prints() -> None:
     log = OutputLog()
     block = b"srv  update_slots: all slots are idle\n" * 1700

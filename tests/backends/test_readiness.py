@@ -8,6 +8,7 @@ import pytest
 
 from llamaproxy.backends import readiness
 from llamaproxy.backends.readiness import wait_ready
+from llamaproxy.tasks import spawn
 
 
 class World:
@@ -116,7 +117,7 @@ async def test_an_engine_that_never_answers_a_probe_does_not_stop_the_clock(monk
         await asyncio.Event().wait()
         return 200
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(2.5):
         assert not await wait_ready(probe, lambda: 0, 3.0, lambda: world.now, world.sleep)
     assert len(asked) == 3
 
@@ -143,7 +144,7 @@ async def test_cancelling_it_ends_it_at_once() -> None:
         await asyncio.Event().wait()
         return 200
 
-    task = asyncio.get_running_loop().create_task(wait_ready(probe, lambda: 0, 300, asyncio.get_running_loop().time))
+    task = spawn(wait_ready(probe, lambda: 0, 300, asyncio.get_running_loop().time), name="wait")
     await probing.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
