@@ -4,6 +4,7 @@ Every class carries what the edge needs to answer with it: the HTTP status, the 
 the stable `code` that programs may compare. Owns no rendering: `server.openai` makes the envelope.
 """
 
+from collections.abc import Iterable
 from typing import ClassVar, Self
 
 
@@ -91,8 +92,19 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(InvalidRequest):
+    """`methods` are those that the path takes."""
+
     status = 405
     code = "method_not_allowed"
+    methods: tuple[str, ...] = ()
+
+    @classmethod
+    def taking(cls, path: str, methods: Iterable[str]) -> Self:
+        """The error of a path that takes only these methods."""
+        allowed = tuple(sorted(methods))
+        error = cls(f"{path} takes {' or '.join(allowed)}")
+        error.methods = allowed
+        return error
 
 
 class RequestTimeout(InvalidRequest):

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 
 from llamaproxy.core.routing import Dialect
-from llamaproxy.errors import GatewayError
+from llamaproxy.errors import GatewayError, MethodNotAllowed
 
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -31,7 +31,7 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 
 def error_response(error: GatewayError, dialect: Dialect) -> web.Response:
-    """The whole answer; 429 and 503 carry Retry-After in whole seconds, 401 the challenge that RFC 9110 asks for."""
+    """The whole answer; 429 and 503 carry Retry-After in whole seconds, 401 and 405 what RFC 9110 asks for."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
@@ -39,6 +39,8 @@ def error_response(error: GatewayError, dialect: Dialect) -> web.Response:
         headers["Retry-After"] = "10"
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.methods)
     return json_response(envelope(error, dialect), error.status, headers)
 
 

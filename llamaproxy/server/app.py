@@ -20,7 +20,16 @@ from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config
 from llamaproxy.core import routing
-from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, MethodNotAllowed, ModelStartFailed, NotFound
+from llamaproxy.errors import (
+    ConfigError,
+    EngineMissing,
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelStartFailed,
+    NotFound,
+    RequestTooLarge,
+)
 from llamaproxy.models import catalogue
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server import page
@@ -29,12 +38,15 @@ from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.guard import Guard, check_exposure
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.proxy import Proxy, request_id
-from llamaproxy.server.splice import ClientGone
+from llamaproxy.server.splice import ClientGone, cut_off
 from llamaproxy.telemetry.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 GGUF_MAGIC = b"GGUF"
+
+STARTED = web.RequestKey("started", bool)
+"""Set once the head of the response goes out: what fails afterwards can only be cut off."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -154,15 +166,15 @@ class Server:
         except GatewayError as error:
             return error_response(error, routing.dialect_of(request.path))
         except web.HTTPException as error:
-            answer = GatewayError(error.reason) if error.status >= 500 else NotFound(error.reason)
-            return error_response(answer, routing.dialect_of(request.path))
+            return error_response(_from_aiohttp(error), routing.dialect_of(request.path))
         except ClientGone:
             return web.Response(status=499, reason="Client Closed Request")
         except Exception:
             log.exception("request %s failed", request_id(request))
-            return error_response(
-                GatewayError("the gateway failed; its log says why"), routing.dialect_of(request.path)
-            )
+            if request.get(STARTED):
+                cut_off(request)
+            failure = GatewayError("the gateway failed; its log says why")
+            return error_response(failure, routing.dialect_of(request.path))
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = routing.normalise(request.path)
@@ -172,10 +184,10 @@ class Server:
             method = "GET" if request.method == "HEAD" else request.method
             if handler := methods.get(method):
                 return await handler(request)
-            raise MethodNotAllowed(f"{path} takes {' or '.join(methods)}")
+            raise MethodNotAllowed.taking(path, methods)
         if path.startswith("/upstream/"):
             return await self._proxy.upstream_route(request)
-        if path.startswith("/v1/models/"):
+        if path.startswith("/v1/models/") and request.method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))
         path, endpoint = routing.resolve(path)
         if endpoint:
@@ -195,6 +207,7 @@ class Server:
         return web.Response(status=204, headers=headers)
 
     async def _stamp(self, request: web.Request, response: web.StreamResponse) -> None:
+        request[STARTED] = True
         response.headers["X-Request-Id"] = request_id(request)
         response.headers["Server"] = "llamaproxy"
         origin = request.headers.get("Origin", "")
@@ -219,3 +232,11 @@ class Server:
         gateway = self._gateway
         model = gateway.catalogue.resolve(name)
         return json_response(describe(model, gateway.pool.backends[model.name], time.monotonic(), gateway.created))
+
+
+def _from_aiohttp(error: web.HTTPException) -> GatewayError:
+    """What the web server itself refuses, as one of ours."""
+    if error.status >= 500:
+        return GatewayError(error.reason)
+    kind = {404: NotFound, 413: RequestTooLarge}.get(error.status, InvalidRequest)
+    return kind(error.reason)

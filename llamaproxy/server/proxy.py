@@ -75,7 +75,7 @@ class Proxy:
         row = self._open(request, endpoint)
         try:
             if request.method not in endpoint.methods:
-                raise MethodNotAllowed(f"{path} takes {' or '.join(sorted(endpoint.methods))}")
+                raise MethodNotAllowed.taking(path, endpoint.methods)
             body = await self._read(request)
             row.bytes_in = len(body)
             wish = routing.read_body(body, request.headers.get("Content-Type", ""))

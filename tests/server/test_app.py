@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient
 
@@ -64,6 +65,25 @@ async def test_errors_have_their_status_and_code(serve: Serve) -> None:
     assert await error_of(client, "POST", chat, json={}) == (400, "invalid_request")
     assert await error_of(client, "POST", chat, json={"model": "../../etc/passwd"}) == (404, "model_not_found")
     assert await error_of(client, "POST", chat, data=b" " * 2000) == (413, "request_too_large")
+
+
+async def test_wrong_method_is_told_the_right_ones(serve: Serve) -> None:
+    client = await serve()
+    assert (await client.get("/v1/chat/completions")).headers["Allow"] == "POST"
+    assert (await client.delete("/models")).headers["Allow"] == "GET"
+
+
+async def test_failure_of_our_own_in_the_middle_of_a_stream_cuts_it_off(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    client = await serve()
+    monkeypatch.setattr("llamaproxy.server.splice._end", fail)
+    response = await client.post("/v1/completions", json={"model": "m", "prompt": "x", "stream": True})
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await response.read()
 
 
 async def test_body_that_grows_too_large_without_a_length_is_refused(serve: Serve) -> None:
