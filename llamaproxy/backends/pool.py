@@ -76,6 +76,11 @@ class Lease:
     def failed(self, reason: str) -> None:
         self.outcome, self.reason = Outcome.FAILURE, reason
 
+    def stalled(self, reason: str) -> None:
+        """Nothing came in time: a failure, and perhaps the sign of a process that hangs."""
+        self.failed(reason)
+        spawn(self.backend.kill_if_hung(), name=f"suspect-{self.backend.model}")
+
     async def backend_gone(self, within: float) -> bool:
         """Whether the process ends within so many seconds."""
         try:

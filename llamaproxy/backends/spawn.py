@@ -24,6 +24,8 @@ from llamaproxy.tasks import spawn
 log = logging.getLogger(__name__)
 
 TAIL_LINES = 20
+HEALTH_TIMEOUT = 2.0
+"""Seconds in which a process that is alive tells its health, however busy it is."""
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad_alloc", "cannot allocate memory", "cudamalloc failed")
 _ADDRESS_TAKEN = ("address already in use", "couldn't bind", "failed to bind")
 
@@ -75,6 +77,17 @@ class Spawn:
         await self.upstream.close()
         if self._process:
             await self._process.stop(self._engine.stop_timeout)
+
+    async def kill_if_hung(self) -> None:
+        """A process that does not even tell its health will not finish anything: its end is a crash like any other."""
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT):
+                answer = await self.upstream.health()
+        except TimeoutError:
+            answer = None
+        if answer is None and self._process and not self._process.exited.done():
+            log.warning("%s: the engine hangs; killing it", self.model)
+            await self._process.kill()
 
     async def kill(self) -> None:
         self._stopping = True

@@ -30,7 +30,10 @@ class Waiter:
 
 @dataclass(slots=True)
 class Backend:
-    """One model. Times are seconds of the scheduler's clock; `load_seconds` and `service_seconds` are averages."""
+    """One model. Times are seconds of the scheduler's clock; `load_seconds` and `service_seconds` are averages.
+
+    `last_words` is what the engine printed before it last failed.
+    """
 
     name: str
     config: ModelConfig
@@ -48,6 +51,7 @@ class Backend:
     idle_since: float = 0.0
     load_seconds: float | None = None
     service_seconds: float | None = None
+    last_words: str | None = None
 
     @property
     def concurrency(self) -> int:

@@ -210,10 +210,12 @@ class Scheduler:
         backend.gone(now)
         del self._live[backend.name]
         if died_in is BackendState.STARTING:
+            backend.last_words = event.error.detail
             backend.breaker.start_failed(now, event.error.message)
             if not event.retry or backend.breaker.state(now) is not BreakerState.CLOSED:
                 self._reject_all(backend, event.error, out)
         elif died_in is not BackendState.STOPPING:
+            backend.last_words = event.error.detail
             backend.breaker.request_failed(now, event.error.message)
             self._isolate_if_open(backend, now, out)
 
@@ -360,4 +362,5 @@ def _isolated(backend: Backend, now: float) -> Unavailable:
     return Unavailable(
         f"{backend.name} is isolated after repeated failures: {backend.breaker.reason}",
         retry_after=backend.breaker.retry_after(now),
+        detail=backend.last_words,
     )

@@ -160,7 +160,7 @@ class Proxy:
                 except UpstreamLost as lost:
                     await self._replay_or_raise(job, lease, lost)
                 except UpstreamStalled as stalled:
-                    lease.failed(stalled.message)
+                    lease.stalled(stalled.message)
                     raise
 
     async def _forward(self, job: _Job, lease: Lease, begun: web.StreamResponse | None) -> Outcome:
@@ -186,7 +186,9 @@ class Proxy:
             begun,
         )
         row.bytes_out = outcome.sent
-        if outcome.broken:
+        if isinstance(outcome.broken, UpstreamStalled):
+            lease.stalled(outcome.broken.message)
+        elif outcome.broken:
             await lease.backend_gone(_DEATH_NOTICE)
             lease.failed(outcome.broken.message)
         return outcome

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -23,6 +25,7 @@ async def test_exit_at_start_is_told_and_the_third_opens_the_breaker(start: Star
             assert body["error"]["detail"], "the engine's last lines say why"
         status, body = await client.chat("bad")
         assert (status, body["error"]["code"]) == (503, "model_unavailable")
+        assert body["error"]["detail"], "its last words are still told"
         assert client.gateway.spawns("bad") == 3, "an open breaker starts nothing"
         assert (await client.chat("good"))[0] == 200
 
@@ -180,3 +183,32 @@ async def test_two_models_in_one_place_alternate_with_few_swaps(start: Start, tm
         assert set(statuses) == {200}
         assert client.gateway.spawns() <= 100, "requests for the resident model are served together"
         assert max(waits) < 15
+
+
+@pytest.mark.parametrize("tokens", [0, 3])
+async def test_stopped_process_is_killed_and_the_next_request_works(start: Start, tmp_path: Path, tokens: int) -> None:
+    config: dict[str, Table] = {
+        "engine": {"binary": str(FAKE), "first_byte_timeout": "3s", "idle_timeout": "1s"},
+        "models": {
+            "m": fake_model(tmp_path, "m", env={"FAKE_TOKEN_SECONDS": "0.02"}),
+            "calm": fake_model(tmp_path, "calm"),
+        },
+    }
+    async with start(config) as client:
+        assert (await client.chat("m"))[0] == 200
+        pid = (await client.model("m"))["pid"]
+        if tokens:
+            received = b""
+            async with client.stream("m", max_tokens=500) as response:
+                for _ in range(tokens):
+                    received += await response.content.readline()
+                os.kill(pid, signal.SIGSTOP)
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    received += await response.content.read()
+        else:
+            os.kill(pid, signal.SIGSTOP)
+            status, body = await client.chat("m")
+            assert (status, body["error"]["code"]) == (504, "upstream_stalled")
+        assert (await client.chat("calm"))[0] == 200, "other models are served meanwhile"
+        assert (await client.chat("m", max_tokens=1))[0] == 200
+        assert (await client.model("m"))["pid"] != pid
