@@ -64,7 +64,11 @@ def _set_up_logging(level: str) -> None:
 async def _serve(config: Config) -> int:
     stop, force = asyncio.Event(), asyncio.Event()
     _handle_signals(stop, force)
-    gateway = Gateway(config)
+    try:
+        gateway = Gateway(config)
+    except OSError as error:
+        complain(f"no run directory for the engines' sockets: {error}")
+        return EXIT_FAILED
     runner = web.AppRunner(
         Server(gateway).application(), handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS
     )

@@ -4,7 +4,6 @@ The gateway runs on uvloop, and on asyncio where there is none: every async test
 """
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -33,9 +32,3 @@ def nothing_left() -> Iterator[None]:
     before = set(psutil.Process().children(recursive=True))
     yield
     assert set(psutil.Process().children(recursive=True)) <= before
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    """Enough for programs to be found."""
-    return {"PATH": os.environ["PATH"]}

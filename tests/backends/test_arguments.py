@@ -69,7 +69,7 @@ def test_what_nobody_has_judged_is_refused_too(flag: str) -> None:
     assert fault(flag) == expected
 
 
-@pytest.mark.parametrize("flag", ["-hfx", "--spec", "-TOOLS", "--CTX-SIZE", "-ctx_size", " --ctx-size", "-ctx-size"])
+@pytest.mark.parametrize("flag", ["-hfx", "--spec", "-TOOLS", "--CTX-SIZE", "-no_kvu", " --ctx-size", "-ctx-size"])
 def test_names_are_compared_whole_and_case_counts(flag: str) -> None:
     assert list(faults([flag])) == ([] if flag.startswith(" ") else [fault(flag)])
 

@@ -247,6 +247,12 @@ class TestReap:
         assert not directory.exists()
         assert reap(base) == []
 
+    def test_a_zombie_is_not_waited_for_because_its_parent_may_never_look(self, base: Path, engine: Spawned) -> None:
+        leave_behind(base, *(as_written(engine()) for _ in range(3)))
+        began = time.monotonic()
+        assert len(reap(base)) == 3
+        assert time.monotonic() - began < 1.5
+
     def test_with_all_that_it_started_itself(self, base: Path, engine: Spawned) -> None:
         process = engine("sh", "-c", "sleep 60 & echo $!; wait")
         assert process.stdout

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
@@ -362,6 +363,34 @@ class TestLease:
                 if failed:
                     lease.failed(failed)
         assert sum(isinstance(event, BackendAnswered) for event in house.journal.events) == 1
+
+
+class TestWhyItWaits:
+    async def test_for_a_load_whose_length_nobody_knows(self, houses: Houses) -> None:
+        house = houses()
+        house.client()
+        await house.puppet()
+        assert house.pool.describe_wait("a", house.pool.ticket("a")) == "loading a"
+
+    @pytest.mark.parametrize(("elapsed", "shown"), [(0.0, 0), (2.51, 25), (9.99, 99), (60.0, 99)])
+    async def test_for_a_load_as_long_as_those_before(self, houses: Houses, elapsed: float, shown: int) -> None:
+        house = houses()
+        house.client()
+        await house.puppet()
+        backend = house.pool.backends["a"]
+        backend.load_seconds, backend.started_at = 10.0, time.monotonic() - elapsed
+        assert house.pool.describe_wait("a", "") == f"loading a, {shown} %"
+
+    async def test_in_a_queue_by_its_place_in_it(self, houses: Houses) -> None:
+        house = houses(one_at_a_time())
+        await house.ready()
+        await house.client().granted()
+        tickets = [house.pool.ticket("a") for _ in range(3)]
+        for ticket in tickets:
+            house.client(ticket=ticket)
+        await turn()
+        places = [house.pool.describe_wait("a", ticket) for ticket in tickets]
+        assert places == ["queued, position 1", "queued, position 2", "queued, position 3"]
 
 
 class TestLeaving:

@@ -311,7 +311,7 @@ class TestGroup:
                 os.kill(int(process.lines[0]), signal.SIGKILL)
 
     async def test_closing_its_output_is_not_its_end(self) -> None:
-        process = await shell("echo daemon; exec >&- 2>&-; trap 'exit 9' TERM; while :; do sleep 0.01; done")
+        process = await shell("echo daemon; trap 'exit 9' TERM; exec >&- 2>&-; while :; do sleep 0.01; done")
         await within(PATIENCE, process._pipe_closed.wait())
         assert alive(process.pid)
         assert not process.exited.done()

@@ -68,3 +68,10 @@ async def test_idle_gateway_ends_at_once_and_cleanly(tmp_path: Path) -> None:
         gateway.signal(signal.SIGINT)
         assert await gateway.wait(5) == 0
         assert "Traceback" not in gateway.log
+
+
+async def test_run_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "llamaproxy").write_text("in the way")
+    code, stderr = await refused(tmp_path, "[server]\nport = 0\n")
+    assert code == 1
+    assert "no run directory" in stderr
