@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import aiohttp
@@ -20,7 +21,11 @@ async def refused(tmp_path: Path, text: str, *flags: str, environment: dict[str,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    try:
+        _, stderr = await asyncio.wait_for(process.communicate(), 20)
+    except TimeoutError:
+        process.kill()
+        raise
     return process.returncode or 0, stderr.decode()
 
 
@@ -71,7 +76,8 @@ async def test_idle_gateway_ends_at_once_and_cleanly(tmp_path: Path) -> None:
 
 
 async def test_run_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    (tmp_path / "llamaproxy").write_text("in the way")
-    code, stderr = await refused(tmp_path, "[server]\nport = 0\n")
+    runtime = Path(tempfile.mkdtemp(prefix="lp-"))
+    (runtime / "llamaproxy").write_text("in the way")
+    code, stderr = await refused(tmp_path, "[server]\nport = 0\n", environment={"XDG_RUNTIME_DIR": str(runtime)})
     assert code == 1
     assert "no run directory" in stderr
