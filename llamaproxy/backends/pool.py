@@ -141,11 +141,18 @@ class Pool:
 
     @asynccontextmanager
     async def lease(
-        self, model: str, *, light: bool = False, since: float | None = None, ticket: str | None = None
+        self,
+        model: str,
+        *,
+        light: bool = False,
+        since: float | None = None,
+        exclusive: bool = False,
+        ticket: str | None = None,
     ) -> AsyncIterator[Lease]:
         """Wait for a place on the model's backend and hold it until the block ends.
 
-        `since`, in seconds of the monotonic clock, is when a replayed request first arrived. Raises what the scheduler
+        `since`, in seconds of the monotonic clock, is when a replayed request first arrived; `exclusive` leases have
+        their backend to themselves. Raises what the scheduler
         rejects with (QueueFull, QueueTimeout, Unavailable, ModelStartFailed, LoadTimeout, ShuttingDown ...), or what
         the check finds where the model is not running.
         """
@@ -153,7 +160,9 @@ class Pool:
         begun = time.monotonic()
         if (known := self.backends.get(model)) and known.state is BackendState.STOPPED:
             self._check(model)
-        backend = await self._await_grant(request, model, light, begun if since is None else since)
+        deadline = begun + self._queue_timeout
+        arrival = RequestArrived(request, model, deadline, light, begun if since is None else since, exclusive)
+        backend = await self._await_grant(arrival)
         waited = time.monotonic() - begun
         loading = max(0.0, min(waited, self.backends[model].ready_since - max(begun, backend.started_at)))
         lease = Lease(request, backend, waited - loading, loading, _answered=lambda: self._emit_if_news(request, model))
@@ -202,9 +211,10 @@ class Pool:
             wait.cancel()
         return self._emptied.is_set()
 
-    async def _await_grant(self, request: str, model: str, light: bool, since: float) -> Spawn:
+    async def _await_grant(self, arrival: RequestArrived) -> Spawn:
+        request = arrival.request
         granted = self._waiters[request] = self._loop.create_future()
-        self._emit(RequestArrived(request, model, time.monotonic() + self._queue_timeout, light, since))
+        self._emit(arrival)
         try:
             backend: Spawn = await granted
         except asyncio.CancelledError:

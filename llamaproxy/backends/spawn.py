@@ -29,6 +29,9 @@ HEALTH_TIMEOUT = 2.0
 _OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad_alloc", "cannot allocate memory", "cudamalloc failed")
 _ADDRESS_TAKEN = ("address already in use", "couldn't bind", "failed to bind")
 
+# What a process does to itself. A SIGKILL comes from outside and is no evidence against any request.
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV)
+
 Report = Callable[[BackendReady | BackendExited], None]
 
 
@@ -44,6 +47,7 @@ class Spawn:
         self.started_at = time.monotonic()
         self.upstream = Upstream(address)
         self.exited = asyncio.Event()
+        self.crashed = False
         self._command = command
         self._engine = engine
         self._run_directory = run
@@ -104,6 +108,7 @@ class Spawn:
             log.info("%s: ready after %.2f s", self.model, time.monotonic() - self.started_at)
             report(BackendReady(self.model, self.number))
         code = await asyncio.shield(process.exited)
+        self.crashed = -code in _CRASHES
         return self._obituary(code, ready)
 
     async def _start(self) -> EngineProcess:

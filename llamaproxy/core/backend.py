@@ -26,6 +26,7 @@ class Waiter:
     since: float
     deadline: float
     light: bool
+    exclusive: bool = False
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Backend:
     spawn: int = 0
     leases: dict[str, bool] = field(default_factory=dict)
     occupied: int = 0
+    exclusive: str | None = None
     queue: OrderedDict[str, Waiter] = field(default_factory=OrderedDict)
     start_wanted: float | None = None
     leaving: StopReason | None = None
@@ -71,18 +73,24 @@ class Backend:
     def move(self, target: BackendState) -> None:
         self.state = transition(self.state, target)
 
-    def has_room(self, light: bool) -> bool:
+    def has_room(self, light: bool, exclusive: bool = False) -> bool:
+        if self.exclusive or (exclusive and self.leases):
+            return False
         return light or self.occupied < self.concurrency
 
-    def serves_at_once(self, light: bool) -> bool:
-        return self.state is BackendState.READY and not self.queue and self.has_room(light)
+    def serves_at_once(self, light: bool, exclusive: bool = False) -> bool:
+        return self.state is BackendState.READY and not self.queue and self.has_room(light, exclusive)
 
-    def add_lease(self, request: str, light: bool) -> None:
+    def add_lease(self, request: str, light: bool, exclusive: bool = False) -> None:
+        if exclusive:
+            self.exclusive = request
         self.leases[request] = light
         self.occupied += not light
 
     def end_lease(self, request: str, now: float) -> None:
         self.occupied -= not self.leases.pop(request)
+        if self.exclusive == request:
+            self.exclusive = None
         self.idle_since = now
 
     def enqueue(self, waiter: Waiter) -> None:
@@ -103,6 +111,7 @@ class Backend:
         self.move(BackendState.STOPPED)
         self.leases.clear()
         self.occupied = 0
+        self.exclusive = None
         self.leaving = self.successor = None
         self.idle_since = now
 

@@ -34,6 +34,7 @@ class StopReason(StrEnum):
 class RequestArrived:
     """A request wants `model`. It is rejected when `deadline` passes before a grant.
 
+    `exclusive` requests get the backend to themselves: they are suspected of killing it.
     `light` requests cost the engine next to nothing and do not count towards the model's concurrency.
     `since` is the first arrival of a request that is being replayed: it goes before everyone who came later.
     """
@@ -43,6 +44,7 @@ class RequestArrived:
     deadline: float
     light: bool = False
     since: float | None = None
+    exclusive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

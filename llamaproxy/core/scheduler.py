@@ -119,11 +119,12 @@ class Scheduler:
             out.append(Reject(event.request, error))
             return True
         assert backend
-        if backend.serves_at_once(event.light):
-            self._grant(backend, event.request, event.light, now, out)
-            return True
         since = now if event.since is None else event.since
-        self._waiting.add(backend, Waiter(event.request, since, event.deadline, event.light))
+        waiter = Waiter(event.request, since, event.deadline, event.light, event.exclusive)
+        if backend.serves_at_once(event.light, event.exclusive):
+            self._grant(backend, waiter, now, out)
+            return True
+        self._waiting.add(backend, waiter)
         return False
 
     def _refusal(self, backend: Backend | None, event: RequestArrived, now: float) -> GatewayError | None:
@@ -156,10 +157,10 @@ class Scheduler:
         staying = (BackendState.READY, BackendState.STARTING)
         return all(other.config.pinned and other.state in staying for other in self._live.values())
 
-    def _grant(self, backend: Backend, request: str, light: bool, now: float, out: list[Effect]) -> None:
-        backend.add_lease(request, light)
-        self._granted[request] = (backend, backend.spawn, now)
-        out.append(Grant(request, backend.name, backend.spawn))
+    def _grant(self, backend: Backend, waiter: Waiter, now: float, out: list[Effect]) -> None:
+        backend.add_lease(waiter.request, waiter.light, waiter.exclusive)
+        self._granted[waiter.request] = (backend, backend.spawn, now)
+        out.append(Grant(waiter.request, backend.name, backend.spawn))
 
     def _reject(self, request: str, error: GatewayError, out: list[Effect]) -> None:
         self._left(request)
@@ -303,10 +304,13 @@ class Scheduler:
                 self._stop(backend, backend.leaving or StopReason.EVICTED, out, backend.successor)
 
     def _serve_queue(self, backend: Backend, now: float, out: list[Effect]) -> None:
+        """In order; nobody overtakes one who waits to have the backend alone, or it would never be."""
         for waiter in list(backend.queue.values()):
-            if backend.has_room(waiter.light):
+            if backend.has_room(waiter.light, waiter.exclusive):
                 self._waiting.take(waiter.request)
-                self._grant(backend, waiter.request, waiter.light, now, out)
+                self._grant(backend, waiter, now, out)
+            elif waiter.exclusive:
+                return
 
     def _make_room(self, now: float, out: list[Effect]) -> None:
         """Start whom there is room for, longest waiting first; make room for the others, once for each."""

@@ -21,6 +21,7 @@ from llamaproxy.errors import (
     GatewayTimeout,
     MethodNotAllowed,
     ModelStartFailed,
+    RequestCrashedBackend,
     RequestTimeout,
     RequestTooLarge,
     Unavailable,
@@ -33,6 +34,8 @@ from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, c
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
 MAX_REPLAYS = 5
+SUSPECT_AFTER = 2
+"""Crashes of the backend under a request, after which it is tried alone; one more, and it is the one."""
 _DEATH_NOTICE = 0.25
 """Seconds in which a process whose connection broke is known to have died, or to be alive."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -151,14 +154,21 @@ class Proxy:
 
     async def _try(self, job: _Job, ticket: str, waiting: WaitingComments | None) -> Outcome:
         since = time.monotonic()
-        light = job.endpoint.light
+        crashes = 0
         while True:
-            async with self._pool.lease(job.model.name, light=light, since=since, ticket=ticket) as lease:
+            async with self._pool.lease(
+                job.model.name,
+                light=job.endpoint.light,
+                since=since,
+                exclusive=crashes >= SUSPECT_AFTER,
+                ticket=ticket,
+            ) as lease:
                 begun = await waiting.stop() if waiting else None
                 try:
                     return await self._forward(job, lease, begun)
                 except UpstreamLost as lost:
-                    await self._replay_or_raise(job, lease, lost)
+                    await self._replay_or_raise(job, lease, lost, crashes)
+                    crashes += lease.backend.crashed
                 except UpstreamStalled as stalled:
                     lease.stalled(stalled.message)
                     raise
@@ -193,11 +203,13 @@ class Proxy:
             lease.failed(outcome.broken.message)
         return outcome
 
-    async def _replay_or_raise(self, job: _Job, lease: Lease, lost: UpstreamLost) -> None:
+    async def _replay_or_raise(self, job: _Job, lease: Lease, lost: UpstreamLost, crashes: int) -> None:
         """No byte has reached the client. A death is known before the lease ends, so that it is counted once."""
         died = await lease.backend_gone(_DEATH_NOTICE)
         lease.failed(str(lost))
         row = job.row
+        if lease.backend.crashed and crashes >= SUSPECT_AFTER:
+            raise RequestCrashedBackend(f"{job.model.name}: the engine crashed {crashes + 1} times under this request")
         row.replays += 1
         if not died and row.replays > 1:
             raise UpstreamError(f"{job.model.name}: the engine closed the connection without an answer")

@@ -125,6 +125,39 @@ class TestStarting:
         assert w.phase == {"b": "starting"}
 
 
+class TestExclusive:
+    def arrive(self, w: World, request: str) -> None:
+        w.waiting[request] = ("a", False)
+        w.tell(RequestArrived(request, "a", w.now + 60, exclusive=True))
+
+    def test_suspect_waits_until_it_is_alone_and_nobody_overtakes_it(self) -> None:
+        w = World(models("a"), limits(), BREAKER, exclusive=True)
+        ready(w, "a")
+        running = w.arrive("a")
+        self.arrive(w, "suspect")
+        later = w.arrive("a")
+        assert set(w.waiting) == {"suspect", later}
+        w.release(running)
+        assert set(w.leases) == {"suspect"}
+        assert arrival(w, "a", "light", light=True) == [], "alone means alone"
+        w.release("suspect")
+        assert set(w.leases) == {later, "light"}
+
+    def test_idle_backend_is_its_own_at_once(self) -> None:
+        w = World(models("a"), limits(), BREAKER, exclusive=True)
+        ready(w, "a")
+        self.arrive(w, "suspect")
+        assert set(w.leases) == {"suspect"}
+
+    def test_death_of_its_backend_ends_its_claim(self) -> None:
+        w = World(models("a"), limits(), BREAKER, exclusive=True)
+        ready(w, "a")
+        self.arrive(w, "suspect")
+        w.exit("a")
+        ready(w, "a")
+        assert w.arrive("a") in w.leases
+
+
 class TestMakingRoom:
     def test_idle_model_goes_for_one_that_is_wanted(self) -> None:
         w = world()

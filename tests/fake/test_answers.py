@@ -136,7 +136,7 @@ def test_pages_that_flags_open_and_close(start: Starter) -> None:
     [
         (CHAT, {}, 400),
         (CHAT, {"messages": "x"}, 400),
-        (CHAT, [], 400),
+        ("/v1/completions", ["prompt"], 400),
         ("/v1/completions", {}, 400),
         ("/v1/responses", {}, 400),
         ("/v1/messages", {}, 500),  # the real one's answer, too

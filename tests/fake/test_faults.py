@@ -66,6 +66,7 @@ def test_health_stays_503(start: Starter) -> None:
 def test_sigterm_while_loading_kills(start: Starter) -> None:
     fake = start(LOAD_SECONDS=5)
     until(fake.listening)
+    assert fake.ask("GET", "/health").status == 503
     fake.process.terminate()
     assert fake.ended() == -signal.SIGTERM
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake.flags import Flags
 from tests.fake.harness import CHAT, Fake, Json, Starter, chat, read_until, until
+from tests.fake.slots import Slots
 
 
 def test_requests_beyond_the_slots_wait(start: Starter) -> None:
@@ -130,6 +132,7 @@ def test_only_the_slot_used_last_keeps_its_tokens_in_a_unified_cache(start: Star
     ],
 )
 def test_slot_actions_that_are_refused(start: Starter, tmp_path: Path, path: str, body: Json) -> None:
+    (tmp_path / "kv.bin").write_text("[1]")
     assert start("--slot-save-path", str(tmp_path)).ready().ask("POST", path, body).status == 400
 
 
@@ -152,6 +155,25 @@ def test_restores_that_deceive(start: Starter, tmp_path: Path) -> None:
     fresh = start(*arguments, RESTORE="useless").ready()
     assert fresh.ask("POST", "/slots/0?action=restore", {"filename": "kv.bin"}).json["n_restored"] == 3
     assert fresh.ask("POST", "/completion", body).json["timings"]["cache_n"] == 0
+
+
+@pytest.mark.parametrize("granted_first", [True, False])
+def test_a_slot_granted_to_one_who_leaves_in_the_same_step_is_not_lost(granted_first: bool) -> None:
+    async def leave() -> int:
+        slots = Slots(Flags(["-np", "1"]))
+        slot = await slots.acquire([])
+        waiting = asyncio.get_running_loop().create_task(slots.acquire([]))
+        await asyncio.sleep(0)
+        if granted_first:
+            slots.release(slot)
+        waiting.cancel()
+        if not granted_first:
+            slots.release(slot)
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        return slots.processing + slots.deferred
+
+    assert asyncio.run(leave()) == 0
 
 
 def test_500_requests_at_once(start: Starter) -> None:

@@ -85,6 +85,16 @@ async def test_killed_before_the_first_byte_is_replayed(start: Start, tmp_path: 
         assert client.gateway.spawns("m") == 3
 
 
+async def test_request_that_crashes_every_process_fails_alone(start: Start, tmp_path: Path) -> None:
+    env = {"FAKE_POISON": "poison", "FAKE_PREFILL_SECONDS": "0.1"}
+    async with start({"models": {"m": fake_model(tmp_path, "m", parallel=8, env=env)}}) as client:
+        poison = client.chat("m", messages=[{"role": "user", "content": "poison"}])
+        (status, body), *others = await asyncio.gather(poison, *(client.chat("m") for _ in range(12)))
+        assert (status, body["error"]["code"]) == (502, "request_crashed_backend")
+        assert [status for status, _ in others] == [200] * 12
+        assert client.gateway.spawns() <= 4, "three deaths, and the process that serves the rest"
+
+
 async def test_one_death_under_many_requests_counts_once(start: Start, tmp_path: Path) -> None:
     env = {"FAKE_DIE_BEFORE_FIRST_BYTE_TIMES": "1", "FAKE_PREFILL_SECONDS": "0.2"}
     async with start({"models": {"m": fake_model(tmp_path, "m", parallel=8, env=env)}}) as client:

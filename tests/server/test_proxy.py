@@ -101,8 +101,8 @@ async def test_engine_that_never_answers_is_a_timeout_of_its_own(serve: Serve, t
     assert row["state"] == "upstream_error"
 
 
-async def test_engine_that_dies_under_every_try_is_given_up(serve: Serve, tmp_path: Path) -> None:
-    models = {"m": fake_model(tmp_path, "m", env={"FAKE_POISON": "Hello"})}
+async def test_engine_that_is_killed_under_every_try_is_given_up(serve: Serve, tmp_path: Path) -> None:
+    models = {"m": fake_model(tmp_path, "m", env={"FAKE_DIE_BEFORE_FIRST_BYTE_TIMES": "100"})}
     client = await serve(models=models, breaker={"request_failures": 100})
     response = await client.post("/v1/chat/completions", json=chat_body("m"))
     assert (response.status, (await response.json())["error"]["code"]) == (503, "model_unavailable")
