@@ -7,7 +7,7 @@ changed.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -71,7 +71,7 @@ ENDPOINTS: Mapping[str, Endpoint] = _table()
 """Every engine route that takes its model from body or query, by path."""
 
 SLOT = Endpoint("slots/{id}", Dialect.NATIVE, frozenset({"POST"}), light=True)
-UPSTREAM = Endpoint("upstream", Dialect.NATIVE, frozenset())
+_UPSTREAM_PREFIX = re.compile(r"/+upstream/+")
 
 
 def normalise(path: str) -> str:
@@ -86,6 +86,19 @@ def resolve(path: str) -> tuple[str, Endpoint | None]:
     if path not in ENDPOINTS and f"/v1{path}" in ENDPOINTS:
         path = f"/v1{path}"
     return path, ENDPOINTS.get(path)
+
+
+def upstream(method: str, path: str) -> Endpoint:
+    """What a request below /upstream/{model} is, by its method and the rest of its path; reading costs next to nothing."""
+    _, known = resolve(normalise(path))
+    if known:
+        return replace(known, name="upstream")
+    return Endpoint("upstream", Dialect.NATIVE, frozenset(), light=method in ("GET", "HEAD"))
+
+
+def below_upstream(raw_path: str) -> str:
+    """The raw path without its /upstream/, however many slashes that has."""
+    return _UPSTREAM_PREFIX.sub("", raw_path, count=1)
 
 
 def dialect_of(path: str) -> Dialect:

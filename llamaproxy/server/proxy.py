@@ -91,13 +91,13 @@ class Proxy:
 
     async def upstream_route(self, request: web.Request) -> web.StreamResponse:
         """`/upstream/{model}/...`: whatever it is, it goes to that model's engine."""
-        row = self._open(request, routing.UPSTREAM)
+        row = self._open(request, routing.upstream(request.method, ""))
         try:
-            raw = request.rel_url.raw_path.removeprefix("/upstream/")
-            model, path = self._catalogue.split_path(raw)
+            model, path = self._catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
+            endpoint = routing.upstream(request.method, path)
             body = await self._read(request)
-            row.bytes_in, row.model = len(body), model.name
-            return await self._run(_Job(request, row, model, routing.UPSTREAM, _outgoing(request, path, body)))
+            row.bytes_in, row.model, row.dialect = len(body), model.name, endpoint.dialect
+            return await self._run(_Job(request, row, model, endpoint, _outgoing(request, path, body)))
         except BaseException as error:
             self._close_failed(row, error)
             raise

@@ -2,7 +2,17 @@
 
 import pytest
 
-from llamaproxy.core.routing import SLOT, Dialect, Wish, dialect_of, normalise, read_body, resolve
+from llamaproxy.core.routing import (
+    SLOT,
+    Dialect,
+    Wish,
+    below_upstream,
+    dialect_of,
+    normalise,
+    read_body,
+    resolve,
+    upstream,
+)
 from llamaproxy.errors import DuplicateModel, GatewayError, InvalidJson, InvalidRequest
 
 JSON = "application/json"
@@ -112,3 +122,16 @@ def test_model_of_a_form() -> None:
         read_body(form(("model", b"a"), ("model", b"b")), kind)
     with pytest.raises(InvalidRequest):
         read_body(b'--x\r\nContent-Disposition: form-data; name="model"\r\n', kind)
+
+
+def test_below_upstream_reading_and_known_light_routes_are_light() -> None:
+    assert upstream("GET", "/anything").light
+    assert not upstream("POST", "/anything").light
+    assert upstream("POST", "/tokenize").light
+    messages = upstream("POST", "//v1/messages/")
+    assert (messages.name, messages.dialect, messages.light) == ("upstream", Dialect.ANTHROPIC, False)
+
+
+def test_upstream_prefix_is_cut_once_and_the_rest_stays() -> None:
+    assert below_upstream("/upstream/m/a//b/") == "m/a//b/"
+    assert below_upstream("//upstream//m/upstream/") == "m/upstream/"

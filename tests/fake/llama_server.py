@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A llama-server that needs no model and fails on command: the `engine.binary` of the tests.
 
-Owns the order of the start; the files beside it do the work. It copies what
-design/llama-server.md says and what llama.cpp b11434 was seen to do: life cycle, slots, answers, errors. It must not be
-kinder than the real one, must not import anything of llamaproxy, and nothing but the standard library. Every flag that
-it does not know is accepted and ignored. A symbolic link to it works, a copy does not.
+Owns the order of the start; the files beside it do the work. It copies what llama.cpp b11434 was seen to do: life
+cycle, slots, answers, errors. It must not be kinder than the real one, and must not import anything of llamaproxy or
+from outside the standard library. Every flag that it does not know is accepted and ignored. A symbolic link to it
+works, a copy does not.
 
 An answer is `max_tokens` words; the first is `MODEL:PID` (the alias, or the stem of the file), and every response has
 the header `X-Fake-Pid`. Behaviour is changed by environment variables; one that is not in this table stops the process
@@ -23,7 +23,7 @@ with status 64, so that a misspelt fault cannot pass for a survived one. Switche
 | FAKE_OUTLIVE_PARENT | do not die with the parent: needed to see whether the gateway reaps its children |
 | FAKE_EXIT_AT_START=CODE | says why on stderr and exits before the socket exists; FAKE_EXIT_AT_START_TIMES |
 | FAKE_OOM | socket, then a failed allocation on stderr, exit 1; FAKE_OOM_TIMES |
-| FAKE_SOCKET_TAKEN | cannot bind, exit 1; FAKE_SOCKET_TAKEN_TIMES, 1 unless given |
+| FAKE_SOCKET_TAKEN | cannot bind, exit 1; FAKE_SOCKET_TAKEN_TIMES, 1 unless given, so it needs FAKE_STATE |
 | FAKE_KILL_DURING_LOAD_TIMES=N | SIGKILL half-way through the load, for the first N spawns |
 | FAKE_HEALTH_ALWAYS_503 | never ends loading: 503 on every route |
 | FAKE_CRASH_IDLE_SECONDS=S | dies S seconds after the load |

@@ -38,7 +38,9 @@ async def test_model_comes_from_body_query_or_path(serve: Serve) -> None:
     assert (await client.post("/upstream/m/tokenize", json=content)).status == 200
     assert (await client.get("/upstream/org/n/health")).status == 200
     assert (await client.get("/upstream/org%2Fn/v1/models")).status == 200
-    assert [row["model"] for row in await rows(client)] == ["org/n", "org/n", "m", "m", "m", "m"]
+    url = f"http://127.0.0.1:{client.port}//upstream//m/health"
+    assert (await client.session.get(url)).status == 200
+    assert [row["model"] for row in await rows(client)] == ["m", "org/n", "org/n", "m", "m", "m", "m"]
 
 
 async def test_only_model_needs_no_name(serve: Serve, tmp_path: Path) -> None:
