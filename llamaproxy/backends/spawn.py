@@ -26,7 +26,14 @@ log = logging.getLogger(__name__)
 TAIL_LINES = 20
 HEALTH_TIMEOUT = 2.0
 """Seconds in which a process that is alive tells its health, however busy it is."""
-_OUT_OF_MEMORY = ("failed to allocate", "out of memory", "bad_alloc", "cannot allocate memory", "cudamalloc failed")
+_OUT_OF_MEMORY = (
+    "failed to allocate",
+    "out of memory",
+    "bad_alloc",
+    "cannot allocate memory",
+    "insufficient memory",
+    "cudamalloc failed",
+)
 _ADDRESS_TAKEN = ("address already in use", "couldn't bind", "failed to bind")
 
 # What a process does to itself. A SIGKILL comes from outside and is no evidence against any request.

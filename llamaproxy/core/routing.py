@@ -89,7 +89,7 @@ def resolve(path: str) -> tuple[str, Endpoint | None]:
 
 
 def upstream(method: str, path: str) -> Endpoint:
-    """What a request below /upstream/{model} is, by its method and the rest of its path; reading costs next to nothing."""
+    """What a request below /upstream/{model} is, by its method and the rest of its path; reading occupies no slot."""
     _, known = resolve(normalise(path))
     if known:
         return replace(known, name="upstream")
