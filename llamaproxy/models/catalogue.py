@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.errors import InvalidRequest, ModelNotFound
+from llamaproxy.models.scan import FoundModel
 
 BUNDLED_NAME = "smollm2-135m"
 _LONGEST_ECHO = 128
@@ -20,7 +21,7 @@ _MOST_PARTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`source` says where it comes from: "configured" or "bundled"."""
+    """`source` says where it comes from: "configured", "scanned" or "bundled"."""
 
     name: str
     config: ModelConfig
@@ -68,10 +69,20 @@ class Catalogue:
         raise InvalidRequest("`model` is missing, and there is more than one", param="model")
 
 
-def build(config: Config, bundled: Path | None) -> Catalogue:
-    """The configured models, or the bundled one where there is none; `bundled` is its file, if installed."""
+def build(config: Config, bundled: Path | None, scanned: Iterable[FoundModel] = ()) -> Catalogue:
+    """The configured models and those of the scanned directory, or else the bundled one, whose file is `bundled`.
+
+    A configured name or alias goes before a scanned one.
+    """
     models = [Model(name, model, "configured") for name, model in config.models.items()]
+    taken = {*config.models, *(alias for model in config.models.values() for alias in model.aliases)}
+    models += (_scanned(found) for found in scanned if found.name not in taken)
     if not models and bundled and config.catalog.bundled:
         settings = ModelConfig(path=str(bundled), description="SmolLM2 135M Instruct, comes with the embedded engine")
         models.append(Model(BUNDLED_NAME, settings, "bundled"))
     return Catalogue(models)
+
+
+def _scanned(found: FoundModel) -> Model:
+    mmproj = str(found.mmproj) if found.mmproj else None
+    return Model(found.name, ModelConfig(path=str(found.path), mmproj=mmproj), "scanned")

@@ -30,8 +30,10 @@ from llamaproxy.errors import (
     NotFound,
     RequestTooLarge,
 )
-from llamaproxy.models import catalogue
+from llamaproxy.models import catalogue, gguf
 from llamaproxy.models.catalogue import Catalogue
+from llamaproxy.models.gguf import GgufInfo
+from llamaproxy.models.scan import FoundModel, scan
 from llamaproxy.server import page
 from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
@@ -43,7 +45,8 @@ from llamaproxy.telemetry.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
-GGUF_MAGIC = b"GGUF"
+Signature = tuple[Path, int, int]
+"""A version of a file: its path, size in bytes, and time of change in nanoseconds."""
 
 STARTED = web.RequestKey("started", bool)
 """Set once the head of the response goes out: what fails afterwards can only be cut off."""
@@ -70,7 +73,8 @@ class Gateway:
         check(config)
         self.config = config
         self.ledger = Ledger()
-        self.catalogue: Catalogue = catalogue.build(config, engine.bundled_model())
+        self.catalogue: Catalogue = catalogue.build(config, engine.bundled_model(), _scanned(config))
+        self._headers: dict[Signature, GgufInfo] = {}
         self.created = int(time.time())
         for pid in orphans.reap(runtime_base):
             log.warning("ended process %d, left behind by an earlier gateway", pid)
@@ -109,16 +113,21 @@ class Gateway:
     def _check_startable(self, name: str) -> None:
         """Raises EngineMissing or ModelStartFailed for what can be seen from here."""
         engine.find(self.config.engine.binary)
-        path = self.catalogue.models[name].config.path
+        path = Path(self.catalogue.models[name].config.path)
         try:
-            with open(path, "rb") as file:
-                magic = file.read(len(GGUF_MAGIC))
+            status = path.stat()
         except FileNotFoundError as error:
             raise ModelStartFailed(f"{name}: the model file {path} does not exist") from error
         except OSError as error:
             raise ModelStartFailed(f"{name}: the model file {path} cannot be read: {error.strerror}") from error
-        if magic != GGUF_MAGIC:
-            raise ModelStartFailed(f"{name}: {path} is not a GGUF file")
+        if not self._header(path, (path, status.st_size, status.st_mtime_ns)).complete:
+            raise ModelStartFailed(f"{name}: the model file {path} is not complete")
+
+    def _header(self, path: Path, signature: Signature) -> GgufInfo:
+        """Read once for each version of a file: it takes some milliseconds. Raises InvalidModelFile."""
+        if signature not in self._headers:
+            self._headers[signature] = gguf.read(path)
+        return self._headers[signature]
 
     def _launch(self, name: str, number: int) -> Spawn:
         """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
@@ -232,6 +241,16 @@ class Server:
         gateway = self._gateway
         model = gateway.catalogue.resolve(name)
         return json_response(describe(model, gateway.pool.backends[model.name], time.monotonic(), gateway.created))
+
+
+def _scanned(config: Config) -> tuple[FoundModel, ...]:
+    """The models of `catalog.models_dir`; what is none is logged with its reason."""
+    if config.catalog.models_dir is None:
+        return ()
+    found = scan(Path(config.catalog.models_dir))
+    for problem in found.problems:
+        log.warning("catalog.models_dir: %s: %s", problem.entry, problem.reason)
+    return found.models
 
 
 def _from_aiohttp(error: web.HTTPException) -> GatewayError:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llamaproxy import cli
+from llamaproxy import cli, configfile
 from llamaproxy.cli import init
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -56,3 +56,32 @@ def test_the_installed_example_comes_first(tmp_path: Path, monkeypatch: pytest.M
     assert init.example() == "# repository"
     installed.write_text("# installed")
     assert init.example() == "# installed"
+
+
+def test_presets_of_llama_server_are_taken_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    presets = tmp_path / "presets.ini"
+    presets.write_text("[qwen]\nmodel = /models/qwen.gguf\nctx-size = 4096\nrpc = host:1\n")
+    target = tmp_path / "mine.toml"
+    assert cli.main(["init", str(target), "--from", str(presets)]) == 0
+    model = configfile.load(target).models["qwen"]
+    assert (model.path, model.ctx_size, model.args) == ("/models/qwen.gguf", 4096, ())
+    assert "rpc" in capsys.readouterr().err, "what is not taken over is named"
+
+
+def test_configuration_of_llama_swap_is_taken_over(tmp_path: Path) -> None:
+    swap = tmp_path / "config.yaml"
+    swap.write_text(
+        "models:\n  qwen:\n    cmd: llama-server --port ${PORT} -m /models/qwen.gguf -c 4096\n    ttl: 60\n"
+    )
+    target = tmp_path / "mine.toml"
+    assert cli.main(["init", str(target), "--from", str(swap)]) == 0
+    model = configfile.load(target).models["qwen"]
+    assert (model.path, model.ctx_size, model.ttl) == ("/models/qwen.gguf", 4096, 60)
+
+
+@pytest.mark.parametrize("name", ["presets.txt", "gone.ini"])
+def test_what_cannot_be_taken_over_is_told_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "presets.txt").write_text("")
+    target = tmp_path / "mine.toml"
+    assert cli.main(["init", str(target), "--from", str(tmp_path / name)]) == 78
+    assert not target.exists()

@@ -1,5 +1,6 @@
 """The table of routes, the door, and errors that are always JSON."""
 
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,6 +11,8 @@ from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError
 from llamaproxy.server.app import check
 from llamaproxy.server.guard import fingerprint
+from tests.gateway import fake_model
+from tests.models.ggufs import write as write_model
 from tests.server.conftest import Serve
 
 
@@ -177,3 +180,33 @@ def test_dangerous_arguments_are_refused_before_anything_runs() -> None:
 def test_open_address_needs_a_key() -> None:
     with pytest.raises(ConfigError, match="keys create"):
         check(Config.model_validate({"server": {"host": "0.0.0.0"}}))
+
+
+async def test_models_of_a_directory_are_offered_beside_the_configured_ones(serve: Serve, tmp_path: Path) -> None:
+    directory = tmp_path / "models"
+    directory.mkdir()
+    for name in ("scanned", "taken"):
+        write_model(directory / f"{name}.gguf")
+    (directory / "junk.gguf").write_bytes(b"junk")
+    models = {"m": fake_model(tmp_path, "m", aliases=["taken"])}
+    client = await serve(catalog={"models_dir": str(directory)}, models=models)
+    listed = (await (await client.get("/api/models")).json())["models"]
+    assert [(model["name"], model["source"]) for model in listed] == [("m", "configured"), ("scanned", "scanned")]
+    assert (await client.post("/v1/chat/completions", json={"model": "scanned", "messages": []})).status == 200
+
+
+async def test_nobody_is_evicted_for_a_file_that_is_no_model(serve: Serve, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.gguf"
+    write_model(whole)
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(whole.read_bytes()[:-10])
+    junk = tmp_path / "junk.gguf"
+    junk.write_bytes(b"junk")
+    broken = {path.stem: {"path": str(path)} for path in (cut, junk, tmp_path / "gone.gguf")}
+    client = await serve(models={"m": fake_model(tmp_path, "m"), **broken}, limits={"models_max": 1})
+    assert (await client.post("/v1/chat/completions", json={"model": "m", "messages": []})).status == 200
+    for name in broken:
+        refused = await error_of(client, "POST", "/v1/chat/completions", json={"model": name})
+        assert refused == (503, "model_start_failed")
+    listed = (await (await client.get("/api/models")).json())["models"]
+    assert [(model["state"], model["starts"]) for model in listed] == [("ready", 1)] + [("stopped", 0)] * 3
