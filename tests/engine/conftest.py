@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from llamaproxy.backends.engine import bundled_model
-from tests.gateway import Client, GatewayProcess, Table
+from tests.gateway import EMPTY_GGUF, Client, GatewayProcess, Table
 
 ENGINES = [
     pytest.param(
@@ -52,10 +52,13 @@ def gateway(binary: str, model_file: Path, tmp_path: Path) -> GatewayProcess:
     junk = tmp_path / "junk.gguf"
     with model_file.open("rb") as whole:
         junk.write_bytes(whole.read(1_000_000))
+    odd = tmp_path / "odd.gguf"
+    odd.write_bytes(EMPTY_GGUF)
+    broken = {path.stem: {"path": str(path)} for path in (junk, odd, tmp_path / "gone.gguf")}
     config: dict[str, Table] = {
         "engine": {"binary": binary, "args": ["--threads", "2"]},
         "limits": {"models_max": 1},
-        "models": {**models, "junk": {"path": str(junk)}, "gone": {"path": str(tmp_path / "gone.gguf")}},
+        "models": {**models, **broken},
     }
     return GatewayProcess(tmp_path, config)
 

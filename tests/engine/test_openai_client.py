@@ -1,7 +1,6 @@
 """What users do: the openai package, pointed at the gateway, with a real model behind it."""
 
 import asyncio
-import json
 
 import openai
 import pytest
@@ -61,7 +60,7 @@ async def test_errors_are_the_ones_the_package_knows(sdk: openai.AsyncOpenAI) ->
 
 async def test_models_are_listed_without_loading_any(sdk: openai.AsyncOpenAI, client: Client) -> None:
     listed = [model async for model in sdk.models.list()]
-    assert [model.id for model in listed] == ["alpha", "beta", "vectors", "junk", "gone"]
+    assert [model.id for model in listed] == ["alpha", "beta", "vectors", "junk", "odd", "gone"]
     assert (await sdk.models.retrieve("alpha")).id == "alpha"
     assert not client.gateway.children()
 
@@ -132,10 +131,18 @@ async def test_client_that_leaves_a_stream_frees_its_slot(client: Client) -> Non
 
 async def test_bad_model_files_are_told_and_disturb_nobody(client: Client) -> None:
     assert (await client.chat("alpha", max_tokens=1))[0] == 200
+    pid = (await client.model("alpha"))["pid"]
     status, body = await client.chat("junk")
     assert (status, body["error"]["code"]) == (503, "model_start_failed")
-    assert "failed to load" in json.dumps(body)
+    assert "ends too early" in body["error"]["message"]
     status, body = await client.chat("gone")
     assert (status, body["error"]["code"]) == (503, "model_start_failed")
     assert "gone.gguf does not exist" in body["error"]["message"]
+    assert (await client.model("alpha"))["pid"] == pid, "nobody is evicted for a file that is no model"
+
+
+async def test_model_that_only_the_engine_can_refuse_is_told_in_its_words(client: Client) -> None:
+    status, body = await client.chat("odd")
+    assert (status, body["error"]["code"]) == (503, "model_start_failed")
+    assert "failed to load model" in body["error"]["detail"]
     assert (await client.chat("alpha", max_tokens=1))[0] == 200

@@ -137,7 +137,7 @@ class TestTheBundledModel:
         assert (info.vocabulary, info.pooling, info.embedding, info.chat_template) == (49_152, None, False, True)
         assert (info.split_no, info.split_count, info.sliding_window) == (0, 1, None)
 
-    def test_fast_and_without_its_data(self, bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_its_data(self, bundled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """98,000 texts of vocabulary stand in the header, which is 1.8 MB of the file's 98 MB."""
         taken: list[int] = []
         pread = os.pread
@@ -148,11 +148,16 @@ class TestTheBundledModel:
             return data
 
         monkeypatch.setattr(os, "pread", counted)
-        begun = time.process_time()
         info = read(bundled)
-        spent = time.process_time() - begun
         assert 0 < sum(taken) < 4 * 1024**2 < info.file_size
-        assert spent < 0.05
+
+    def test_fast(self, bundled: Path) -> None:
+        spent = []
+        for _ in range(3):
+            begun = time.process_time()
+            read(bundled)
+            spent.append(time.process_time() - begun)
+        assert min(spent) < 0.05
 
     def test_one_that_broke_off(self, bundled: Path, tmp_path: Path) -> None:
         """Noticed from the header: a byte less, and it is incomplete."""
@@ -273,6 +278,10 @@ class TestWrittenModels:
         writer.close()
         assert read(path).data_end == Oracle(path).data_end
         assert read(path).data_end % 256 == 20
+
+    def test_no_alignment(self, put: Callable[[bytes], Path]) -> None:
+        data = header([u32("general.alignment", 1)], [tensor("a", [5], 24, 0), tensor("b", [8], 0, 5)])
+        assert read(put(data)).data_end == len(data) + 5 + 32
 
 
 class TestValuesOfTheWrongType:
