@@ -160,8 +160,8 @@ class Pool:
         begun = time.monotonic()
         if (known := self.backends.get(model)) and known.state is BackendState.STOPPED:
             self._check(model)
-        deadline = begun + self._queue_timeout
-        arrival = RequestArrived(request, model, deadline, light, begun if since is None else since, exclusive)
+        first = begun if since is None else since
+        arrival = RequestArrived(request, model, first + self._queue_timeout, light, first, exclusive)
         backend = await self._await_grant(arrival)
         waited = time.monotonic() - begun
         loading = max(0.0, min(waited, self.backends[model].ready_since - max(begun, backend.started_at)))
@@ -229,7 +229,7 @@ class Pool:
         return backend
 
     def _emit_if_news(self, request: str, model: str) -> None:
-        if not self.backends[model].breaker.pristine:
+        if self.backends[model].breaker.half_open:
             self._emit(BackendAnswered(request))
 
     def _emit(self, event: Event) -> None:

@@ -96,7 +96,7 @@ class Spawn:
                 answer = await self.upstream.health()
         except TimeoutError:
             answer = None
-        if answer is None and self._process and not self._process.exited.done():
+        if answer is None and not self._stopping and self._process and not self._process.exited.done():
             log.warning("%s: the engine hangs; killing it", self.model)
             await self._process.kill()
 

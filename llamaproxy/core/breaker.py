@@ -35,11 +35,12 @@ class Breaker:
         self._half_open = False
         self._probe: str | None = None
         self._probe_until = 0.0
+        self._proven = False
 
     @property
-    def pristine(self) -> bool:
-        """Whether a success would change nothing."""
-        return self._open_until is None and self._request_failures == 0
+    def half_open(self) -> bool:
+        """Whether a probe is on its way."""
+        return self._half_open
 
     def state(self, now: float) -> BreakerState:
         if self._open_until is None:
@@ -48,7 +49,7 @@ class Breaker:
 
     def admits(self, request: str, now: float) -> bool:
         """Whether `request` may try; in HALF_OPEN the first one asked becomes the probe."""
-        if self._open_until is None:
+        if self._open_until is None or self._proven:
             return True
         if self._probe is not None and now >= self._probe_until:
             self._open(now)
@@ -75,6 +76,10 @@ class Breaker:
     def started(self) -> None:
         self._start_failures = 0
 
+    def answered(self) -> None:
+        """The probe's answer has begun: others may come, and only its end decides."""
+        self._proven = self._half_open
+
     def succeeded(self) -> None:
         """A good answer closes it; one that began before it opened proves nothing new."""
         if not self._shut:
@@ -99,5 +104,5 @@ class Breaker:
     def _open(self, now: float) -> None:
         self._open_for = min(self._config.open_max, self._open_for * 2 or self._config.open)
         self._open_until = now + self._open_for
-        self._half_open = False
+        self._half_open = self._proven = False
         self._probe = None

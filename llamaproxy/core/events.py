@@ -65,7 +65,7 @@ class LeaseReleased:
 
 @dataclass(frozen=True, slots=True)
 class BackendAnswered:
-    """A granted request got the head of a good response: enough for a half-open breaker to close."""
+    """A granted request got the head of a good response: enough for a half-open breaker to let others in."""
 
     request: str
 

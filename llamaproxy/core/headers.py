@@ -23,11 +23,13 @@ _HOP_BY_HOP = frozenset(
     }
 )
 
-# Content-Length is rebuilt from the body, Expect was answered by us. X-Conversation-Id makes llama-server go on
+# Content-Length is rebuilt from the body, which was decoded while it was read; Expect was answered by us.
+# X-Conversation-Id makes llama-server go on
 # generating for a client that has left.
 _NOT_TO_ENGINE = _HOP_BY_HOP | {
     b"host",
     b"content-length",
+    b"content-encoding",
     b"expect",
     b"authorization",
     b"x-api-key",

@@ -177,7 +177,7 @@ class Scheduler:
 
     def _answered(self, request: str) -> None:
         if (grant := self._granted.get(request)) and grant[0].spawn == grant[1]:
-            grant[0].breaker.succeeded()
+            grant[0].breaker.answered()
 
     def _released(self, event: LeaseReleased, now: float, out: list[Effect]) -> None:
         backend, _, since = self._granted.pop(event.request)

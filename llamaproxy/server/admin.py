@@ -36,7 +36,7 @@ class Admin:
 
     async def requests(self, request: web.Request) -> web.Response:
         limit = request.query.get("limit", "100")
-        if not limit.isdecimal() or not 1 <= int(limit[:5]) <= _MOST_ROWS:
+        if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= _MOST_ROWS:
             raise InvalidRequest(f"`limit` must be a number from 1 to {_MOST_ROWS}", param="limit")
         counts = {state.value: count for state, count in self._ledger.ended.items()}
         totals = {"received": self._ledger.received, "in_flight": self._ledger.in_flight, **counts}

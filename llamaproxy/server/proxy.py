@@ -19,6 +19,7 @@ from llamaproxy.core.routing import Endpoint
 from llamaproxy.errors import (
     GatewayError,
     GatewayTimeout,
+    InvalidRequest,
     MethodNotAllowed,
     ModelStartFailed,
     RequestCrashedBackend,
@@ -116,6 +117,8 @@ class Proxy:
             raise RequestTimeout(f"the body did not arrive within {self._server.body_timeout:.0f} s") from error
         except web.HTTPRequestEntityTooLarge as error:
             raise self._too_large() from error
+        except web.RequestPayloadError as error:
+            raise InvalidRequest(f"the body cannot be decoded: {error}") from error
 
     def _too_large(self) -> RequestTooLarge:
         return RequestTooLarge(f"the body is larger than {self._server.max_body} bytes")
@@ -134,12 +137,12 @@ class Proxy:
             begun = await waiting.stop() if waiting else None
             if begun is None:
                 raise
-            await refuse(begun, error, job.endpoint.dialect)
+            await refuse(job.request, begun, error, job.endpoint.dialect, self._deadlines.idle)
             self._close_failed(job.row, error)
             cut_off(job.request)
             return begun
         self._close(job.row, outcome)
-        if outcome.broken:
+        if outcome.broken or outcome.refused:
             cut_off(job.request)
         return outcome.response
 
@@ -199,15 +202,19 @@ class Proxy:
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
         elif outcome.broken:
-            await lease.backend_gone(_DEATH_NOTICE)
             lease.failed(outcome.broken.message)
+            await lease.backend_gone(_DEATH_NOTICE)
         return outcome
 
     async def _replay_or_raise(self, job: _Job, lease: Lease, lost: UpstreamLost, crashes: int) -> None:
         """No byte has reached the client. A death is known before the lease ends, so that it is counted once."""
-        died = await lease.backend_gone(_DEATH_NOTICE)
-        lease.failed(str(lost))
         row = job.row
+        lease.failed(str(lost))
+        died = await lease.backend_gone(_DEATH_NOTICE)
+        if not died and row.replays:
+            # Twice no answer: it may be dying slowly, its sockets are gone long before its memory.
+            await lease.backend.kill_if_hung()
+            died = await lease.backend_gone(_DEATH_NOTICE)
         if lease.backend.crashed and crashes >= SUSPECT_AFTER:
             raise RequestCrashedBackend(f"{job.model.name}: the engine crashed {crashes + 1} times under this request")
         row.replays += 1

@@ -5,7 +5,7 @@ backpressure (a write waits for the client, a read is not asked for meanwhile) a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
 from llamaproxy.server.answers import error_event
 
 _STREAM = "text/event-stream"
+_LONGEST_ECHO = 4096
 
 
 class ClientGone(Exception):
@@ -45,12 +46,16 @@ class Deadlines:
 
 @dataclass(slots=True)
 class Outcome:
-    """How an exchange went; `broken` is what cut it off after its first byte."""
+    """How an exchange went; `broken` is what cut it off after its first byte.
+
+    `refused` is a whole answer that is no stream, for a client that has the head of one; `status` tells which.
+    """
 
     response: web.StreamResponse
     status: int
     sent: int = 0
     broken: GatewayError | None = None
+    refused: bool = False
 
 
 async def forward(
@@ -77,18 +82,20 @@ async def forward(
         await response.prepare(request)
         outcome = Outcome(response, answer.status)
         if begun is not None and answer.content_type != _STREAM:
-            outcome.broken = UpstreamError(
-                f"the engine answered {answer.status}", detail=first[:4096].decode("utf-8", "replace")
-            )
-            await _write(response, error_event(outcome.broken, dialect))
+            outcome.refused = True
+            said = first[:_LONGEST_ECHO].decode("utf-8", "replace")
+            error = UpstreamError(f"the engine answered {answer.status}", detail=said)
+            await refuse(request, response, error, dialect, deadlines.idle)
         elif request.method != "HEAD":
-            await _body(answer, first, deadlines.idle, dialect, outcome)
+            await _body(request, answer, first, deadlines.idle, dialect, outcome)
         return outcome
 
 
-async def refuse(response: web.StreamResponse, error: GatewayError, dialect: Dialect) -> None:
+async def refuse(
+    request: web.Request, response: web.StreamResponse, error: GatewayError, dialect: Dialect, patience: float
+) -> None:
     """The error of a stream that has begun with nothing but comments; `cut_off` must follow."""
-    await _write(response, error_event(error, dialect))
+    await _sent(request, response.write(error_event(error, dialect)), patience)
 
 
 def cut_off(request: web.Request) -> None:
@@ -136,6 +143,7 @@ def _head(request: web.Request, answer: aiohttp.ClientResponse, own: dict[str, s
 
 
 async def _body(
+    request: web.Request,
     answer: aiohttp.ClientResponse,
     chunk: bytes,
     idle: float,
@@ -144,15 +152,15 @@ async def _body(
 ) -> None:
     try:
         while chunk:
-            await _write(outcome.response, chunk)
+            await _sent(request, outcome.response.write(chunk), idle)
             outcome.sent += len(chunk)
             chunk = await _next_chunk(answer, idle)
     except GatewayError as error:
         outcome.broken = error
         if answer.content_type == _STREAM:
-            await _write(outcome.response, error_event(error, dialect))
+            await refuse(request, outcome.response, error, dialect, idle)
     else:
-        await _end(outcome.response)
+        await _sent(request, outcome.response.write_eof(), idle)
 
 
 async def _next_chunk(answer: aiohttp.ClientResponse, idle: float) -> bytes:
@@ -166,16 +174,17 @@ async def _next_chunk(answer: aiohttp.ClientResponse, idle: float) -> bytes:
         raise UpstreamError("the engine broke off in the middle of its answer") from error
 
 
-async def _write(response: web.StreamResponse, chunk: bytes) -> None:
-    """Returns when the client has taken enough for more to be worth reading."""
+async def _sent(request: web.Request, writing: Awaitable[None], patience: float) -> None:
+    """Returns when the client has taken enough for more to be worth reading. Raises ClientGone.
+
+    One that takes nothing for so long holds a place that others wait for; what is still buffered for it is dropped.
+    """
     try:
-        await response.write(chunk)
-    except ConnectionError as error:
+        async with asyncio.timeout(patience):
+            await writing
+    except TimeoutError as error:
+        if request.transport:
+            request.transport.abort()
         raise ClientGone from error
-
-
-async def _end(response: web.StreamResponse) -> None:
-    try:
-        await response.write_eof()
     except ConnectionError as error:
         raise ClientGone from error

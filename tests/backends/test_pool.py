@@ -354,15 +354,17 @@ class TestLease:
         async with asyncio.timeout(PATIENCE), house.pool.lease("a"):
             pass
 
-    async def test_a_good_head_is_news_only_to_a_breaker_that_has_seen_a_failure(self, houses: Houses) -> None:
+    async def test_a_good_head_is_news_only_to_a_breaker_that_waits_for_its_probe(self, houses: Houses) -> None:
         house = houses()
         await house.ready()
-        for failed in ("once", ""):
-            async with house.pool.lease("a") as lease:
-                lease.answered()
-                if failed:
-                    lease.failed(failed)
-        assert sum(isinstance(event, BackendAnswered) for event in house.journal.events) == 1
+        async with house.pool.lease("a") as lease:
+            lease.answered()
+        assert not [event for event in house.journal.events if isinstance(event, BackendAnswered)]
+        for _ in range(5):
+            house.pool.backends["a"].breaker.request_failed(time.monotonic() - 1000, "long ago")
+        async with house.pool.lease("a") as lease:
+            lease.answered()
+        assert len([event for event in house.journal.events if isinstance(event, BackendAnswered)]) == 1
 
 
 class TestWhyItWaits:

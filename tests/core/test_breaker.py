@@ -48,7 +48,7 @@ def test_one_probe_at_a_time_and_its_success_closes(breaker: Breaker) -> None:
     assert not breaker.admits("other", 11)
     breaker.succeeded()
     assert breaker.state(11) is BreakerState.CLOSED
-    assert breaker.pristine
+    assert not breaker.half_open
 
 
 def test_failed_probe_doubles_the_time_up_to_its_bound(breaker: Breaker) -> None:
@@ -100,3 +100,19 @@ def test_person_resets_it(breaker: Breaker) -> None:
     fail(breaker, 0)
     breaker.reset()
     assert breaker.state(0) is BreakerState.CLOSED
+
+
+def test_probe_whose_answer_has_begun_lets_others_in_and_is_not_yet_a_success(breaker: Breaker) -> None:
+    fail(breaker, 0)
+    breaker.admits("probe", 10)
+    breaker.answered()
+    assert breaker.admits("other", 10)
+    breaker.request_failed(11, "died in the middle")
+    assert breaker.retry_after(11) == 20
+
+
+def test_answer_that_has_begun_resets_no_count(breaker: Breaker) -> None:
+    fail(breaker, 0, 4)
+    breaker.answered()
+    fail(breaker, 0, 1)
+    assert breaker.state(0) is BreakerState.OPEN

@@ -26,7 +26,18 @@ def test_fields_that_connection_names_end_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["Authorization", "X-API-Key", "Cookie", "Host", "Origin", "Content-Length", "X-Conversation-Id", "Expect"]
+    "field",
+    [
+        "Authorization",
+        "X-API-Key",
+        "Cookie",
+        "Host",
+        "Origin",
+        "Content-Length",
+        "Content-Encoding",
+        "X-Conversation-Id",
+        "Expect",
+    ],
 )
 def test_clients_own_business_is_not_the_engines(field: str) -> None:
     assert to_engine([(field.encode(), b"x")]) == []

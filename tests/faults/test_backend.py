@@ -222,3 +222,32 @@ async def test_stopped_process_is_killed_and_the_next_request_works(start: Start
         assert (await client.chat("calm"))[0] == 200, "other models are served meanwhile"
         assert (await client.chat("m", max_tokens=1))[0] == 200
         assert (await client.model("m"))["pid"] != pid
+
+
+async def test_deaths_in_the_middle_of_answers_open_the_breaker(start: Start, tmp_path: Path) -> None:
+    config: dict[str, Table] = {
+        "breaker": {"request_failures": 3},
+        "models": {"m": fake_model(tmp_path, "m", env={"FAKE_DIE_AFTER_TOKENS": "1", "FAKE_TOKEN_SECONDS": "0.01"})},
+    }
+    async with start(config) as client:
+        for _ in range(3):
+            async with client.stream("m") as response:
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await response.read()
+            await client.state_is("m", "stopped")
+        status, body = await client.chat("m")
+        assert (status, body["error"]["code"]) == (503, "model_unavailable")
+
+
+async def test_client_that_reads_nothing_gives_its_place_back(start: Start, tmp_path: Path) -> None:
+    config: dict[str, Table] = {
+        "engine": {"binary": str(FAKE), "idle_timeout": "1s"},
+        "limits": {"models_max": 1},
+        "models": {
+            "big": fake_model(tmp_path, "big", env={"FAKE_TOKEN_BYTES": "65536"}),
+            "other": fake_model(tmp_path, "other"),
+        },
+    }
+    async with start(config) as client, client.stream("big", max_tokens=2000) as response:
+        await response.content.readline()
+        assert (await client.chat("other"))[0] == 200

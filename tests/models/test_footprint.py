@@ -132,32 +132,26 @@ class TestSlidingWindows:
     @pytest.mark.parametrize(
         ("architecture", "full"),
         [
-            ("gemma2", 4),  # every second
-            ("gpt-oss", 4),
-            ("gemma3", 1),  # the sixth
-            ("cohere2", 2),
-            ("llama4", 2),
-            ("plamo3", 1),
-            ("smallthinker", 2),  # the first of four, and the fifth
-            ("exaone4", 8),  # only that of 64 layers has windows
-            ("llama", 8),
-            ("phi3", 8),
+            ("gemma2", [2, 4, 6, 8, 10, 12, 14, 16]),
+            ("gpt-oss", [2, 4, 6, 8, 10, 12, 14, 16]),
+            ("gemma3", [6, 12]),
+            ("gemma3n", [5, 10, 15]),
+            ("plamo3", [8, 16]),
+            *[(name, [4, 8, 12, 16]) for name in "cohere2 llama4 exaone-moe olmo2 afmoe mellum".split()],
+            *[(name, [1, 5, 9, 13]) for name in "smallthinker cohere2moe laguna".split()],
+            *[(name, list(range(1, 17))) for name in "llama phi3 exaone4".split()],
         ],
     )
-    def test_which_layers_attend_to_everything(self, model: Any, architecture: str, full: int) -> None:
-        assert kv_bytes_per_token(model(architecture, attention__sliding_window=1024)) == full * LAYER
+    def test_which_layers_attend_to_everything(self, model: Any, architecture: str, full: list[int]) -> None:
+        """Of layers with as many heads as their number."""
+        heads = {"attention__head_count": [16] * 16, "attention__head_count_kv": list(range(1, 17))}
+        lengths = {"attention__key_length": 64, "attention__value_length": 64}
+        info = model(architecture, block_count=16, attention__sliding_window=512, **heads, **lengths)
+        assert kv_bytes_per_token(info) == sum(full) * LAYER // 2
 
     def test_the_large_exaone(self, model: Any) -> None:
         info = model("exaone4", block_count=64, attention__sliding_window=4096)
         assert kv_bytes_per_token(info) == 16 * LAYER
-
-    def test_which_one_is_first(self, tmp_path: Path) -> None:
-        """Of layers with as many heads as their number."""
-        heads: dict[str, Any] = {"attention__head_count": [8] * 8, "attention__head_count_kv": list(range(1, 9))}
-        for architecture, full in (("cohere2", 4 + 8), ("smallthinker", 1 + 5)):
-            settings = ATTENTION | heads | {"attention__sliding_window": 512}
-            info = read(write(tmp_path / "model.gguf", architecture, **settings))
-            assert kv_bytes_per_token(info) == full * LAYER // 4
 
     def test_without_a_window_there_is_none(self, model: Any) -> None:
         assert kv_bytes_per_token(model("gemma3")) == 8 * LAYER
@@ -166,7 +160,10 @@ class TestSlidingWindows:
 
     def test_windows_that_go_without_saying(self, model: Any) -> None:
         assert kv_bytes_per_token(model("gemma2")) == 4 * LAYER
+        assert cache_bytes(model("gemma2"), 32768, 1) == (4 * 32768 + 4 * (4096 + 512)) * LAYER
         assert kv_bytes_per_token(model("llama4")) == 2 * LAYER
+        assert cache_bytes(model("llama4"), 32768, 1) == (2 * 32768 + 6 * (8192 + 512)) * LAYER
+        assert cache_bytes(model("exaone-moe"), 32768, 1) == (2 * 32768 + 6 * 768) * LAYER
 
     def test_a_pattern_in_the_header(self, model: Any) -> None:
         window = {"attention__sliding_window": 512}
@@ -177,8 +174,8 @@ class TestSlidingWindows:
 
     def test_heads_of_another_length(self, model: Any) -> None:
         swa = {"attention__key_length_swa": 32, "attention__value_length_swa": 16, "attention__sliding_window": 512}
-        info = model("gemma2", **swa)
-        assert cache_bytes(info, 512, 1) == 512 * (4 * LAYER + 4 * 2 * (32 + 16) * 2)
+        info = model("gemma3", **swa)
+        assert cache_bytes(info, 512, 1) == 512 * (1 * LAYER + 7 * 2 * (32 + 16) * 2)
 
     @pytest.mark.parametrize(("slots", "full", "windowed"), [(None, 1.0, 3.75), (2, 1.0, 3.0)])
     def test_as_the_engine_says(self, model: Any, slots: int | None, full: float, windowed: float) -> None:
@@ -229,8 +226,9 @@ class TestRecurrentModels:
         )
 
     def test_every_fourth_layer_attends(self, model: Any) -> None:
-        assert kv_bytes_per_token(model("qwen3next")) == 2 * LAYER
-        assert kv_bytes_per_token(model("qwen3next", full_attention_interval=2)) == 4 * LAYER
+        heads = {"attention__head_count": [4] * 8, "attention__head_count_kv": list(range(1, 9))}
+        assert kv_bytes_per_token(model("qwen3next", **heads)) == (4 + 8) * LAYER // 2
+        assert kv_bytes_per_token(model("qwen3next", full_attention_interval=3, **heads)) == (3 + 6) * LAYER // 2
 
 
 class TestEstimate:

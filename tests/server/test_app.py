@@ -83,7 +83,7 @@ async def test_failure_of_our_own_in_the_middle_of_a_stream_cuts_it_off(
         raise RuntimeError("a bug")
 
     client = await serve()
-    monkeypatch.setattr("llamaproxy.server.splice._end", fail)
+    monkeypatch.setattr("llamaproxy.server.splice._next_chunk", fail)
     response = await client.post("/v1/completions", json={"model": "m", "prompt": "x", "stream": True})
     with pytest.raises(aiohttp.ClientPayloadError):
         await response.read()

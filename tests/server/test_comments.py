@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 import openai
+import pytest
 from aiohttp.test_utils import TestClient
 
 from tests.gateway import chat_body, fake_model
@@ -92,3 +93,16 @@ async def test_short_waits_and_unary_requests_stay_as_they_are(serve: Serve, tmp
     assert response.content_type == "application/json"
     received, _ = await stream(client)
     assert not received.startswith(b":")
+
+
+async def test_clients_mistakes_after_comments_are_no_failures_of_the_backend(serve: Serve, tmp_path: Path) -> None:
+    models = {"m": fake_model(tmp_path, "m", env={"FAKE_LOAD_SECONDS": "0.3"})}
+    client = await serve(models=models, limits=SOON, breaker={"request_failures": 1})
+    wrong = {"model": "m", "messages": "wrong", "stream": True}
+    response = await client.post("/v1/chat/completions", json=wrong)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await response.read()
+    (row,) = (await (await client.get("/api/requests")).json())["requests"]
+    assert (row["state"], row["status"]) == ("ok", 400)
+    received, whole = await stream(client)
+    assert whole and received.endswith(b"data: [DONE]\n\n")
