@@ -115,7 +115,7 @@ class TestSettings:
             ({"ttl": 60}, {"ttl": 60}),
             ({"ttl": 0}, {}),
             ({"ttl": -1}, {}),
-            ({"concurrencyLimit": 3}, {"concurrency": 3}),
+            ({"concurrencyLimit": 1}, {"concurrency": 1}),
             ({"concurrencyLimit": 0}, {}),
             ({"aliases": ["a", 4.1, {"id": "b", "name": "b", "unlisted": False}]}, {"aliases": ["a", "4.1", "b"]}),
             ({"env": ["A=1", "B=x=y"]}, {"env": {"A": "1", "B": "x=y"}}),

@@ -25,6 +25,7 @@ class TestMacros:
 
     def test_the_port_stays_whatever_a_macro_says(self) -> None:
         assert filler({"PORT": "1", "p": "--port ${PORT}"})("${p}") == f"--port {PORT}"
+        assert filler({"PORT": "1", "a": "x"})("${PORT} ${a}") == f"{PORT} x"
 
     def test_what_is_not_known(self) -> None:
         with pytest.raises(Unfit, match="nothing is known of the macro b"):
