@@ -33,7 +33,7 @@ class Waiter:
 class Backend:
     """One model. Times are seconds of the scheduler's clock; `load_seconds` and `service_seconds` are averages.
 
-    `last_words` is what the engine printed before it last failed.
+    `last_words` is what the engine printed before it last failed; `yielded_at`, when it last gave way to another model.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Backend:
     started_at: float = 0.0
     ready_since: float = 0.0
     idle_since: float = 0.0
+    yielded_at: float = 0.0
     load_seconds: float | None = None
     service_seconds: float | None = None
     last_words: str | None = None
@@ -61,14 +62,27 @@ class Backend:
 
     @property
     def wanted_since(self) -> float | None:
-        """Since when somebody has waited for this backend; None when nobody does."""
+        """Since when somebody has waited for this backend; None when nobody does.
+
+        Who waited while it gave way had its turn: otherwise it would take back the place it made for another.
+        """
         head = next(iter(self.queue.values())).since if self.queue else None
-        return min((t for t in (head, self.start_wanted) if t is not None), default=None)
+        first = min((t for t in (head, self.start_wanted) if t is not None), default=None)
+        return None if first is None else max(first, self.yielded_at)
 
     @property
     def idle(self) -> bool:
         """Ready, with nothing in flight and nothing queued."""
         return self.state is BackendState.READY and not self.leases and not self.queue
+
+    @property
+    def condemned(self) -> bool:
+        """The breaker opened because of this process: how it does until it is gone says nothing about the next."""
+        return self.leaving is StopReason.UNHEALTHY
+
+    def is_judged_by(self, request: str) -> bool:
+        """Whether what becomes of this request says something about the backend."""
+        return request in self.leases and not self.condemned
 
     def move(self, target: BackendState) -> None:
         self.state = transition(self.state, target)
@@ -79,7 +93,10 @@ class Backend:
         return light or self.occupied < self.concurrency
 
     def serves_at_once(self, light: bool, exclusive: bool = False) -> bool:
-        return self.state is BackendState.READY and not self.queue and self.has_room(light, exclusive)
+        """Whether a request need not wait; light ones overtake all but those who wait to have the backend alone."""
+        if self.state is not BackendState.READY or not self.has_room(light, exclusive):
+            return False
+        return not any(waiter.exclusive for waiter in self.queue.values())
 
     def add_lease(self, request: str, light: bool, exclusive: bool = False) -> None:
         if exclusive:
@@ -87,11 +104,14 @@ class Backend:
         self.leases[request] = light
         self.occupied += not light
 
-    def end_lease(self, request: str, now: float) -> None:
-        self.occupied -= not self.leases.pop(request)
+    def end_lease(self, request: str, now: float) -> bool:
+        """Returns whether it was a light one."""
+        light = self.leases.pop(request)
+        self.occupied -= not light
         if self.exclusive == request:
             self.exclusive = None
         self.idle_since = now
+        return light
 
     def enqueue(self, waiter: Waiter) -> None:
         """Behind those who came before it: at the end, unless it is a replay."""

@@ -19,7 +19,7 @@ class Breaker:
     """Opens after `start_failures` failed starts or `request_failures` failed requests in a row.
 
     It stays open for `open` seconds, doubled each time a probe fails, up to `open_max`. A probe that has
-    brought no verdict after `open_max` seconds counts as failed.
+    brought no verdict `open_max` seconds after its grant counts as failed.
     """
 
     def __init__(self, config: BreakerConfig) -> None:
@@ -34,7 +34,7 @@ class Breaker:
         self._open_until: float | None = None
         self._half_open = False
         self._probe: str | None = None
-        self._probe_until = 0.0
+        self._probe_until: float | None = None
         self._proven = False
 
     @property
@@ -51,15 +51,19 @@ class Breaker:
         """Whether `request` may try; in HALF_OPEN the first one asked becomes the probe."""
         if self._open_until is None or self._proven:
             return True
-        if self._probe is not None and now >= self._probe_until:
+        if self._probe_until is not None and now >= self._probe_until:
             self._open(now)
         if self.state(now) is BreakerState.OPEN:
             return False
         self._half_open = True
         if self._probe is None:
             self._probe = request
-            self._probe_until = now + self._config.open_max
         return self._probe == request
+
+    def probe_begun(self, request: str, now: float) -> None:
+        """The request was granted; while it waited for that, the backend had no chance to prove itself."""
+        if self._probe == request:
+            self._probe_until = now + self._config.open_max
 
     def retry_after(self, now: float) -> float:
         """Seconds until it is worth asking again, at least one."""
@@ -88,7 +92,7 @@ class Breaker:
     def probe_left(self, request: str) -> None:
         """The probe ended without a verdict: the next request may be one."""
         if self._probe == request:
-            self._probe = None
+            self._probe = self._probe_until = None
 
     def _failed(self, now: float, reason: str, enough: bool) -> None:
         if self._shut:
@@ -105,4 +109,4 @@ class Breaker:
         self._open_for = min(self._config.open_max, self._open_for * 2 or self._config.open)
         self._open_until = now + self._open_for
         self._half_open = self._proven = False
-        self._probe = None
+        self._probe = self._probe_until = None

@@ -6,9 +6,10 @@ changed.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice, pairwise
 from typing import Any
 
 import orjson
@@ -16,8 +17,11 @@ import orjson
 from llamaproxy.errors import DuplicateModel, InvalidJson, InvalidRequest
 
 MAX_NESTING = 100
+MAX_FORM_PARTS = 1000
 _SLASHES = re.compile(r"/{2,}")
-_MULTIPART_MODEL = re.compile(rb'content-disposition:[^\r\n]*;\s*name="?model"?[ \t]*(?:;|\r\n)', re.IGNORECASE)
+_BOUNDARY = re.compile(r'boundary=(?:"([^"]+)"|([^\s;"]+))', re.IGNORECASE)
+# Anchored to a line: anywhere else, one line of a large form would be searched once for each of its bytes.
+_MODEL_FIELD = re.compile(rb'\r\ncontent-disposition:[^\r\n]*;[ \t]*name="?model"?[ \t]*(?:;|\r\n)', re.IGNORECASE)
 
 
 class Dialect(StrEnum):
@@ -123,7 +127,7 @@ def read_body(body: bytes, content_type: str) -> Wish:
     if not body:
         return Wish(None, False)
     if content_type.lower().startswith("multipart/form-data"):
-        return Wish(_multipart_model(body), False)
+        return Wish(_multipart_model(body, content_type), False)
     document = _parse(body)
     if isinstance(document, list):
         return Wish(None, False)
@@ -139,8 +143,9 @@ def _parse(body: bytes) -> Any:
         raise InvalidJson(f"the body is not valid JSON: {error}") from error
     if body.count(b"[") + body.count(b"{") > MAX_NESTING and _deeper_than(document, MAX_NESTING):
         raise InvalidJson(f"the body is nested more than {MAX_NESTING} levels deep")
-    # A model key that is spelled twice, or spelled with escapes, could mean one model to us and another to the engine.
-    if (body.count(b'"model"') > 1 or b"\\u" in body) and isinstance(document, dict) and _model_keys(body) > 1:
+    # A model key that is spelled twice could mean one model to us and another to the engine. One that is spelled with
+    # escapes has one of these in it: other escapes are common, and the second parser is slow.
+    if (body.count(b'"model"') > 1 or b"\\u006" in body) and isinstance(document, dict) and _model_keys(body) > 1:
         raise DuplicateModel("the body names `model` more than once", param="model")
     return document
 
@@ -177,15 +182,25 @@ def _text(document: dict[str, Any]) -> str | None:
     return model or None
 
 
-def _multipart_model(body: bytes) -> str | None:
-    """The value of the form field `model`; its header stands within the part, which a blank line ends."""
-    found = list(_MULTIPART_MODEL.finditer(body))
+def _multipart_model(body: bytes, content_type: str) -> str | None:
+    """The value of the form field `model`."""
+    found = [body[start:end] for head, start, end in _parts(body, content_type) if _MODEL_FIELD.search(head)]
     if len(found) > 1:
         raise DuplicateModel("the form names `model` more than once", param="model")
-    if not found:
-        return None
-    start = body.find(b"\r\n\r\n", found[0].end() - 2)
-    end = body.find(b"\r\n", start + 4)
-    if start < 0 or end < 0:
-        raise InvalidRequest("the form field `model` is not complete", param="model")
-    return body[start + 4 : end].decode("utf-8", "replace") or None
+    return found[0].decode("utf-8", "replace") or None if found else None
+
+
+def _parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, int, int]]:
+    """The head of each part of a form, and where its content begins and ends."""
+    if not (boundary := _BOUNDARY.search(content_type)):
+        raise InvalidRequest("the form's content type has no boundary")
+    line = re.escape((boundary[1] or boundary[2]).encode("utf-8", "surrogateescape"))
+    marks = list(islice(re.finditer(rb"(?:\A|\r\n)--" + line, body), MAX_FORM_PARTS + 2))
+    if len(marks) > MAX_FORM_PARTS + 1:
+        raise InvalidRequest(f"the form has more than {MAX_FORM_PARTS} parts")
+    if not marks or not body.startswith(b"--", marks[-1].end()):
+        raise InvalidRequest("the form is not complete")
+    for mark, following in pairwise(marks):
+        blank = body.find(b"\r\n\r\n", mark.end(), following.start())
+        if blank >= 0:
+            yield body[mark.end() : blank + 2], blank + 4, following.start()

@@ -13,6 +13,8 @@ from llamaproxy.core.states import BackendState
 MAX_RETRY_AFTER = 60.0
 """Seconds: an estimate beyond this says less than "a minute"."""
 
+_SLACK = 64
+
 
 class WaitingRoom:
     """All queues together."""
@@ -30,6 +32,8 @@ class WaitingRoom:
         self._queued[waiter.request] = backend
         self._wanted[backend.name] = backend
         heapq.heappush(self._deadlines, (waiter.deadline, waiter.request))
+        if len(self._deadlines) > 2 * len(self._queued) + _SLACK:
+            self._drop_stale()
 
     def take(self, request: str) -> tuple[Backend, Waiter] | None:
         """Remove a request, if it is here."""
@@ -56,7 +60,7 @@ class WaitingRoom:
     def cold(self) -> list[Backend]:
         """Wanted backends without a process, longest wanted first."""
         stopped = [backend for backend in self._wanted.values() if backend.state is BackendState.STOPPED]
-        return sorted(stopped, key=lambda backend: backend.wanted_since or 0.0)
+        return sorted(stopped, key=lambda backend: (backend.wanted_since or 0.0, backend.yielded_at))
 
     def overdue(self, now: float) -> Iterator[str]:
         """The requests whose deadline has passed; each must be taken before the next is asked for."""
@@ -71,6 +75,11 @@ class WaitingRoom:
                 return deadline
             heapq.heappop(self._deadlines)
         return None
+
+    def _drop_stale(self) -> None:
+        """Deadlines of taken requests leave at the head only, and one patient waiter there would keep them all."""
+        self._deadlines = [(backend.queue[request].deadline, request) for request, backend in self._queued.items()]
+        heapq.heapify(self._deadlines)
 
     def _forget_if_unwanted(self, backend: Backend) -> None:
         if backend.wanted_since is None:

@@ -124,7 +124,7 @@ def _outcomes(directory: Path, known: Mapping[Signature, FoundModel]) -> Iterato
     for key in root.shards:
         yield _sharded(None, root, key, (None, None), known)
     for name in (*root.projectors, *root.drafts):
-        yield _Unusable(directory / name, "belongs into a folder with its model")
+        yield _Unusable(directory / name, "belongs in a folder with its model")
     for name in folders:
         yield from _folder(directory / name, known)
 

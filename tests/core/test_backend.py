@@ -5,6 +5,7 @@ import pytest
 from llamaproxy.config import BreakerConfig, ModelConfig
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import Breaker
+from llamaproxy.core.events import StopReason
 from llamaproxy.core.states import BackendState
 
 
@@ -39,11 +40,54 @@ def test_leases_fill_it_and_light_ones_do_not() -> None:
     assert b.idle
 
 
-def test_nobody_overtakes_a_queue() -> None:
+def test_backend_with_a_queue_is_not_idle() -> None:
     b = ready()
+    assert b.idle
     b.enqueue(Waiter("q", 1, 9, light=False))
-    assert not b.serves_at_once(light=True)
     assert not b.idle
+
+
+def test_only_a_ready_one_serves_at_once() -> None:
+    assert ready().serves_at_once(light=False)
+    assert not backend().serves_at_once(light=True)
+
+
+def test_nobody_overtakes_one_who_waits_to_have_it_alone() -> None:
+    b = ready()
+    b.add_lease("r", light=False)
+    assert not b.has_room(light=True, exclusive=True)
+    b.enqueue(Waiter("suspect", 1, 9, light=False, exclusive=True))
+    assert not b.serves_at_once(light=True)
+    b.end_lease("r", now=5)
+    assert b.has_room(light=False, exclusive=True)
+
+
+def test_one_who_has_it_alone_has_it_until_the_end() -> None:
+    b = ready()
+    b.add_lease("suspect", light=False, exclusive=True)
+    assert not b.has_room(light=True)
+    b.end_lease("suspect", now=5)
+    assert b.has_room(light=True)
+
+
+def test_end_of_a_lease_says_whether_it_was_a_light_one() -> None:
+    b = ready()
+    b.add_lease("light", light=True)
+    b.add_lease("r", light=False)
+    assert b.end_lease("light", now=5)
+    assert not b.end_lease("r", now=5)
+
+
+def test_only_what_runs_on_a_process_that_is_not_condemned_says_something_about_it() -> None:
+    b = ready()
+    b.add_lease("r", light=False)
+    assert b.is_judged_by("r")
+    assert not b.is_judged_by("of an earlier process")
+    b.leaving = StopReason.EVICTED
+    assert b.is_judged_by("r")
+    b.leaving = StopReason.UNHEALTHY
+    assert b.condemned
+    assert not b.is_judged_by("r")
 
 
 def test_queue_is_in_order_of_first_arrival() -> None:
@@ -54,12 +98,21 @@ def test_queue_is_in_order_of_first_arrival() -> None:
 
 
 def test_wanted_since_the_first_who_wanted_it() -> None:
+    assert backend().wanted_since is None
     b = backend()
-    assert not b.wanted_since
     b.enqueue(Waiter("q", 3, 9, light=False))
     assert b.wanted_since == 3
     b.start_wanted = 2
     assert b.wanted_since == 2
+
+
+def test_who_gave_way_is_wanted_since_then() -> None:
+    b = backend()
+    b.yielded_at = 5
+    b.enqueue(Waiter("before", 3, 99, light=False))
+    assert b.wanted_since == 5
+    b.yielded_at = 2
+    assert b.wanted_since == 3
 
 
 def test_measurements_follow_the_newest_slowly() -> None:

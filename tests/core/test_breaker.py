@@ -84,8 +84,38 @@ def test_probe_without_a_verdict_makes_way(breaker: Breaker) -> None:
 def test_probe_that_never_ends_counts_as_failed(breaker: Breaker) -> None:
     fail(breaker, 0)
     breaker.admits("probe", 10)
-    assert not breaker.admits("other", 50)
-    assert breaker.retry_after(50) == 20
+    breaker.probe_begun("probe", 15)
+    assert not breaker.admits("other", 54.9)
+    assert breaker.state(54.9) is BreakerState.HALF_OPEN
+    assert not breaker.admits("other", 55)
+    assert breaker.state(55) is BreakerState.OPEN
+    assert breaker.retry_after(55) == 20
+    assert breaker.admits("other", 75), "and the next one has a deadline of its own"
+
+
+def test_probe_that_has_not_begun_has_no_deadline(breaker: Breaker) -> None:
+    fail(breaker, 0)
+    breaker.admits("probe", 10)
+    breaker.probe_begun("somebody else", 10)
+    assert not breaker.admits("other", 1000)
+    assert breaker.state(1000) is BreakerState.HALF_OPEN
+    assert breaker.retry_after(1000) == 1
+
+
+def test_deadline_of_a_probe_goes_with_it(breaker: Breaker) -> None:
+    fail(breaker, 0)
+    breaker.admits("probe", 10)
+    breaker.probe_begun("probe", 10)
+    breaker.probe_left("probe")
+    assert breaker.admits("second", 60)
+
+
+def test_failed_start_reopens_a_half_open_one_at_once(breaker: Breaker) -> None:
+    fail(breaker, 0)
+    breaker.admits("probe", 10)
+    breaker.start_failed(11, "does not start")
+    assert breaker.state(11) is BreakerState.OPEN
+    assert breaker.reason == "does not start"
 
 
 def test_what_began_before_it_opened_changes_nothing(breaker: Breaker) -> None:
@@ -116,3 +146,9 @@ def test_answer_that_has_begun_resets_no_count(breaker: Breaker) -> None:
     breaker.answered()
     fail(breaker, 0, 1)
     assert breaker.state(0) is BreakerState.OPEN
+
+
+def test_answer_that_begins_while_it_is_open_lets_nobody_in(breaker: Breaker) -> None:
+    fail(breaker, 0)
+    breaker.answered()
+    assert not breaker.admits("other", 5)

@@ -5,7 +5,14 @@ import typing
 
 import pytest
 
-from llamaproxy.core.events import Effect, Event, Grant, RequestArrived
+from llamaproxy.config import BreakerConfig
+from llamaproxy.core import events
+from llamaproxy.core.events import Effect, Event, Grant, LeaseReleased, RequestArrived
+from llamaproxy.core.scheduler import Scheduler
+from llamaproxy.errors import Unavailable
+from tests.core.world import limits, models
+
+VALUES = {"model": "a", "request": "r", "spawn": 1, "deadline": 9.0, "error": Unavailable("gone"), "outcome": "success"}
 
 
 @pytest.mark.parametrize("kind", [*typing.get_args(Event), *typing.get_args(Effect)])
@@ -18,3 +25,18 @@ def test_equal_content_is_equal() -> None:
     assert Grant("r", "m", 1) == Grant("r", "m", 1) != Grant("r", "m", 2)
     with pytest.raises(dataclasses.FrozenInstanceError):
         RequestArrived("r", "m", 1.0).model = "n"  # type: ignore[misc]  # what is tested
+
+
+def test_everything_that_is_defined_is_one_or_the_other() -> None:
+    defined = {kind for kind in vars(events).values() if dataclasses.is_dataclass(kind)}
+    assert defined == {*typing.get_args(Event), *typing.get_args(Effect)}
+
+
+@pytest.mark.parametrize("kind", typing.get_args(Event))
+def test_the_scheduler_understands_every_event(kind: type) -> None:
+    scheduler = Scheduler(models("a"), limits(), BreakerConfig())
+    if kind is LeaseReleased:
+        [_, *_] = scheduler.handle(RequestArrived("r", "a", 9.0), 0.0)
+        [_] = scheduler.handle(events.BackendReady("a", 1), 0.0)
+    required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+    scheduler.handle(kind(**{name: VALUES[name] for name in required}), 1.0)

@@ -58,3 +58,20 @@ def test_busy_one_that_had_its_turn_for_longest_is_drained() -> None:
 def test_busy_one_is_left_alone_while_it_is_new_or_pinned() -> None:
     assert busy_victim([busy(backend("a", ready=98))], LIMITS, 100) == (None, 103)
     assert busy_victim([busy(backend("a", pinned=True))], LIMITS, 100) == (None, None)
+
+
+def test_nobody_is_nobodys_victim() -> None:
+    assert idle_victim([], LIMITS, 100) == (None, None)
+    assert busy_victim([], LIMITS, 100) == (None, None)
+
+
+def test_linger_and_residency_end_at_their_very_instant() -> None:
+    assert idle_victim([backend("a", idle=10)], LIMITS, 11)[0]
+    assert busy_victim([busy(backend("a", ready=10))], LIMITS, 15)[0]
+
+
+def test_backend_that_leaves_already_is_not_chosen_twice() -> None:
+    draining, stopping = busy(backend("draining")), backend("stopping")
+    draining.state, stopping.state = BackendState.DRAINING, BackendState.STOPPING
+    assert idle_victim([draining, stopping], LIMITS, 100) == (None, None)
+    assert busy_victim([draining, stopping], LIMITS, 100) == (None, None)

@@ -3,8 +3,11 @@
 import pytest
 
 from llamaproxy.core.routing import (
+    ENDPOINTS,
+    MAX_FORM_PARTS,
     SLOT,
     Dialect,
+    Endpoint,
     Wish,
     below_upstream,
     dialect_of,
@@ -46,9 +49,25 @@ def test_engine_routes(path: str, engine_path: str, dialect: Dialect, light: boo
     assert (spelled, endpoint.dialect, endpoint.light) == (engine_path, dialect, light)
 
 
+@pytest.mark.parametrize(("path", "endpoint"), ENDPOINTS.items())
+def test_every_route_has_itself_and_says_how_it_is_asked(path: str, endpoint: Endpoint) -> None:
+    assert resolve(normalise(path)) == (path, endpoint)
+    assert endpoint.methods <= {"GET", "POST"}
+    assert endpoint.methods
+    assert not endpoint.name.startswith("/")
+
+
+def test_spellings_of_a_route_are_one_endpoint() -> None:
+    assert len({ENDPOINTS[path].name for path in ("/v1/embeddings", "/embeddings", "/embedding")}) == 1
+    assert ENDPOINTS["/props"].methods == {"GET", "POST"}
+    assert ENDPOINTS["/slots"].methods == {"GET"}
+
+
 def test_slots_by_number_and_nothing_else() -> None:
     assert resolve("/slots/3") == ("/slots/3", SLOT)
+    assert resolve("/slots/") == ("/slots/", None)
     assert resolve("/slots/x") == ("/slots/x", None)
+    assert resolve("/slots/3/x") == ("/slots/3/x", None)
     assert resolve("/v1/nothing") == ("/v1/nothing", None)
 
 
@@ -70,6 +89,8 @@ def test_errors_follow_the_dialect_of_the_path_even_where_there_is_nothing() -> 
         (b'[{"id": 0, "scale": 1}]', Wish(None, False)),
         (b'{"model": "m", "x": {"model": "inner"}, "y": "\\"model\\""}', Wish("m", False)),
         (b'{"model": "\\u00fc", "text": "\\u0041"}', Wish("ü", False)),
+        (b'{"model": "m", "text": "\\u006dodel"}', Wish("m", False)),
+        (b'{"x": [{"model": "inner"}, {"model": "inner"}], "stream": true}', Wish(None, True)),
     ],
 )
 def test_wish_of_a_body(body: bytes, wish: Wish) -> None:
@@ -91,6 +112,13 @@ def test_wish_of_a_body(body: bytes, wish: Wish) -> None:
         (b'{"model": ["m"]}', InvalidRequest),
         (b'{"model": "a", "model": "b"}', DuplicateModel),
         (b'{"model": "a", "mod\\u0065l": "b"}', DuplicateModel),
+        (b'{"\\u006dodel": "a", "mode\\u006C": "b"}', DuplicateModel),
+        (b'{"model": "a", "model": "a"}', DuplicateModel),
+        (b'{"model": "a",}', InvalidJson),
+        (b'{"model": Infinity}', InvalidJson),
+        (b"{} {}", InvalidJson),
+        (b"null", InvalidRequest),
+        (b'{"model": true}', InvalidRequest),
     ],
 )
 def test_bodies_that_are_refused(body: bytes, error: type[GatewayError]) -> None:
@@ -102,7 +130,8 @@ def test_bodies_that_are_refused(body: bytes, error: type[GatewayError]) -> None
 def test_many_brackets_side_by_side_are_not_deep() -> None:
     body = b'{"model": "m", "messages": [' + b",".join([b'{"content": [{}]}'] * 500) + b"]}"
     assert read_body(body, JSON).model == "m"
-    assert read_body(b'{"a":' * 99 + b"1" + b"}" * 99, JSON) == Wish(None, False)
+    assert read_body(b'{"a":' * 100 + b"1" + b"}" * 100, JSON) == Wish(None, False)
+    assert read_body(b'{"text": "' + b"[{" * 500 + b'"}', JSON) == Wish(None, False)
 
 
 def form(*fields: tuple[str, bytes]) -> bytes:
@@ -113,15 +142,77 @@ def form(*fields: tuple[str, bytes]) -> bytes:
     return b"".join(parts) + b"--x--\r\n"
 
 
-def test_model_of_a_form() -> None:
-    kind = "multipart/form-data; boundary=x"
-    assert read_body(form(("file", b"\x00RIFF"), ("model", b"whisper")), kind) == Wish("whisper", False)
-    assert read_body(form(("file", b"data")), kind) == Wish(None, False)
-    assert read_body(form(("model_name", b"no")), kind) == Wish(None, False)
+FORM = "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize(
+    ("fields", "model"),
+    [
+        ([("file", b"\x00RIFF"), ("model", b"whisper")], "whisper"),
+        ([("model", b"whisper"), ("file", b"data")], "whisper"),
+        ([("model", "größer".encode())], "größer"),
+        ([("model", b"\xff")], "\ufffd"),
+        ([("model", b"")], None),
+        ([("file", b"data")], None),
+        ([("model_name", b"no"), ("the model", b"no")], None),
+        ([("file", b'\r\n\r\nContent-Disposition: form-data; name="model"\r\n\r\nno'), ("model", b"yes")], "yes"),
+        ([("file", b"--x"), ("model", b"yes")], "yes"),
+    ],
+)
+def test_model_of_a_form(fields: list[tuple[str, bytes]], model: str | None) -> None:
+    assert read_body(form(*fields), FORM) == Wish(model, False)
+
+
+@pytest.mark.parametrize(
+    "kind", ['Multipart/Form-Data; Boundary="x"', "multipart/form-data; charset=utf-8; boundary=x;"]
+)
+@pytest.mark.parametrize(
+    "line", ["content-disposition:form-data;name=model", 'X-A: 1\r\nContent-Disposition: a; name="model"; b']
+)
+def test_spellings_of_a_form(kind: str, line: str) -> None:
+    assert read_body(f"preamble\r\n--x\r\n{line}\r\nX-B: 2\r\n\r\nm\r\n--x--".encode(), kind).model == "m"
+
+
+def test_boundary_is_taken_literally() -> None:
+    body = form(("model", b"m")).replace(b"--x", b"--(.+)")
+    assert read_body(body, 'multipart/form-data; boundary="(.+)"').model == "m"
+
+
+def test_part_without_a_head_is_no_field() -> None:
+    assert read_body(b'--x\r\nContent-Disposition: form-data; name="model"\r\n--x--', FORM).model is None
+
+
+def test_form_that_names_two_models_is_refused() -> None:
     with pytest.raises(DuplicateModel):
-        read_body(form(("model", b"a"), ("model", b"b")), kind)
+        read_body(form(("model", b"a"), ("model", b"b")), FORM)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (form(("model", b"m")), "multipart/form-data"),
+        (form(("model", b"m")), "multipart/form-data; boundary=y"),
+        (form(("model", b"m"))[:-4], FORM),
+        (b"nothing", FORM),
+        (form(*[("f", b"")] * (MAX_FORM_PARTS + 1)), FORM),
+    ],
+)
+def test_forms_that_are_refused(body: bytes, kind: str) -> None:
     with pytest.raises(InvalidRequest):
-        read_body(b'--x\r\nContent-Disposition: form-data; name="model"\r\n', kind)
+        read_body(body, kind)
+
+
+def test_form_may_have_many_parts() -> None:
+    assert read_body(form(*[("f", b"")] * (MAX_FORM_PARTS - 1), ("model", b"m")), FORM).model == "m"
+
+
+@pytest.mark.parametrize(
+    "filling", [b"content-disposition:", b"; ", b"; name=model ", b" ", b"\r\ncontent-disposition:;"]
+)
+def test_large_form_is_read_once_and_not_once_for_each_byte(filling: bytes) -> None:
+    """Quadratic work on these would take minutes."""
+    head = b"--x\r\nContent-Disposition: form-data; " + filling * (2_000_000 // len(filling))
+    assert read_body(head + b"\r\n\r\nm\r\n--x--", FORM).model in (None, "m")
 
 
 def test_below_upstream_reading_and_known_light_routes_are_light() -> None:

@@ -5,30 +5,18 @@ from typing import Any
 import pytest
 
 from llamaproxy.config import BreakerConfig
+from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.events import (
-    BackendAnswered,
-    BackendExited,
-    BackendReady,
     Drain,
-    DrainBegun,
     Effect,
     Grant,
-    LeaseReleased,
     Outcome,
     Reject,
-    RequestArrived,
-    RequestLeft,
     Resume,
-    ShutdownDue,
     Start,
-    StartRequested,
     Stop,
     StopReason,
-    StopRequested,
-    TimePassed,
 )
-from llamaproxy.core.states import BackendState
-from llamaproxy.errors import ModelStartFailed
 from tests.core.world import World, limits, models
 
 BREAKER = BreakerConfig(start_failures=3, request_failures=2, open=10, open_max=40)
@@ -48,7 +36,7 @@ def mixed(settings: dict[str, dict[str, Any]], **bounds: Any) -> World:
 def ready(world: World, *names: str) -> None:
     """Each of these has been loaded, in this order, and rests."""
     for name in names:
-        world.tell(StartRequested(name))
+        world.request_start(name)
         world.become_ready(name)
         world.now += 10
 
@@ -66,22 +54,22 @@ def refusal(effects: list[Effect]) -> tuple[str, float | None]:
 
 
 def arrival(world: World, model: str, request: str = "late", light: bool = False) -> list[Effect]:
-    world.waiting[request] = (model, light)
-    return world.tell(RequestArrived(request, model, world.now + 60, light))
+    world.arrive(model, 60, light, request)
+    return world.effects
 
 
 class TestStarting:
     def test_first_request_starts_its_model_and_is_granted_when_it_is_ready(self) -> None:
         w = world()
         assert arrival(w, "a", "r") == [Start("a", 1)]
-        w.phase["a"] = "ready"
-        assert w.tell(BackendReady("a", 1)) == [Grant("r", "a", 1)]
+        w.become_ready("a")
+        assert w.effects == [Grant("r", "a", 1)]
 
     def test_any_number_of_waiters_start_one_process(self) -> None:
         w = world(settings={"concurrency": 1000})
         for _ in range(500):
             w.arrive("a")
-        assert w.starts == 1
+        assert w.spawns.total() == 1
         w.become_ready("a")
         assert len(w.leases) == 500
 
@@ -108,10 +96,10 @@ class TestStarting:
         w = world(settings={"concurrency": 1})
         ready(w, "a")
         running, later = w.arrive("a"), w.arrive("a")
-        w.waiting["replayed"] = ("a", False)
-        w.tell(RequestArrived("replayed", "a", w.now + 60, since=w.now - 5))
+        w.arrive("a", name="replayed", since=w.now - 5)
         w.release(running)
-        assert "replayed" in w.leases and later in w.waiting
+        assert "replayed" in w.leases
+        assert later in w.waiting
 
     def test_longest_waiting_model_is_started_first(self) -> None:
         w = world("a", "b", "c")
@@ -124,17 +112,49 @@ class TestStarting:
         w.exit("a")
         assert w.phase == {"b": "starting"}
 
+    def test_light_request_does_not_wait_behind_others_nor_for_room_in_the_queue(self) -> None:
+        w = world(settings={"concurrency": 1}, queue_size=1)
+        ready(w, "a")
+        w.arrive("a")
+        w.arrive("a")
+        assert arrival(w, "a", "tokenize", light=True) == [Grant("tokenize", "a", 1)]
+
+    def test_light_request_starts_its_model_too(self) -> None:
+        w = world()
+        assert arrival(w, "a", light=True) == [Start("a", 1)]
+
+    def test_start_by_request_is_made_once(self) -> None:
+        w = world()
+        w.request_start("a")
+        assert w.effects == [Start("a", 1)]
+        for _ in range(2):
+            w.request_start("a")
+            assert w.effects == []
+            if w.phase == {"a": "starting"}:
+                w.become_ready("a")
+
+    def test_start_by_request_makes_room_and_waits_its_turn(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.request_start("b")
+        assert w.effects == [Stop("a", 1, StopReason.EVICTED, "b")]
+        w.exit("a")
+        assert w.effects == [Start("b", 1)]
+
+    def test_models_are_preloaded_in_order(self) -> None:
+        w = world("a", "b", "c")
+        for name in "cab":
+            w.request_start(name)
+        w.become_ready("c")
+        assert only(w.effects) == Stop("c", 1, StopReason.EVICTED, "a")
+
 
 class TestExclusive:
-    def arrive(self, w: World, request: str) -> None:
-        w.waiting[request] = ("a", False)
-        w.tell(RequestArrived(request, "a", w.now + 60, exclusive=True))
-
     def test_suspect_waits_until_it_is_alone_and_nobody_overtakes_it(self) -> None:
-        w = World(models("a"), limits(), BREAKER, exclusive=True)
+        w = world("a")
         ready(w, "a")
         running = w.arrive("a")
-        self.arrive(w, "suspect")
+        w.arrive("a", name="suspect", exclusive=True)
         later = w.arrive("a")
         assert set(w.waiting) == {"suspect", later}
         w.release(running)
@@ -144,18 +164,35 @@ class TestExclusive:
         assert set(w.leases) == {later, "light"}
 
     def test_idle_backend_is_its_own_at_once(self) -> None:
-        w = World(models("a"), limits(), BREAKER, exclusive=True)
+        w = world("a")
         ready(w, "a")
-        self.arrive(w, "suspect")
+        w.arrive("a", name="suspect", exclusive=True)
         assert set(w.leases) == {"suspect"}
 
     def test_death_of_its_backend_ends_its_claim(self) -> None:
-        w = World(models("a"), limits(), BREAKER, exclusive=True)
+        w = world("a")
         ready(w, "a")
-        self.arrive(w, "suspect")
+        w.arrive("a", name="suspect", exclusive=True)
         w.exit("a")
         ready(w, "a")
         assert w.arrive("a") in w.leases
+
+    def test_light_requests_do_not_overtake_a_suspect_either(self) -> None:
+        w = world("a")
+        ready(w, "a")
+        running = w.arrive("a")
+        w.arrive("a", name="suspect", exclusive=True)
+        assert arrival(w, "a", "light", light=True) == []
+        w.release(running)
+        assert set(w.leases) == {"suspect"}
+
+    def test_suspect_that_must_wait_needs_room_in_the_queue(self) -> None:
+        w = world(queue_size=1)
+        ready(w, "a")
+        w.arrive("a")
+        w.arrive("b")
+        w.arrive("a", name="suspect", exclusive=True)
+        assert w.ended == {"suspect": "queue_full"}
 
 
 class TestMakingRoom:
@@ -163,9 +200,8 @@ class TestMakingRoom:
         w = world()
         ready(w, "a")
         assert arrival(w, "b", "r") == [Stop("a", 1, StopReason.EVICTED, "b")]
-        del w.phase["a"]
-        gone = BackendExited("a", 1, ModelStartFailed("gone"))
-        assert w.tell(gone) == [Start("b", 1)], "only when it has gone"
+        w.exit("a")
+        assert w.effects == [Start("b", 1)], "only when it has gone"
 
     def test_one_whose_last_lease_ended_longest_ago_goes_first(self) -> None:
         w = world("a", "b", "c", models_max=2)
@@ -202,7 +238,7 @@ class TestMakingRoom:
 
     def test_idle_model_rests_a_moment_before_it_goes(self) -> None:
         w = world(linger=None)
-        w.tell(StartRequested("a"))
+        w.request_start("a")
         w.now += 0.5
         w.become_ready("a")
         w.release(w.arrive("a"))
@@ -228,6 +264,31 @@ class TestMakingRoom:
         assert w.phase["b"] == "ready"
         w.arrive("d")
         assert w.phase["b"] == "stopping"
+
+    def test_idle_model_goes_although_a_busy_one_is_draining_for_the_place(self) -> None:
+        w = world("a", "b", "c", models_max=2, max_wait=1)
+        ready(w, "a", "b")
+        w.arrive("a")
+        short = w.arrive("b")
+        w.arrive("c")
+        w.wait(1)
+        assert w.phase["a"] == "draining"
+        w.release(short)
+        assert w.effects == [Stop("b", 1, StopReason.EVICTED, "c"), Resume("a", 1)]
+
+    def test_model_whose_time_is_over_goes_instead_of_another(self) -> None:
+        w = mixed({"a": {"priority": 1, "ttl": 60}, "b": {}, "c": {}}, models_max=2)
+        ready(w, "a", "b")
+        w.now += 60
+        assert only(arrival(w, "c")) == Stop("a", 1, StopReason.TTL)
+
+    def test_only_the_pinned_ones_that_stay_wall_a_model_in(self) -> None:
+        w = mixed({"a": {"pinned": True}, "b": {}})
+        ready(w, "a")
+        w.request_stop("a")
+        assert arrival(w, "b") == []
+        w.exit("a")
+        assert w.effects == [Start("b", 1)]
 
 
 class TestFairness:
@@ -285,9 +346,75 @@ class TestFairness:
         w.arrive("a")
         w.arrive("b", patience=2)
         w.wait(1)
+        w.wait(1)
+        assert [type(effect) for effect in w.effects] == [Reject, Resume]
+
+    def test_who_gave_way_does_not_take_the_place_back(self) -> None:
+        w = world(settings={"concurrency": 1}, max_wait=15)
+        ready(w, "a")
+        running = w.arrive("a")
+        before = w.arrive("a")
         w.now += 1
-        effects = w.tell(TimePassed())
-        assert [type(effect) for effect in effects] == [Reject, Resume]
+        w.arrive("b")
+        w.wait(15)
+        w.release(running)
+        w.exit("a")
+        assert w.effects == [Start("b", 1)], "although somebody has waited for a for longer"
+        assert before in w.waiting
+
+    def test_wait_of_who_gave_way_counts_from_then(self) -> None:
+        w = world(settings={"concurrency": 1}, max_wait=15, min_residency=0)
+        ready(w, "a")
+        running, _ = w.arrive("a"), w.arrive("a")
+        w.arrive("b")
+        w.wait(15)
+        w.release(running)
+        w.exit("a")
+        w.become_ready("b")
+        assert w.scheduler.wake_at == w.now + 15
+        w.wait(15)
+        assert w.effects == [Drain("b", 1, StopReason.FAIRNESS, "a")]
+
+    def test_start_requested_while_it_drains_is_answered_by_its_staying(self) -> None:
+        w = world(max_wait=1)
+        ready(w, "a")
+        running = w.arrive("a")
+        impatient = w.arrive("b")
+        w.wait(1)
+        w.request_start("a")
+        w.leave(impatient)
+        assert w.effects == [Resume("a", 1)]
+        w.release(running)
+        w.now += 1
+        w.arrive("b")
+        w.exit("a")
+        assert w.effects == [Start("b", 1)], "nobody has asked for a since"
+
+    def test_start_requested_while_it_stops_is_done_after_that(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.request_stop("a")
+        w.request_start("a")
+        w.exit("a")
+        assert w.effects == [Start("a", 2)]
+
+    def test_pinned_model_is_not_drained_for_anybody(self) -> None:
+        w = mixed({"a": {"pinned": True}, "b": {}, "c": {}}, models_max=2, max_wait=1)
+        ready(w, "a", "b")
+        w.arrive("a")
+        w.arrive("b")
+        w.arrive("c")
+        w.wait(1)
+        assert w.phase == {"a": "ready", "b": "draining"}
+
+    def test_clock_may_begin_at_nought(self) -> None:
+        w = world(max_wait=15, min_residency=0)
+        w.now = 0
+        w.arrive("a")
+        w.become_ready("a")
+        w.arrive("b")
+        w.wait(15)
+        assert w.phase == {"a": "draining"}
 
 
 class TestQueue:
@@ -321,9 +448,43 @@ class TestQueue:
         w.release(busy)
         assert w.phase == {"a": "ready"}
 
-    def test_unknown_model(self) -> None:
+    def test_unknown_model_is_told(self) -> None:
+        world().arrive_for_nothing()
+
+    def test_estimate_is_not_flattered_by_light_requests(self) -> None:
+        w = world(settings={"concurrency": 1}, queue_size=1)
+        ready(w, "a")
+        first = w.arrive("a")
+        w.now += 4
+        w.release(first)
+        for _ in range(20):
+            w.release(w.arrive("a", light=True))
+        w.arrive("a")
+        w.arrive("a")
+        assert refusal(arrival(w, "a")) == ("queue_full", 8)
+
+    def test_bound_is_for_all_models_together(self) -> None:
+        w = world("a", "b", "c", queue_size=2)
+        w.arrive("a")
+        w.arrive("b")
+        assert refusal(arrival(w, "c"))[0] == "queue_full"
+
+    def test_each_waits_for_its_own_deadline(self) -> None:
         w = world()
-        assert refusal(arrival(w, "x"))[0] == "model_not_found"
+        patient, impatient = w.arrive("a", patience=9), w.arrive("a", patience=5)
+        w.wait(5)
+        assert w.ended == {impatient: "queue_timeout"}
+        assert w.scheduler.wake_at == w.now + 4
+        w.wait(4)
+        assert w.ended[patient] == "queue_timeout"
+        assert w.scheduler.wake_at is None
+
+    def test_client_that_leaves_while_its_model_loads_lets_it_load(self) -> None:
+        w = world()
+        w.leave(w.arrive("a"))
+        assert w.phase == {"a": "starting"}
+        w.become_ready("a")
+        assert w.effects == []
 
 
 class TestFailure:
@@ -342,8 +503,8 @@ class TestFailure:
         w = world()
         w.arrive("a")
         w.arrive("a")
-        del w.phase["a"]
-        first, second = w.tell(BackendExited("a", 1, ModelStartFailed("gone")))
+        w.exit("a")
+        first, second = w.effects
         assert isinstance(first, Reject) and isinstance(second, Reject)
         assert first.error is not second.error
 
@@ -370,9 +531,9 @@ class TestFailure:
     def test_nobody_is_evicted_for_an_isolated_model(self) -> None:
         w = world()
         self.fail_to_start(w, 3)
-        ready(w, "b")
-        w.now -= 5
-        arrival(w, "a")
+        w.request_start("b")
+        w.become_ready("b")
+        assert refusal(arrival(w, "a"))[0] == "model_unavailable"
         assert w.phase == {"b": "ready"}
 
     def test_after_a_while_one_request_may_try(self) -> None:
@@ -383,7 +544,7 @@ class TestFailure:
         assert w.phase == {"a": "starting"}
         assert refusal(arrival(w, "a", "second"))[0] == "model_unavailable"
         w.become_ready("a")
-        w.tell(BackendAnswered(probe))
+        w.answer(probe)
         assert arrival(w, "a", "third") == [Grant("third", "a", 4)]
 
     def test_failed_probe_doubles_the_time(self) -> None:
@@ -400,10 +561,51 @@ class TestFailure:
         w.leave(w.arrive("a"))
         assert w.arrive("a") in w.waiting
 
+    def test_probe_that_waits_too_long_makes_way_for_another(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        ready(w, "b")
+        w.arrive("b")
+        w.arrive("a", patience=5)
+        w.wait(5)
+        assert w.arrive("a") in w.waiting
+
+    def test_probe_that_finds_no_place_in_the_queue_makes_way_for_another(self) -> None:
+        w = world(settings={"concurrency": 1}, queue_size=1)
+        self.fail_to_start(w, 3)
+        ready(w, "b")
+        w.arrive("b")
+        queued = w.arrive("b")
+        assert refusal(arrival(w, "a"))[0] == "queue_full"
+        w.leave(queued)
+        assert w.arrive("a") in w.waiting
+
+    def test_probe_that_ends_without_a_verdict_makes_way_for_another(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        w.now += 10
+        probe = w.arrive("a")
+        w.become_ready("a")
+        assert refusal(arrival(w, "a"))[0] == "model_unavailable"
+        w.release(probe, Outcome.NEUTRAL)
+        assert arrival(w, "a", "second") == [Grant("second", "a", 4)]
+
+    def test_good_start_between_failed_ones_begins_the_count_anew(self) -> None:
+        w = world()
+        self.fail_to_start(w, 2)
+        request = w.arrive("a")
+        w.become_ready("a")
+        w.release(request, Outcome.NEUTRAL)
+        w.request_stop("a")
+        w.exit("a")
+        self.fail_to_start(w, 1)
+        assert w.arrive("a") in w.waiting
+
     def test_person_closes_the_breaker(self) -> None:
         w = world()
         self.fail_to_start(w, 3)
-        assert w.tell(StartRequested("a")) == [Start("a", 4)]
+        w.request_start("a")
+        assert w.effects == [Start("a", 4)]
 
     def test_process_that_fails_every_request_is_replaced(self) -> None:
         w = world()
@@ -442,9 +644,130 @@ class TestFailure:
         ready(w, "a")
         w.exit("a")
         ready(w, "a")
-        assert w.tell(BackendExited("a", 1, ModelStartFailed("late"))) == []
-        assert w.tell(BackendReady("a", 1)) == []
-        assert w.scheduler.backends["a"].state is BackendState.READY
+        for news_of_being_ready in (False, True):
+            w.hear_old_news("a", news_of_being_ready)
+            assert w.effects == []
+        assert w.phase == {"a": "ready"}
+
+    def test_failure_while_it_drains_for_room_makes_it_go_for_good(self) -> None:
+        w = world(settings={"concurrency": 3}, max_wait=1)
+        ready(w, "a")
+        first, second, third = (w.arrive("a") for _ in range(3))
+        impatient = w.arrive("b")
+        w.wait(1)
+        w.release(first, Outcome.FAILURE)
+        w.release(second, Outcome.FAILURE)
+        w.leave(impatient)
+        assert w.phase == {"a": "draining"}, "nobody wants its place, and yet"
+        w.release(third)
+        assert w.effects == [Stop("a", 1, StopReason.UNHEALTHY)]
+
+    def condemned(self) -> tuple[World, str, str]:
+        """A process that is being replaced, a request still on it, and the probe that waits for the next."""
+        w = world()
+        ready(w, "a")
+        left, *failing = (w.arrive("a") for _ in range(3))
+        for request in failing:
+            w.release(request, Outcome.FAILURE)
+        assert w.phase == {"a": "draining"}
+        w.now += 10
+        probe = w.arrive("a")
+        assert probe in w.waiting
+        return w, left, probe
+
+    @pytest.mark.parametrize("outcome", Outcome)
+    def test_last_request_of_a_condemned_process_is_no_verdict_on_the_next(self, outcome: Outcome) -> None:
+        w, left, probe = self.condemned()
+        w.answer(left)
+        assert refusal(arrival(w, "a"))[0] == "model_unavailable"
+        w.release(left, outcome)
+        assert w.scheduler.backends["a"].breaker.state(w.now) is BreakerState.HALF_OPEN
+        assert probe in w.waiting
+        w.exit("a")
+        assert w.effects == [Start("a", 2)]
+
+    def test_death_of_a_condemned_process_is_no_verdict_on_the_next(self) -> None:
+        w, left, probe = self.condemned()
+        w.exit("a")
+        assert w.effects == [Start("a", 2)]
+        w.become_ready("a")
+        w.release(probe)
+        w.release(left, Outcome.FAILURE)
+        assert w.scheduler.backends["a"].breaker.state(w.now) is BreakerState.CLOSED
+
+    def test_condemned_process_stays_condemned_when_it_is_asked_to_stop(self) -> None:
+        w, left, probe = self.condemned()
+        w.request_stop("a")
+        assert w.ended[probe] == "model_unavailable"
+        w.release(left)
+        assert w.effects == [Stop("a", 1, StopReason.UNHEALTHY)]
+
+    def test_probe_may_wait_for_its_grant_as_long_as_it_likes(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        ready(w, "b")
+        busy = w.arrive("b")
+        probe = w.arrive("a")
+        w.now += 14
+        assert refusal(arrival(w, "a"))[0] == "model_unavailable"
+        assert w.phase == {"b": "ready"}
+        w.release(busy)
+        w.exit("b")
+        w.now += 500
+        w.become_ready("a")
+        assert probe in w.leases
+
+    def test_probe_that_never_ends_costs_its_process(self) -> None:
+        w = world()
+        self.fail_to_start(w, 3)
+        w.now += 10
+        probe = w.arrive("a")
+        w.become_ready("a")
+        w.now += 40
+        rejection, drain = arrival(w, "a", "second")
+        assert refusal([rejection]) == ("model_unavailable", 20)
+        assert drain == Drain("a", 4, StopReason.UNHEALTHY)
+        w.answer(probe)
+        w.release(probe)
+        assert w.phase == {"a": "stopping"}
+        assert refusal(arrival(w, "a", "third"))[0] == "model_unavailable"
+
+    def test_answer_of_a_process_that_has_died_since_does_not_undo_the_count(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.release(w.arrive("a"), Outcome.FAILURE)
+        answered = w.arrive("a")
+        w.exit("a")
+        w.answer(answered)
+        assert w.scheduler.backends["a"].breaker.state(w.now) is BreakerState.OPEN
+
+    def test_crash_while_it_drains_makes_the_room(self) -> None:
+        w = world(max_wait=1)
+        ready(w, "a")
+        w.arrive("a")
+        w.arrive("b")
+        w.wait(1)
+        w.exit("a")
+        assert w.effects == [Start("b", 1)]
+
+    def test_crash_while_it_stops_is_its_end(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.arrive("b")
+        w.exit("a")
+        assert w.effects == [Start("b", 1)]
+        assert not w.scheduler.backends["a"].breaker.reason, "it is no failure"
+
+    def test_isolated_model_rejects_its_queue(self) -> None:
+        w = world(settings={"concurrency": 2})
+        ready(w, "a")
+        first, second, queued = (w.arrive("a") for _ in range(3))
+        w.release(first, Outcome.FAILURE)
+        assert queued in w.leases
+        late = w.arrive("a")
+        w.release(second, Outcome.FAILURE)
+        assert w.ended[late] == "model_unavailable"
+        assert w.phase == {"a": "draining"}
 
 
 class TestLeaving:
@@ -462,7 +785,7 @@ class TestLeaving:
         w = world(settings={"concurrency": 1})
         ready(w, "a")
         running, queued = w.arrive("a"), w.arrive("a")
-        w.tell(StopRequested("a"))
+        w.request_stop("a")
         assert w.ended[queued] == "model_unavailable"
         assert w.phase == {"a": "draining"}
         w.release(running)
@@ -471,14 +794,14 @@ class TestLeaving:
     def test_stop_ends_a_load_at_once(self) -> None:
         w = world()
         w.arrive("a")
-        w.tell(StopRequested("a"))
+        w.request_stop("a")
         assert w.phase == {"a": "stopping"}
 
     def test_stop_that_was_asked_for_is_not_called_off(self) -> None:
         w = world(max_wait=1)
         ready(w, "a")
         w.arrive("a")
-        w.tell(StopRequested("a"))
+        w.request_stop("a")
         w.leave(w.arrive("b"))
         assert w.phase == {"a": "draining"}
 
@@ -486,23 +809,83 @@ class TestLeaving:
         w = world(settings={"concurrency": 1})
         ready(w, "a")
         running, queued = w.arrive("a"), w.arrive("a")
-        w.closing = True
-        w.tell(DrainBegun())
+        w.begin_drain()
         assert refusal(arrival(w, "a"))[0] == "shutting_down"
         w.release(running)
         assert queued in w.leases
         w.arrive("b")
-        assert w.tell(ShutdownDue()) == [Stop("a", 1, StopReason.SHUTDOWN)]
+        w.shut_down()
+        assert w.effects == [Stop("a", 1, StopReason.SHUTDOWN)]
 
     def test_shutdown_rejects_who_still_waits(self) -> None:
         w = world()
         request = w.arrive("a")
-        w.closing = True
-        w.tell(ShutdownDue())
+        w.shut_down()
         assert w.ended[request] == "shutting_down"
         assert w.phase == {"a": "stopping"}
         w.exit("a")
         assert not w.phase, "nothing is started any more"
+
+    def test_model_in_use_or_asked_for_lives_beyond_its_time(self) -> None:
+        w = world(settings={"ttl": 60})
+        ready(w, "a")
+        request = w.arrive("a")
+        w.wait(1000)
+        assert w.phase == {"a": "ready"}
+        w.release(request)
+        w.wait(59)
+        assert w.phase == {"a": "ready"}
+
+    def test_stop_of_a_model_that_is_gone_or_going_is_done_already(self) -> None:
+        w = world(max_wait=0)
+        for _ in range(2):
+            w.request_stop("a")
+            assert w.effects == []
+        ready(w, "a")
+        running = w.arrive("a")
+        w.arrive("b")
+        w.release(running)
+        assert w.phase == {"a": "stopping"}
+        w.request_stop("a")
+        assert w.effects == []
+
+    def test_stop_takes_back_a_wish_to_start(self) -> None:
+        w = world()
+        w.arrive("a")
+        w.request_start("b")
+        w.request_stop("b")
+        w.become_ready("a")
+        assert w.phase == {"a": "ready"}
+
+    def test_gateway_going_down_starts_what_is_waited_for_and_nothing_else(self) -> None:
+        w = world("a", "b", "c")
+        ready(w, "a")
+        running = w.arrive("a")
+        w.arrive("b")
+        w.begin_drain()
+        w.request_start("c")
+        assert w.effects == []
+        w.release(running)
+        w.exit("a")
+        assert w.effects == [Start("b", 1)]
+
+    def test_shutdown_stops_what_is_busy_or_loading_and_what_ends_late_is_heard(self) -> None:
+        w = world("a", "b", "c", models_max=3)
+        ready(w, "a")
+        running = w.arrive("a")
+        w.arrive("b")
+        w.request_stop("b")
+        w.arrive("c")
+        w.shut_down()
+        assert [effect for effect in w.effects if isinstance(effect, Stop)] == [
+            Stop("a", 1, StopReason.SHUTDOWN),
+            Stop("c", 1, StopReason.SHUTDOWN),
+        ]
+        w.shut_down()
+        assert w.effects == []
+        w.exit("a")
+        w.release(running, Outcome.FAILURE)
+        assert w.scheduler.wake_at is None
 
 
 def test_drain_and_stop_name_whom_the_room_is_for() -> None:
@@ -510,20 +893,20 @@ def test_drain_and_stop_name_whom_the_room_is_for() -> None:
     ready(w, "a")
     running = w.arrive("a")
     assert arrival(w, "b") == [Drain("a", 1, StopReason.FAIRNESS, "b")]
-    del w.leases[running]
-    assert w.tell(LeaseReleased(running, Outcome.SUCCESS)) == [Stop("a", 1, StopReason.FAIRNESS, "b")]
+    w.release(running)
+    assert w.effects == [Stop("a", 1, StopReason.FAIRNESS, "b")]
 
 
 def test_lease_of_a_client_that_left_is_given_back() -> None:
     w = world()
     ready(w, "a")
-    arrival(w, "a", "r")
-    del w.leases["r"]
-    w.tell(LeaseReleased("r", Outcome.NEUTRAL))
+    w.release(w.arrive("a"), Outcome.NEUTRAL)
     assert w.scheduler.in_flight == 0
 
 
 def test_news_of_requests_that_are_over_change_nothing() -> None:
     w = world()
-    assert w.tell(RequestLeft("nobody")) == []
-    assert w.tell(BackendAnswered("nobody")) == []
+    w.leave("nobody")
+    assert w.effects == []
+    w.answer("nobody")
+    assert w.effects == []

@@ -68,6 +68,27 @@ def test_same_name_again_has_its_new_deadline() -> None:
     assert room.next_deadline() == 50
 
 
+def test_deadlines_of_those_who_were_served_do_not_pile_up_behind_one_who_is_patient() -> None:
+    room, b = WaitingRoom(), backend()
+    room.add(b, waiter("patient", deadline=1))
+    for number in range(10_000):
+        room.add(b, waiter(str(number), deadline=2 + number))
+        if number % 100:
+            room.take(str(number))
+    assert len(room._deadlines) < 500
+    assert room.next_deadline() == 1
+    room.take("patient")
+    assert room.next_deadline() == 2
+
+
+def test_who_made_room_in_this_instant_comes_after_those_it_was_made_for() -> None:
+    room, gave_way, other = WaitingRoom(), backend("gave way"), backend("other")
+    room.add(gave_way, waiter("first", since=1))
+    room.add(other, waiter("second", since=5))
+    gave_way.yielded_at = 5
+    assert room.cold() == [other, gave_way]
+
+
 def test_patience_counts_turns_and_the_load() -> None:
     b = backend(concurrency=2)
     assert patience(b) == 2, "a second to load and a second to serve, where nothing was measured"

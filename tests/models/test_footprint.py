@@ -68,6 +68,12 @@ class TestTheBundledModel:
         """Resident after the first answer."""
         assert 1.0 < estimate_bytes([bundled], ctx, slots, types, types) / 1024 / kilobytes < 1.15
 
+    @pytest.mark.parametrize(("ctx", "slots", "megabytes"), [(4096, None, 18.64 + 0.75), (4096, 2, 16.64 + 0.38)])
+    def test_its_buffers(self, bundled: GgufInfo, ctx: int, slots: int | None, megabytes: float) -> None:
+        """For computing, and for its output."""
+        rest = bundled.data_end + cache_bytes(bundled, ctx, slots) + PROCESS
+        assert 1.0 < (estimate_bytes([bundled], ctx, slots) - rest) / MIB / megabytes < 1.06
+
     def test_its_own_context_is_taken_without_another(self, bundled: GgufInfo) -> None:
         assert estimate_bytes([bundled]) == estimate_bytes([bundled], 0) == estimate_bytes([bundled], 8192)
 
@@ -199,6 +205,17 @@ class TestRecurrentModels:
         assert kv_bytes_per_token(info) == 0
         assert estimate_bytes([info], 2048, 8) - estimate_bytes([info], 4096, 7) == 3 * 9728
         assert estimate_bytes([info]) == estimate_bytes([info], 100_000, 4)
+
+    def test_groups_are_part_of_the_state(self, tmp_path: Path) -> None:
+        settings: dict[str, Any] = {
+            "block_count": 3,
+            "ssm__conv_kernel": 4,
+            "ssm__inner_size": 128,
+            "ssm__state_size": 16,
+        }
+        info = read(write(tmp_path / "model.gguf", "mamba2", ssm__group_count=2, **settings))
+        state = 3 * (128 + 2 * 2 * 16) + 128 * 16
+        assert estimate_bytes([info], 512, 8) - estimate_bytes([info], 512, 7) == 3 * 4 * state
 
     def test_layers_without_heads_are_recurrent(self, model: Any) -> None:
         heads = [0, 0, 2, 0, 0, 2, 0, 0]
