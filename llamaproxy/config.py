@@ -153,6 +153,12 @@ class EngineConfig(_Section):
 
 class LimitsConfig(_Section):
     models_max: int = Field(2, ge=1, le=1000, description="most backends alive at once, starting and stopping ones too")
+    memory_budget: Size | None = Field(
+        None, description="RAM that all backends may take together, measured or else estimated; unset: no limit"
+    )
+    vram_budgets: Annotated[tuple[Size, ...], BeforeValidator(_split)] = Field(
+        (), max_length=64, description="memory of each GPU that backends may take, in the driver's order"
+    )
     linger: Seconds | None = Field(
         None, description="rest of an idle model before it makes room; unset: a tenth of its load time, at most 100 ms"
     )
@@ -212,6 +218,16 @@ class ModelConfig(_Section):
     )
     description: str = Field("", max_length=1000, description="shown in lists of models")
     unlisted: bool = Field(False, description="left out of /v1/models")
+
+    def starts_like(self, other: "ModelConfig") -> bool:
+        """Whether a process started for the one serves the other: they differ in nothing but the scheduling."""
+        return self.model_dump(exclude=_SCHEDULING) == other.model_dump(exclude=_SCHEDULING)
+
+
+_SCHEDULING = {
+    *("aliases", "ttl", "pinned", "preload", "priority", "concurrency", "queue_size", "description", "unlisted")
+}
+"""Settings of a model that its process knows nothing of."""
 
 
 class KeyConfig(_Section):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from llamaproxy.config import ModelConfig
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import StopReason
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState, transition
 
 DEFAULT_SLOTS = 4
@@ -34,6 +35,8 @@ class Backend:
     """One model. Times are seconds of the scheduler's clock; `load_seconds` and `service_seconds` are averages.
 
     `last_words` is what the engine printed before it last failed; `yielded_at`, when it last gave way to another model.
+    `company` is how many neighbours it may have at its start, once it has died for want of memory beside more, and
+    `cramped` says that it is being tried again for that. `removed`: the configuration does not know it any more.
     """
 
     name: str
@@ -55,6 +58,11 @@ class Backend:
     load_seconds: float | None = None
     service_seconds: float | None = None
     last_words: str | None = None
+    footprint: Footprint | None = None
+    measured: bool = False
+    company: int | None = None
+    cramped: bool = False
+    removed: bool = False
 
     @property
     def concurrency(self) -> int:
@@ -74,6 +82,11 @@ class Backend:
     def idle(self) -> bool:
         """Ready, with nothing in flight and nothing queued."""
         return self.state is BackendState.READY and not self.leases and not self.queue
+
+    @property
+    def stays(self) -> bool:
+        """Whether it has a process, and nothing makes it leave."""
+        return self.state in (BackendState.STARTING, BackendState.READY)
 
     @property
     def condemned(self) -> bool:
@@ -125,6 +138,12 @@ class Backend:
 
     def measured_service(self, seconds: float) -> None:
         self.service_seconds = _average(self.service_seconds, seconds)
+
+    def forget(self) -> None:
+        """It is another model from now on, under the same name."""
+        self.load_seconds = self.service_seconds = self.last_words = self.footprint = self.company = None
+        self.measured = self.cramped = False
+        self.breaker.reset()
 
     def gone(self, now: float) -> None:
         """The process is no more; leases on it end by themselves and mean nothing here."""

@@ -23,7 +23,7 @@ class Breaker:
     """
 
     def __init__(self, config: BreakerConfig) -> None:
-        self._config = config
+        self.config = config
         self.reason = ""
         self.reset()
 
@@ -63,7 +63,7 @@ class Breaker:
     def probe_begun(self, request: str, now: float) -> None:
         """The request was granted; while it waited for that, the backend had no chance to prove itself."""
         if self._probe == request:
-            self._probe_until = now + self._config.open_max
+            self._probe_until = now + self.config.open_max
 
     def retry_after(self, now: float) -> float:
         """Seconds until it is worth asking again, at least one."""
@@ -71,11 +71,11 @@ class Breaker:
 
     def start_failed(self, now: float, reason: str) -> None:
         self._start_failures += 1
-        self._failed(now, reason, self._start_failures >= self._config.start_failures)
+        self._failed(now, reason, self._start_failures >= self.config.start_failures)
 
     def request_failed(self, now: float, reason: str) -> None:
         self._request_failures += 1
-        self._failed(now, reason, self._request_failures >= self._config.request_failures)
+        self._failed(now, reason, self._request_failures >= self.config.request_failures)
 
     def started(self) -> None:
         self._start_failures = 0
@@ -106,7 +106,7 @@ class Breaker:
         return self._open_until is not None and not self._half_open
 
     def _open(self, now: float) -> None:
-        self._open_for = min(self._config.open_max, self._open_for * 2 or self._config.open)
+        self._open_for = min(self.config.open_max, self._open_for * 2 or self.config.open)
         self._open_until = now + self._open_for
         self._half_open = self._proven = False
         self._probe = self._probe_until = None

@@ -5,9 +5,12 @@ Frozen values without behaviour. Times are seconds of one monotonic clock and ar
 about an earlier process can be told from news about the present one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import GatewayError
 
 
@@ -26,7 +29,9 @@ class StopReason(StrEnum):
     FAIRNESS = "fairness"
     TTL = "ttl"
     REQUESTED = "requested"
+    OVER_LIMIT = "over_limit"
     UNHEALTHY = "unhealthy"
+    RELOADED = "reloaded"
     SHUTDOWN = "shutdown"
 
 
@@ -105,6 +110,28 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class FootprintKnown:
+    """How much memory the model takes, or is thought to take: a measurement goes before any estimate."""
+
+    model: str
+    footprint: Footprint
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsChanged:
+    """From now on these are the models and the rules.
+
+    `replaced` are models whose files are others now, under the same configuration.
+    """
+
+    models: Mapping[str, ModelConfig]
+    limits: LimitsConfig
+    breaker: BreakerConfig
+    replaced: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class DrainBegun:
     """The gateway is going down: no new request is admitted, those inside may end."""
 
@@ -128,6 +155,8 @@ Event = (
     | BackendExited
     | StartRequested
     | StopRequested
+    | FootprintKnown
+    | ModelsChanged
     | DrainBegun
     | ShutdownDue
     | TimePassed

@@ -1,18 +1,27 @@
-"""Which backend makes room, and when.
+"""Which backends make room, and when.
 
-Pure queries over the live backends; `scheduler` acts on the answers. An idle backend may go after its linger; a
-busy one only for somebody who has waited too long, and only when it has been ready long enough to have been
-worth loading.
+Pure queries over the live backends; `room` acts on the answers. An idle backend may go after its linger; a busy one
+only for somebody who has waited too long, and only when it has been ready long enough to have been worth loading.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from llamaproxy.config import LimitsConfig
 from llamaproxy.core.backend import Backend
+from llamaproxy.core.capacity import Capacity
 from llamaproxy.core.states import BackendState
 
 MAX_LINGER = 0.1
 """Seconds. Long enough for the same client's next request, short beside any swap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """Who may go now, in the order of choice, and when the next one may; None where nobody ever may."""
+
+    now: list[Backend]
+    later: float | None
 
 
 def linger(backend: Backend, limits: LimitsConfig) -> float:
@@ -22,25 +31,44 @@ def linger(backend: Backend, limits: LimitsConfig) -> float:
     return MAX_LINGER if backend.load_seconds is None else min(MAX_LINGER, backend.load_seconds / 10)
 
 
-def idle_victim(live: Iterable[Backend], limits: LimitsConfig, now: float) -> tuple[Backend | None, float | None]:
-    """The idle backend to stop now, or else the time at which there may be one.
-
-    Lowest priority first, then the one whose last lease ended longest ago, then the one that loads fastest.
-    """
+def idle_victims(live: Iterable[Backend], limits: LimitsConfig, now: float) -> Victims:
+    """Lowest priority first, then the one whose last lease ended longest ago, then the one that loads fastest."""
     idle = [backend for backend in live if backend.idle and not backend.config.pinned]
-    rested = [backend for backend in idle if backend.idle_since + linger(backend, limits) <= now]
-    if rested:
-        return min(rested, key=lambda b: (b.config.priority, b.idle_since, b.load_seconds or 0.0)), None
-    return None, min((backend.idle_since + linger(backend, limits) for backend in idle), default=None)
+    ends = {backend.name: backend.idle_since + linger(backend, limits) for backend in idle}
+    rested = [backend for backend in idle if ends[backend.name] <= now]
+    rested.sort(key=lambda b: (b.config.priority, b.idle_since, b.load_seconds or 0.0))
+    return Victims(rested, min((end for end in ends.values() if end > now), default=None))
 
 
-def busy_victim(live: Iterable[Backend], limits: LimitsConfig, now: float) -> tuple[Backend | None, float | None]:
-    """The busy backend to drain now for somebody who waited too long, or else the time at which there may be one.
+def busy_victims(live: Iterable[Backend], limits: LimitsConfig, now: float) -> Victims:
+    """Idle ones first, then lowest priority, then the one that has had its turn for longest."""
+    ready = [backend for backend in live if backend.state is BackendState.READY and not backend.config.pinned]
+    ends = {backend.name: _turn_ends(backend, limits) for backend in ready}
+    served = [backend for backend in ready if ends[backend.name] <= now]
+    served.sort(key=lambda b: (not b.idle, b.config.priority, b.ready_since))
+    return Victims(served, min((end for end in ends.values() if end > now), default=None))
 
-    Lowest priority first, then the one that has had its turn for longest.
-    """
-    ready = [b for b in live if b.state is BackendState.READY and not b.config.pinned]
-    served = [backend for backend in ready if backend.ready_since + limits.min_residency <= now]
-    if served:
-        return min(served, key=lambda b: (b.config.priority, b.ready_since)), None
-    return None, min((backend.ready_since + limits.min_residency for backend in ready), default=None)
+
+def _turn_ends(backend: Backend, limits: LimitsConfig) -> float:
+    served = backend.ready_since + limits.min_residency
+    return min(served, backend.idle_since + linger(backend, limits)) if backend.idle else served
+
+
+def enough(backend: Backend, capacity: Capacity, victims: Sequence[Backend]) -> list[Backend] | None:
+    """The victims, in their order, that must go for the backend to fit; None where even all would not do."""
+    left = capacity.copy()
+    chosen: list[Backend] = []
+    for victim in victims:
+        if left.fits(backend):
+            break
+        left.give(victim)
+        chosen.append(victim)
+    if not left.fits(backend):
+        return None
+    for victim in reversed(chosen[:-1]):
+        left.take(victim)
+        if left.fits(backend):
+            chosen.remove(victim)
+        else:
+            left.give(victim)
+    return chosen

@@ -1,21 +1,24 @@
-"""Places for backends: who starts, who makes room for whom, and which drains are called off.
+"""Room for backends: who starts, who makes room for whom, and which drains are called off.
 
 Owns the live backends and every move between their states but the news of their processes. Knows nothing of requests
-beyond who waits for a backend; `eviction` names the victims, `scheduler` says when to look.
+beyond who waits for a backend; `eviction` names the victims, `capacity` reckons, `scheduler` says when to look.
 """
 
 from llamaproxy.config import LimitsConfig
 from llamaproxy.core import eviction
 from llamaproxy.core.backend import Backend
+from llamaproxy.core.capacity import Capacity, Plan
 from llamaproxy.core.events import Drain, Effect, Resume, Start, Stop, StopReason
+from llamaproxy.core.footprint import Footprint, merged, raised, within
 from llamaproxy.core.states import BackendState
+from llamaproxy.errors import GatewayError, ModelOutOfMemory, Unavailable
 
 
 class Room:
-    """At most `models_max` backends. `wake_at` is when there may be more to do, if nothing happens before."""
+    """At most `models_max` backends, within the budgets. `wake_at`: when there may be more to do, at the latest."""
 
     def __init__(self, limits: LimitsConfig) -> None:
-        self._limits = limits
+        self.limits = limits
         self._live: dict[str, Backend] = {}
         self.wake_at: float | None = None
 
@@ -24,12 +27,39 @@ class Room:
         """Backends that have, or may have, a process."""
         return len(self._live)
 
-    def never_has_a_place_for(self, backend: Backend) -> bool:
-        """Whether every place is taken by a backend that is pinned and stays."""
-        if backend.state is not BackendState.STOPPED or len(self._live) < self._limits.models_max:
-            return False
-        staying = (BackendState.READY, BackendState.STARTING)
-        return all(other.config.pinned and other.state in staying for other in self._live.values())
+    def wall(self, backend: Backend) -> GatewayError | None:
+        """Why the backend can never be started as things are, if so."""
+        if backend.state is not BackendState.STOPPED:
+            return None
+        staying = [other for other in self._live.values() if other.config.pinned and other.stays]
+        if Capacity(self.limits, staying).fits(backend):
+            return None
+        if Capacity(self.limits).fits(backend):
+            return Unavailable(f"{backend.name} cannot be started: every place is taken by a pinned model")
+        return ModelOutOfMemory(f"{backend.name} needs more memory than the budget allows to all models together")
+
+    def weigh(self, backend: Backend, footprint: Footprint, measured: bool) -> None:
+        """Take in how large it is; a measurement goes before any estimate, and the largest before the others.
+
+        What has run fits the budgets alone, whatever was measured.
+        """
+        if not measured:
+            backend.footprint = backend.footprint if backend.measured else footprint
+            return
+        largest = merged(backend.footprint, footprint) if backend.footprint and backend.measured else footprint
+        backend.footprint, backend.measured = within(largest, self.limits), True
+
+    def crowded_out(self, backend: Backend) -> bool:
+        """It died for want of memory: it needs more than was thought, and fewer neighbours.
+
+        Returns whether to try again beside one less, which is done once.
+        """
+        neighbours = len(self._live) - 1
+        backend.company = max(0, neighbours - 1)
+        if backend.footprint:
+            backend.footprint, backend.measured = raised(backend.footprint, self.limits), True
+        backend.cramped = not backend.cramped and neighbours > 0
+        return backend.cramped
 
     def drain(self, backend: Backend, reason: StopReason, out: list[Effect], successor: str | None = None) -> None:
         """Stop it once nothing is in flight, which may be now."""
@@ -56,20 +86,18 @@ class Room:
         del self._live[backend.name]
 
     def arrange(self, cold: list[Backend], now: float, out: list[Effect]) -> list[Backend]:
-        """Start the first of `cold` there is room for, and make room for the others, once for each.
+        """Start those of `cold` there is room for, and make room for the others.
 
         `cold` is everybody wanted without a process, longest wanted first. Returns whose drain is called off.
         """
         self.wake_at = None
         self._retire(now, out)
-        free = max(0, self._limits.models_max - len(self._live))
-        for backend in cold[:free]:
-            self._start(backend, now, out)
-        placed = free + len(self._in(BackendState.STOPPING))
-        unplaced = self._evict_idle(cold[placed:], now, out)
+        self._shrink(now, out)
         draining = self._in(BackendState.DRAINING)
-        self._drain_busy(unplaced[len(draining) :], now, out)
-        return self._resume(draining, len(draining) - len(unplaced), out)
+        plan = Plan(self.limits, self._live.values())
+        for backend in cold:
+            self._place(backend, plan, now, out)
+        return self._resume(draining, plan.later, out)
 
     def _in(self, state: BackendState) -> list[Backend]:
         return [backend for backend in self._live.values() if backend.state is state]
@@ -98,36 +126,57 @@ class Room:
                 else:
                     self._wake(end)
 
-    def _evict_idle(self, unplaced: list[Backend], now: float, out: list[Effect]) -> list[Backend]:
-        """Stop an idle backend for each, as far as they go, and return the others.
+    def _shrink(self, now: float, out: list[Effect]) -> None:
+        """Backends grow, and limits are changed: where there is more than may be, idle ones go."""
+        left = Plan(self.limits, self._live.values()).later
+        idle = eviction.idle_victims(self._live.values(), self.limits, now)
+        for victim in idle.now:
+            if left.overdrawn:
+                self.drain(victim, StopReason.OVER_LIMIT, out)
+                left.give(victim)
+        if left.overdrawn:
+            self._wake(idle.later)
 
-        Also for those that a busy one is draining for: nothing protects an idle one, and the drain may take long.
+    def _place(self, backend: Backend, plan: Plan, now: float, out: list[Effect]) -> None:
+        """Find room that is there, or becomes so without anybody's loss; or else wait for one's turn.
+
+        An idle backend goes also where a busy one is draining for the same: nothing protects it, and the drain may
+        take long.
         """
-        for count, backend in enumerate(unplaced):
-            victim, later = eviction.idle_victim(self._live.values(), self._limits, now)
-            if not victim:
-                self._wake(later)
-                return unplaced[count:]
+        idle = eviction.idle_victims(self._live.values(), self.limits, now)
+        victims = eviction.enough(backend, plan.promised, idle.now)
+        if victims is None:
+            self._wake(idle.later)
+            return self._take_turn(backend, plan, now, out)
+        for victim in victims:
             self.drain(victim, StopReason.EVICTED, out, backend.name)
-        return []
+        if plan.promise(backend, victims):
+            self._start(backend, now, out)
 
-    def _drain_busy(self, unplaced: list[Backend], now: float, out: list[Effect]) -> None:
-        """Drain a busy backend for each who has waited too long, or set the alarm for when that may be possible."""
-        for backend in unplaced:
-            overdue = (now if backend.wanted_since is None else backend.wanted_since) + self._limits.max_wait
+    def _take_turn(self, backend: Backend, plan: Plan, now: float, out: list[Effect]) -> None:
+        """Wait for those who drain already, or have busy ones drained, or set the alarm for when that may be."""
+        if not plan.later.fits(backend):
+            overdue = (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
             if overdue > now:
                 return self._wake(overdue)
-            victim, later = eviction.busy_victim(self._live.values(), self._limits, now)
-            if not victim:
-                return self._wake(later)
-            victim.yielded_at = now
-            self.drain(victim, StopReason.FAIRNESS, out, backend.name)
+            busy = eviction.busy_victims(self._live.values(), self.limits, now)
+            victims = eviction.enough(backend, plan.later, busy.now)
+            if victims is None:
+                return self._wake(busy.later)
+            for victim in victims:
+                victim.yielded_at = now
+                self.drain(victim, StopReason.FAIRNESS, out, backend.name)
+            plan.later.give(*victims)
+        plan.keep_for(backend)
 
-    def _resume(self, draining: list[Backend], surplus: int, out: list[Effect]) -> list[Backend]:
-        """Call off drains for somebody who is no longer there."""
-        resumed = [backend for backend in draining if backend.leaving is StopReason.FAIRNESS][: max(0, surplus)]
-        for backend in resumed:
-            backend.move(BackendState.READY)
-            backend.leaving = backend.successor = None
-            out.append(Resume(backend.name, backend.spawn))
+    def _resume(self, draining: list[Backend], later: Capacity, out: list[Effect]) -> list[Backend]:
+        """Call off drains for somebody who is no longer there, or has found room elsewhere."""
+        resumed = []
+        for backend in draining:
+            if backend.leaving is StopReason.FAIRNESS and later.affords(backend):
+                later.take(backend)
+                backend.move(BackendState.READY)
+                backend.leaving = backend.successor = None
+                out.append(Resume(backend.name, backend.spawn))
+                resumed.append(backend)
         return resumed

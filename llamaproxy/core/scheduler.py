@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.core.admission import Admission, isolated
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import Breaker, BreakerState
 from llamaproxy.core.events import (
@@ -23,8 +24,10 @@ from llamaproxy.core.events import (
     DrainBegun,
     Effect,
     Event,
+    FootprintKnown,
     Grant,
     LeaseReleased,
+    ModelsChanged,
     Outcome,
     Reject,
     RequestArrived,
@@ -38,19 +41,18 @@ from llamaproxy.core.events import (
 from llamaproxy.core.room import Room
 from llamaproxy.core.states import BackendState
 from llamaproxy.core.waiting import WaitingRoom, patience
-from llamaproxy.errors import GatewayError, ModelNotFound, QueueFull, QueueTimeout, ShuttingDown, Unavailable
+from llamaproxy.errors import GatewayError, ModelNotFound, ModelOutOfMemory, QueueTimeout, ShuttingDown, Unavailable
 
 
 class Scheduler:
     """Queues, leases and backends of all models. `handle` is the only way to change them."""
 
     def __init__(self, models: Mapping[str, ModelConfig], limits: LimitsConfig, breaker: BreakerConfig) -> None:
-        self._limits = limits
         self.backends = {name: Backend(name, config, Breaker(breaker)) for name, config in models.items()}
         self._room = Room(limits)
         self._waiting = WaitingRoom()
+        self._admission = Admission(limits, self._room, self._waiting)
         self._granted: dict[str, tuple[Backend, float]] = {}
-        self._closing = False
 
     @property
     def queued(self) -> int:
@@ -92,8 +94,12 @@ class Scheduler:
                 self._start_requested(event.model, now)
             case StopRequested():
                 self._stop_requested(event.model, out)
+            case FootprintKnown():
+                self._weighed(event, out)
+            case ModelsChanged():
+                self._reconfigured(event, now, out)
             case DrainBegun():
-                self._closing = True
+                self._admission.closing = True
             case ShutdownDue():
                 self._shut_down(out)
             case TimePassed():
@@ -108,7 +114,7 @@ class Scheduler:
     def _arrived(self, event: RequestArrived, now: float, out: list[Effect]) -> bool:
         """Grant, queue or reject; True where nothing else can follow from the arrival."""
         backend = self.backends.get(event.model)
-        if error := self._refusal(backend, event, now):
+        if error := self._admission.refusal(backend, event, now):
             out.append(Reject(event.request, error))
             if backend:
                 self._isolate_if_open(backend, now, out)
@@ -121,29 +127,6 @@ class Scheduler:
             return True
         self._waiting.add(backend, waiter)
         return False
-
-    def _refusal(self, backend: Backend | None, event: RequestArrived, now: float) -> GatewayError | None:
-        """Why the request may not even wait, if so."""
-        if backend is None:
-            return ModelNotFound(f"there is no model {event.model!r}", param="model")
-        if self._closing:
-            return ShuttingDown("the gateway is shutting down", retry_after=5)
-        if not backend.breaker.admits(event.request, now):
-            return _isolated(backend, now)
-        error = self._overflow(backend, event)
-        if error:
-            backend.breaker.probe_left(event.request)
-        return error
-
-    def _overflow(self, backend: Backend, event: RequestArrived) -> GatewayError | None:
-        if backend.serves_at_once(event.light, event.exclusive):
-            return None
-        own = backend.config.queue_size
-        if len(self._waiting) >= self._limits.queue_size or (own is not None and len(backend.queue) >= own):
-            return QueueFull("too many requests are waiting", retry_after=patience(backend))
-        if self._room.never_has_a_place_for(backend):
-            return Unavailable(f"{backend.name} cannot be started: every place is taken by a pinned model")
-        return None
 
     def _grant(self, backend: Backend, waiter: Waiter, now: float, out: list[Effect]) -> None:
         backend.add_lease(waiter.request, waiter.light, waiter.exclusive)
@@ -196,6 +179,7 @@ class Scheduler:
         backend.move(BackendState.READY)
         backend.ready_since = backend.idle_since = now
         backend.measured_load(now - backend.started_at)
+        backend.cramped = False
         backend.breaker.started()
         self._waiting.want_no_more(backend)
 
@@ -204,44 +188,93 @@ class Scheduler:
         if backend.spawn != event.spawn or backend.state is BackendState.STOPPED:
             return
         died_in, condemned = backend.state, backend.condemned
+        starved = isinstance(event.error, ModelOutOfMemory) and self._room.crowded_out(backend)
         self._room.gone(backend, now)
+        if backend.removed:
+            del self.backends[backend.name]
         if died_in is BackendState.STOPPING:
             return
         backend.last_words = event.error.detail
         if died_in is BackendState.STARTING:
-            backend.breaker.start_failed(now, event.error.message)
-            if not event.retry or backend.breaker.state(now) is not BreakerState.CLOSED:
-                self._reject_all(backend, event.error, out)
+            self._start_failed(backend, event, starved, now, out)
         elif not condemned:
             backend.breaker.request_failed(now, event.error.message)
             self._isolate_if_open(backend, now, out)
 
+    def _start_failed(
+        self, backend: Backend, event: BackendExited, starved: bool, now: float, out: list[Effect]
+    ) -> None:
+        """Those who waited for it wait on where another try may help, unless there is no room for that."""
+        if starved:
+            if self._room.wall(backend):
+                self._reject_all(backend, event.error, out)
+            return
+        backend.breaker.start_failed(now, event.error.message)
+        if not event.retry or backend.breaker.state(now) is not BreakerState.CLOSED:
+            self._reject_all(backend, event.error, out)
+
     def _isolate_if_open(self, backend: Backend, now: float, out: list[Effect]) -> None:
         """An open breaker empties the queue, and the process that earned it is replaced."""
         if backend.breaker.state(now) is BreakerState.OPEN:
-            self._reject_all(backend, _isolated(backend, now), out)
+            self._reject_all(backend, isolated(backend, now), out)
             if backend.state in (BackendState.READY, BackendState.DRAINING):
                 self._room.drain(backend, StopReason.UNHEALTHY, out)
 
     def _start_requested(self, model: str, now: float) -> None:
         backend = self.backends[model]
         backend.breaker.reset()
-        if backend.state not in (BackendState.STARTING, BackendState.READY) and not self._closing:
+        if backend.state not in (BackendState.STARTING, BackendState.READY) and not self._admission.closing:
             self._waiting.want(backend, now)
 
     def _stop_requested(self, model: str, out: list[Effect]) -> None:
         backend = self.backends[model]
         self._reject_all(backend, Unavailable(f"{model} was stopped by request", retry_after=1), out)
-        if backend.state is BackendState.STARTING:
-            self._room.stop(backend, StopReason.REQUESTED, out)
-        elif backend.state in (BackendState.READY, BackendState.DRAINING) and not backend.condemned:
-            self._room.drain(backend, StopReason.REQUESTED, out)
+        self._dismiss(backend, StopReason.REQUESTED, out)
 
     def _shut_down(self, out: list[Effect]) -> None:
-        self._closing = True
+        self._admission.closing = True
         for backend in self._waiting.wanted():
             self._reject_all(backend, ShuttingDown("the gateway is shutting down", retry_after=5), out)
         self._room.stop_all(StopReason.SHUTDOWN, out)
+
+    def _weighed(self, event: FootprintKnown, out: list[Effect]) -> None:
+        if (backend := self.backends.get(event.model)) is None:
+            return
+        self._room.weigh(backend, event.footprint, event.measured)
+        if error := self._room.wall(backend):
+            self._reject_all(backend, error, out)
+
+    # Configuration
+
+    def _reconfigured(self, event: ModelsChanged, now: float, out: list[Effect]) -> None:
+        """Models that are no more, or others now, leave once their leases have ended; nobody else notices."""
+        self._room.limits = self._admission.limits = event.limits
+        for name in self.backends.keys() - event.models.keys():
+            self._remove(self.backends[name], out)
+        for name, config in event.models.items():
+            backend = self.backends.setdefault(name, Backend(name, config, Breaker(event.breaker)))
+            changed = backend.removed or name in event.replaced or not config.starts_like(backend.config)
+            backend.config, backend.breaker.config, backend.removed = config, event.breaker, False
+            if changed:
+                backend.forget()
+                self._dismiss(backend, StopReason.RELOADED, out)
+                if config.preload and backend.state is not BackendState.STOPPED:
+                    self._waiting.want(backend, now)
+
+    def _remove(self, backend: Backend, out: list[Effect]) -> None:
+        error = ModelNotFound(f"the model {backend.name!r} was removed from the configuration", param="model")
+        self._reject_all(backend, error, out)
+        self._dismiss(backend, StopReason.RELOADED, out)
+        backend.removed = True
+        if backend.state is BackendState.STOPPED:
+            del self.backends[backend.name]
+
+    def _dismiss(self, backend: Backend, reason: StopReason, out: list[Effect]) -> None:
+        """Its process is of no use any more, but for what it is answering."""
+        if backend.state is BackendState.STARTING:
+            self._room.stop(backend, reason, out)
+        elif backend.state in (BackendState.READY, BackendState.DRAINING) and not backend.condemned:
+            self._room.drain(backend, reason, out)
 
     # What follows
 
@@ -275,11 +308,3 @@ class Scheduler:
                 self._grant(backend, waiter, now, out)
             elif waiter.exclusive:
                 return
-
-
-def _isolated(backend: Backend, now: float) -> Unavailable:
-    return Unavailable(
-        f"{backend.name} is isolated after repeated failures: {backend.breaker.reason}",
-        retry_after=backend.breaker.retry_after(now),
-        detail=backend.last_words,
-    )

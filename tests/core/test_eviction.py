@@ -3,10 +3,13 @@
 from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
-from llamaproxy.core.eviction import busy_victim, idle_victim, linger
+from llamaproxy.core.capacity import Capacity
+from llamaproxy.core.eviction import Victims, busy_victims, enough, idle_victims, linger
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
 
 LIMITS = LimitsConfig(linger=1, min_residency=5)
+NOBODY = Victims([], None)
 
 
 def backend(name: str, *, idle: float = 0, ready: float = 0, load: float | None = None, **settings: object) -> Backend:
@@ -31,47 +34,78 @@ def test_linger_is_a_tenth_of_the_load_and_bounded() -> None:
 
 def test_longest_idle_goes_then_the_one_that_loads_fastest() -> None:
     a, b, c = backend("a", idle=3, load=1), backend("b", idle=2, load=9), backend("c", idle=2, load=5)
-    assert idle_victim([a, b, c], LIMITS, 100) == (c, None)
+    assert idle_victims([a, b, c], LIMITS, 100) == Victims([c, b, a], None)
 
 
 def test_priority_counts_before_age() -> None:
     old, unimportant = backend("old", idle=1, priority=1), backend("unimportant", idle=50)
-    assert idle_victim([old, unimportant], LIMITS, 100) == (unimportant, None)
+    assert idle_victims([old, unimportant], LIMITS, 100) == Victims([unimportant, old], None)
 
 
 def test_busy_pinned_and_moving_ones_stay() -> None:
     moving = backend("moving")
     moving.state = BackendState.STARTING
-    assert idle_victim([busy(backend("a")), backend("b", pinned=True), moving], LIMITS, 100) == (None, None)
+    assert idle_victims([busy(backend("a")), backend("b", pinned=True), moving], LIMITS, 100) == NOBODY
 
 
 def test_one_that_lingers_says_until_when() -> None:
-    assert idle_victim([backend("a", idle=10), backend("b", idle=9.5)], LIMITS, 10) == (None, 10.5)
+    assert idle_victims([backend("a", idle=10), backend("b", idle=9.5)], LIMITS, 10) == Victims([], 10.5)
 
 
 def test_busy_one_that_had_its_turn_for_longest_is_drained() -> None:
     a, b = busy(backend("a", ready=2)), busy(backend("b", ready=1))
-    assert busy_victim([a, b], LIMITS, 100) == (b, None)
-    assert busy_victim([busy(backend("a", ready=1, priority=1)), b], LIMITS, 100)[0] is b
+    assert busy_victims([a, b], LIMITS, 100) == Victims([b, a], None)
+    assert busy_victims([busy(backend("a", ready=1, priority=1)), b], LIMITS, 100).now[0] is b
+
+
+def test_idle_one_goes_before_any_busy_one_once_its_linger_is_over() -> None:
+    idle, unimportant = backend("idle", ready=99, idle=99), busy(backend("unimportant", priority=-1))
+    assert busy_victims([unimportant, idle], LIMITS, 99.5) == Victims([unimportant], 100)
+    assert busy_victims([unimportant, idle], LIMITS, 100) == Victims([idle, unimportant], None)
 
 
 def test_busy_one_is_left_alone_while_it_is_new_or_pinned() -> None:
-    assert busy_victim([busy(backend("a", ready=98))], LIMITS, 100) == (None, 103)
-    assert busy_victim([busy(backend("a", pinned=True))], LIMITS, 100) == (None, None)
+    assert busy_victims([busy(backend("a", ready=98))], LIMITS, 100) == Victims([], 103)
+    assert busy_victims([busy(backend("a", pinned=True))], LIMITS, 100) == NOBODY
 
 
 def test_nobody_is_nobodys_victim() -> None:
-    assert idle_victim([], LIMITS, 100) == (None, None)
-    assert busy_victim([], LIMITS, 100) == (None, None)
+    assert idle_victims([], LIMITS, 100) == NOBODY
+    assert busy_victims([], LIMITS, 100) == NOBODY
 
 
 def test_linger_and_residency_end_at_their_very_instant() -> None:
-    assert idle_victim([backend("a", idle=10)], LIMITS, 11)[0]
-    assert busy_victim([busy(backend("a", ready=10))], LIMITS, 15)[0]
+    assert idle_victims([backend("a", idle=10)], LIMITS, 11).now
+    assert busy_victims([busy(backend("a", ready=10))], LIMITS, 15).now
 
 
 def test_backend_that_leaves_already_is_not_chosen_twice() -> None:
     draining, stopping = busy(backend("draining")), backend("stopping")
     draining.state, stopping.state = BackendState.DRAINING, BackendState.STOPPING
-    assert idle_victim([draining, stopping], LIMITS, 100) == (None, None)
-    assert busy_victim([draining, stopping], LIMITS, 100) == (None, None)
+    assert idle_victims([draining, stopping], LIMITS, 100) == NOBODY
+    assert busy_victims([draining, stopping], LIMITS, 100) == NOBODY
+
+
+class TestEnough:
+    def memory(self, budget: int, *taken: Backend) -> Capacity:
+        return Capacity(LimitsConfig(models_max=10, memory_budget=budget), taken)
+
+    def sized(self, name: str, size: int) -> Backend:
+        made = backend(name)
+        made.footprint = Footprint(size)
+        return made
+
+    def test_nobody_has_to_go_where_there_is_room(self) -> None:
+        assert enough(self.sized("new", 4), self.memory(10, idle := self.sized("idle", 6)), [idle]) == []
+
+    def test_as_many_go_as_it_takes_and_in_their_order(self) -> None:
+        a, b, c = (self.sized(name, 3) for name in "abc")
+        assert enough(self.sized("new", 5), self.memory(9, a, b, c), [a, b, c]) == [a, b]
+
+    def test_nobody_goes_in_vain(self) -> None:
+        a, b = self.sized("a", 3), self.sized("b", 3)
+        assert enough(self.sized("new", 9), self.memory(8, a, b), [a, b]) is None
+
+    def test_one_whose_leaving_turns_out_not_to_matter_stays(self) -> None:
+        small, large = self.sized("small", 1), self.sized("large", 8)
+        assert enough(self.sized("new", 8), self.memory(9, small, large), [small, large]) == [large]

@@ -6,6 +6,7 @@ from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import Drain, Effect, Resume, Start, Stop, StopReason
 from llamaproxy.core.room import Room
 from llamaproxy.core.states import BackendState
+from llamaproxy.errors import Unavailable
 from tests.core.world import limits
 
 
@@ -108,12 +109,12 @@ def test_time_to_live_ends_before_anybody_else_is_asked_to_go() -> None:
 def test_only_pins_that_stay_wall_a_model_in() -> None:
     room = Room(limits(models_max=1))
     pinned, other = backend("pinned", pinned=True), backend("other")
-    assert not room.never_has_a_place_for(other)
+    assert not room.wall(other)
     arrange(room, [pinned], 0)
-    assert room.never_has_a_place_for(other)
-    assert not room.never_has_a_place_for(pinned)
+    assert isinstance(room.wall(other), Unavailable)
+    assert not room.wall(pinned)
     room.stop(pinned, StopReason.REQUESTED, [])
-    assert not room.never_has_a_place_for(other)
+    assert not room.wall(other)
 
 
 def test_all_stop_once() -> None:
