@@ -26,6 +26,7 @@ from llamaproxy.core.events import (
     Event,
     Grant,
     LeaseReleased,
+    ModelsChanged,
     Outcome,
     Reject,
     RequestArrived,
@@ -130,7 +131,8 @@ class Pool:
 
     def describe_wait(self, model: str, ticket: str) -> str:
         """Why a request waits, in words for its client."""
-        backend = self.backends[model]
+        if (backend := self.backends.get(model)) is None:
+            return f"{model} was removed"
         if backend.state is BackendState.STARTING:
             if not backend.load_seconds:
                 return f"loading {model}"
@@ -158,13 +160,15 @@ class Pool:
         """
         request = ticket or self.ticket(model)
         begun = time.monotonic()
-        if (known := self.backends.get(model)) and known.state is BackendState.STOPPED:
+        known = self.backends.get(model)
+        if known and known.state is BackendState.STOPPED:
             self._check(model)
         first = begun if since is None else since
         arrival = RequestArrived(request, model, first + self._queue_timeout, light, first, exclusive)
         backend = await self._await_grant(arrival)
         waited = time.monotonic() - begun
-        loading = max(0.0, min(waited, self.backends[model].ready_since - max(begun, backend.started_at)))
+        ready_since = known.ready_since if known else begun
+        loading = max(0.0, min(waited, ready_since - max(begun, backend.started_at)))
         lease = Lease(request, backend, waited - loading, loading, _answered=lambda: self._emit_if_news(request, model))
         try:
             yield lease
@@ -178,6 +182,11 @@ class Pool:
 
     def stop(self, model: str) -> None:
         self._emit(StopRequested(model))
+
+    def reconfigure(self, models: Mapping[str, ModelConfig], config: Config, replaced: frozenset[str]) -> None:
+        """From now on these are the models and the rules; `replaced` ones are others under the same name."""
+        self._queue_timeout = config.limits.queue_timeout
+        self._emit(ModelsChanged(models, config.limits, config.breaker, replaced))
 
     async def close(self, drain_timeout: float) -> bool:
         """Let what is in flight end, then stop every backend; False where requests were still in flight.
@@ -229,7 +238,7 @@ class Pool:
         return backend
 
     def _emit_if_news(self, request: str, model: str) -> None:
-        if self.backends[model].breaker.half_open:
+        if (backend := self.backends.get(model)) and backend.breaker.half_open:
             self._emit(BackendAnswered(request))
 
     def _emit(self, event: Event) -> None:
