@@ -17,14 +17,17 @@ from llamaproxy.backends import arguments, command, engine, orphans
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.ports import free_port
+from llamaproxy.backends.readahead import ReadAhead
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config
+from llamaproxy.config import Config, ModelConfig
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.core import routing
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import (
     ConfigError,
     EngineMissing,
     GatewayError,
+    InvalidModelFile,
     InvalidRequest,
     MethodNotAllowed,
     ModelStartFailed,
@@ -33,6 +36,7 @@ from llamaproxy.errors import (
 )
 from llamaproxy.models import gguf
 from llamaproxy.models.catalogue import Catalogue
+from llamaproxy.models.estimate import estimate, files
 from llamaproxy.models.gguf import GgufInfo
 from llamaproxy.server import page, reload
 from llamaproxy.server.admin import Admin
@@ -84,7 +88,8 @@ class Gateway:
             log.warning("ended process %d, left behind by an earlier gateway", pid)
         self._run_directory = orphans.RunDirectory(runtime_base)
         self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
-        self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable)
+        self._read_ahead = ReadAhead()
+        self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect)
         self.draining = False
 
     @property
@@ -137,8 +142,11 @@ class Gateway:
             return error.message
         return None
 
-    def _check_startable(self, name: str) -> None:
-        """Raises EngineMissing or ModelStartFailed for what can be seen from here."""
+    def _expect(self, name: str) -> None:
+        self._read_ahead.expect(files(self.catalogue.models[name].config))
+
+    def _check_startable(self, name: str) -> Footprint | None:
+        """How much memory it will take. Raises EngineMissing or ModelStartFailed for what can be seen from here."""
         engine.find(self.config.engine.binary)
         path = Path(self.catalogue.models[name].config.path)
         try:
@@ -149,6 +157,19 @@ class Gateway:
             raise ModelStartFailed(f"{name}: the model file {path} cannot be read: {error.strerror}") from error
         if not self._header(path, (path, status.st_size, status.st_mtime_ns)).complete:
             raise ModelStartFailed(f"{name}: the model file {path} is not complete")
+        return self._estimate(self.catalogue.models[name].config)
+
+    def _estimate(self, model: ModelConfig) -> Footprint | None:
+        """None where it cannot be told; the engine will have its own words about what is wrong."""
+        config = self.config
+        try:
+            return estimate(model, (*config.engine.args, *model.args), config.limits.vram_budgets, self._read_header)
+        except (OSError, ValueError, InvalidModelFile):
+            return None
+
+    def _read_header(self, path: Path) -> GgufInfo:
+        status = path.stat()
+        return self._header(path, (path, status.st_size, status.st_mtime_ns))
 
     def _header(self, path: Path, signature: Signature) -> GgufInfo:
         """Read once for each version of a file: it takes some milliseconds. Raises InvalidModelFile."""
