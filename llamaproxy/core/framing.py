@@ -5,6 +5,7 @@ for a part of it. Source: RFC 9112, section 7.1.
 """
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from llamaproxy.core.response import BadResponse, Framing, Head
@@ -35,6 +36,11 @@ def body_of(head: Head) -> Body:
         case Framing.CLOSE:
             return BodyUntilClose()
     return LongBody(head.length)
+
+
+def chunk(content: bytes) -> bytes:
+    """The content as one chunk; it must not be empty, which would be the end."""
+    return b"%x\r\n%s\r\n" % (len(content), content)
 
 
 class LongBody:
@@ -69,10 +75,14 @@ class BodyUntilClose:
 
 
 class ChunkedBody:
-    """Follows sizes, and looks at nothing else of a chunk but the line's end after it."""
+    """Follows sizes, and looks at nothing else of a chunk but the line's end after it.
 
-    def __init__(self) -> None:
+    `payload` is called with the content of chunks, where somebody wants that.
+    """
+
+    def __init__(self, payload: Callable[[bytes], object] | None = None) -> None:
         self.ended = False
+        self._payload = payload
         self._left = 0
         self._line = b""
         self._trailers = 0
@@ -85,6 +95,8 @@ class ChunkedBody:
                 raise BadResponse("something follows its last chunk")
             if self._left:
                 step = min(self._left, len(data) - position)
+                if self._payload:
+                    self._payload(data[position : position + step])
                 self._left -= step
                 position += step
             else:
@@ -93,6 +105,20 @@ class ChunkedBody:
     def close(self) -> None:
         if not self.ended:
             raise BadResponse("it breaks off in the middle of a chunk")
+
+    def insert(self, content: bytes) -> bytes:
+        """What to send, from where the body is now, for `content` to be the next thing that is read of it.
+
+        The rest of a chunk that was begun is filled with it. Nothing where a line between chunks was begun, or where
+        the end was: there is no place for it.
+        """
+        if self.ended or self._line or self._expect == self._trailer:
+            return b""
+        if len(content) <= self._left:
+            return content
+        head, rest = content[: self._left], content[self._left :]
+        line_end = b"\r\n" if self._left or self._expect == self._end_of_chunk else b""
+        return head + line_end + chunk(rest)
 
     def _read_line(self, data: bytes, position: int) -> int:
         """A line may come in pieces; returns where the next thing begins."""

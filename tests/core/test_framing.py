@@ -112,6 +112,33 @@ class TestChunked:
         (whole := ChunkedBody()).feed(CHUNKED)
         whole.close()
 
+    @given(st.lists(st.integers(0, len(CHUNKED)), max_size=20))
+    def test_payload_is_told_without_its_framing(self, cuts: list[int]) -> None:
+        told: list[bytes] = []
+        edges = [0, *sorted(cuts), len(CHUNKED)]
+        assert fed(ChunkedBody(told.append), *(CHUNKED[start:end] for start, end in itertools.pairwise(edges)))
+        assert b"".join(told) == b"hello0123456789"
+
+    @given(st.integers(0, len(CHUNKED)), st.binary(min_size=1, max_size=30))
+    def test_what_is_inserted_is_the_next_thing_that_is_read(self, cut: int, content: bytes) -> None:
+        told: list[bytes] = []
+        (body := ChunkedBody()).feed(CHUNKED[:cut])
+        inserted = body.insert(content)
+        reader = ChunkedBody(told.append)
+        reader.feed(CHUNKED[:cut])
+        before = b"".join(told)
+        reader.feed(inserted)
+        assert b"".join(told) == before + (content if inserted else b"")
+        assert inserted or body.ended or cut, "there is always a place at the beginning"
+
+    def test_there_is_no_place_within_a_line_or_after_the_end(self) -> None:
+        for begun in (b"5", b"5\r\nhello\r", b"0\r\n", b"0\r\n\r\n"):
+            (body := ChunkedBody()).feed(begun)
+            assert body.insert(b"x") == b""
+        for begun in (b"", b"5\r\n", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n"):
+            (body := ChunkedBody()).feed(begun)
+            assert body.insert(b"x")
+
     @given(st.lists(st.binary(min_size=1, max_size=40), max_size=5), st.lists(st.integers(0, 300), max_size=8))
     def test_other_implementation_finds_the_same_end(self, parts: list[bytes], cuts: list[int]) -> None:
         data = chunks(*parts)
