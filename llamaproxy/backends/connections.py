@@ -34,7 +34,7 @@ class Connections:
         return len(self._open)
 
     @asynccontextmanager
-    async def exchange(self, request: bytes, to_head: bool = False) -> AsyncIterator[tuple[Connection, Head]]:
+    async def exchange(self, *request: bytes, to_head: bool = False) -> AsyncIterator[tuple[Connection, Head]]:
         """Send a request and yield the connection with the head of the answer, whose body is still to be relayed.
 
         Where the block is left before the answer's end the connection is closed. Raises ConnectionLost, or BadResponse.
@@ -51,11 +51,11 @@ class Connections:
         for connection in tuple(self._open):
             connection.abort()
 
-    async def _ask(self, request: bytes, to_head: bool) -> tuple[Connection, Head]:
+    async def _ask(self, request: tuple[bytes, ...], to_head: bool) -> tuple[Connection, Head]:
         while True:
             connection = self._rested() or await self._new()
             try:
-                return connection, await connection.ask(request, to_head)
+                return connection, await connection.ask(*request, to_head=to_head)
             except ConnectionLost as lost:
                 if lost.heard or connection.exchanges < 2 or self.closed:
                     raise

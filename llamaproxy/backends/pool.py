@@ -224,6 +224,7 @@ class Pool:
     def hurry(self) -> None:
         """End a drain now, and kill whatever is still running."""
         self._hurried.set()
+        self._emit(ShutdownDue())
         for running in self._spawns.values():
             spawn(running.kill(), name=f"kill-{running.model}")
 

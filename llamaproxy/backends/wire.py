@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from llamaproxy.core.framing import Body, body_of
+from llamaproxy.core.framing import Body, ChunkedBody, body_of
 from llamaproxy.core.response import MAX_HEAD, BadResponse, Head, parse
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -27,9 +27,10 @@ class ConnectionLost(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One exchange at a time: `ask`, and once that has returned, `relay`.
+    """One exchange at a time: `ask`, then maybe `begin`, then `relay`.
 
-    `exchanges` counts those that were begun. `reusable` says that another may begin.
+    `exchanges` counts those that were begun. `reusable` says that another may begin. `heard_at`, `idle_since`: seconds
+    of the event loop's clock.
     """
 
     def __init__(self, on_lost: Callable[["Connection"], None] = lambda connection: None) -> None:
@@ -37,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._head: asyncio.Future[Head] | None = None
+        self._first: asyncio.Future[None] | None = None
         self._end: asyncio.Future[None] | None = None
         self._parsed: Head | None = None
         self._body: Body | None = None
@@ -44,14 +46,15 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._interim = 0
         self._to_head = False
+        self._garbled = False
         self.exchanges = 0
         self.idle_since = self._loop.time()
         self.heard_at = self.idle_since
 
     # What the exchange's owner does
 
-    async def ask(self, request: bytes, to_head: bool = False) -> Head:
-        """Send a whole request; returns when the head and the first byte of the body, or its end, are here.
+    async def ask(self, *request: bytes, to_head: bool = False) -> Head:
+        """Send a whole request, in one piece or several, and return the head of the answer.
 
         Raises ConnectionLost, or BadResponse; the connection is closed then.
         """
@@ -60,10 +63,21 @@ class Connection(asyncio.Protocol):
             raise ConnectionLost("it is closed", heard=False)
         self.exchanges += 1
         self._to_head, self._interim, self._buffer = to_head, 0, b""
-        self._parsed = self._body = self._sink = None
+        self._parsed = self._body = self._sink = self._first = None
         self._head, self._end = self._loop.create_future(), self._loop.create_future()
-        self._transport.write(request)
+        for piece in request:
+            self._transport.write(piece)
         return await self._head
+
+    async def begin(self) -> None:
+        """Returns when the first byte of the body is here, or its end: an engine that dies before has answered nothing.
+
+        Raises ConnectionLost or BadResponse.
+        """
+        assert self._end
+        if not self._buffer and not self._end.done():
+            self._first = self._loop.create_future()
+            await self._first
 
     async def relay(self, sink: Sink) -> None:
         """Hand on the body's bytes as they come, those that are here at once; returns at its end.
@@ -77,6 +91,11 @@ class Connection(asyncio.Protocol):
         if early:
             sink(early)
         await self._end
+
+    def insert(self, content: bytes) -> bytes:
+        """What to send after what was relayed for `content` to be read next, where the body is chunked; or nothing."""
+        body = self._body
+        return body.insert(content) if isinstance(body, ChunkedBody) and not self._garbled else b""
 
     def pause(self) -> None:
         if self._transport and not self._transport.is_closing():
@@ -93,9 +112,14 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """The exchange has ended where it should, and nothing speaks against another."""
-        alive = self._transport is not None and not self._transport.is_closing()
-        return alive and self._head is None
+        """The exchange has ended where it should, and nothing speaks against another.
+
+        An engine may answer before it has the whole request: the rest of it would be taken for the next one.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            return False
+        return self._head is None
 
     # What the event loop tells
 
@@ -110,6 +134,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._take_body(self._body, data)
         except BadResponse as error:
+            self._garbled = True
             self._fail(error)
             self.abort()
 
@@ -138,7 +163,11 @@ class Connection(asyncio.Protocol):
                 self._pass_over(head, rest)
                 continue
             self._parsed, self._body, self._buffer = head, body_of(head), b""
-            return self._begin_body(self._body, rest)
+            if not self._head.done():
+                self._head.set_result(head)
+            if rest or self._body.ended:
+                self._take_body(self._body, rest)
+            return
         if len(self._buffer) > MAX_HEAD:
             raise BadResponse(f"its head is larger than {MAX_HEAD} bytes")
 
@@ -148,10 +177,6 @@ class Connection(asyncio.Protocol):
             raise BadResponse("it changes the protocol, or never comes")
         self._buffer = rest
 
-    def _begin_body(self, body: Body, rest: bytes) -> None:
-        if rest or body.ended:
-            self._take_body(body, rest)
-
     def _take_body(self, body: Body, data: bytes) -> None:
         if body.ended and data:
             raise BadResponse("it goes on after its end")
@@ -160,19 +185,17 @@ class Connection(asyncio.Protocol):
             self._sink(data)
         else:
             self._buffer += data
-        self._announce()
+        if self._first and not self._first.done():
+            self._first.set_result(None)
         if body.ended:
             self._finish()
-
-    def _announce(self) -> None:
-        if self._head and self._parsed and not self._head.done():
-            self._head.set_result(self._parsed)
 
     def _finish(self) -> None:
         """What was not relayed yet stays in the buffer for whoever does."""
         assert self._end and self._parsed
-        if not self._end.done():
-            self._end.set_result(None)
+        for future in (self._first, self._end):
+            if future and not future.done():
+                future.set_result(None)
         self.idle_since = self._loop.time()
         if self._parsed.persistent:
             self._head = None
@@ -186,14 +209,12 @@ class Connection(asyncio.Protocol):
         except BadResponse as error:
             self._fail(error)
         else:
-            self._announce()
             self._finish()
 
     def _fail(self, error: Exception) -> None:
-        """Whoever waits for the head is told, or else whoever waits for the end."""
-        for future in (self._head, self._end):
+        """Whoever waits is told, for the head or for the body."""
+        for future in (self._head, self._first, self._end):
             if future and not future.done():
                 future.set_exception(error)
                 # Nobody may ask any more: whoever waited has been cancelled.
                 future.exception()
-                break

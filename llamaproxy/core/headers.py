@@ -4,7 +4,10 @@ RFC 9110 section 7.6.1: hop-by-hop fields, and those named by Connection, end he
 its clients' credentials to itself, and the engine's opinion about web origins: both are the gateway's business.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from llamaproxy.core.response import Fields, Head
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 Headers = list[tuple[str, str]]
@@ -45,6 +48,25 @@ _NOT_TO_CLIENT = _HOP_BY_HOP | {b"x-request-id", b"server"}
 def to_engine(raw: RawHeaders) -> Headers:
     """The client's fields that the engine gets."""
     return _passing(raw, _NOT_TO_ENGINE)
+
+
+def answer_head(head: Head, own: Mapping[str, str], chunked: bool, goes_on: bool) -> bytes:
+    """The head of an answer for an HTTP/1.1 client, with the engine's fields that it gets and our own."""
+    lines = [_status_and_fields(head.status, head.reason, head.fields)]
+    lines += [f"{name}: {value}\r\n".encode() for name, value in own.items()]
+    if chunked:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    if not goes_on:
+        lines.append(b"Connection: close\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines)
+
+
+@lru_cache(maxsize=256)
+def _status_and_fields(status: int, reason: bytes, fields: Fields) -> bytes:
+    """Answers of an engine are alike, but for their length."""
+    lines = [f"{name}: {value}\r\n".encode("utf-8", "surrogateescape") for name, value in to_client(fields)]
+    return b"HTTP/1.1 %d %b\r\n%b" % (status, reason, b"".join(lines))
 
 
 def to_client(raw: RawHeaders) -> Headers:

@@ -44,18 +44,17 @@ from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.openai import describe, model_list
-from llamaproxy.server.proxy import Proxy, request_id
+from llamaproxy.server.passthrough import STARTED, ClientGone
+from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.reload import Changes, Loaded, Reloader
-from llamaproxy.server.splice import ClientGone, cut_off
+from llamaproxy.server.splice import cut_off
+from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.telemetry.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
 Signature = tuple[Path, int, int]
 """A version of a file: its path, size in bytes, and time of change in nanoseconds."""
-
-STARTED = web.RequestKey("started", bool)
-"""Set once the head of the response goes out: what fails afterwards can only be cut off."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -267,12 +266,7 @@ class Server:
 
     async def _stamp(self, request: web.Request, response: web.StreamResponse) -> None:
         request[STARTED] = True
-        response.headers["X-Request-Id"] = request_id(request)
-        response.headers["Server"] = "llamaproxy"
-        origin = request.headers.get("Origin", "")
-        if origin and self._current.guard.allows_origin(origin):
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Vary"] = "Origin"
+        response.headers.update(stamp(request, self._current.guard))
 
     async def _health(self, request: web.Request) -> web.Response:
         return json_response({"status": "ok", "version": __version__})

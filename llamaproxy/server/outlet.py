@@ -29,40 +29,31 @@ def outlet(framing: Framing, to_chunks: bool, to_close: bool) -> Outlet:
         return Unchunked()
     if to_chunks and framing is not Framing.CHUNKED:
         return Rechunked()
-    return AsChunked() if framing is Framing.CHUNKED else AsIs()
+    return AsIs(open_end=framing is Framing.CLOSE or to_close)
 
 
 class AsIs:
-    """Content of a length that was told, or up to a close. Nothing can be added to the one."""
+    """Whatever it is. Something can be added to content with an open end only; where chunks may be broken into, the
+    connection knows that they come from."""
+
+    def __init__(self, open_end: bool = True) -> None:
+        self._open_end = open_end
 
     def through(self, data: bytes) -> bytes:
         return data
 
     def insert(self, content: bytes) -> bytes:
-        return content
+        return content if self._open_end else b""
 
     def end(self) -> bytes:
         return b""
-
-
-class AsChunked(AsIs):
-    """The engine's chunks, followed so that it is known where one may be added."""
-
-    def __init__(self) -> None:
-        self._body = ChunkedBody()
-
-    def through(self, data: bytes) -> bytes:
-        self._body.feed(data)
-        return data
-
-    def insert(self, content: bytes) -> bytes:
-        return self._body.insert(content)
 
 
 class Unchunked(AsIs):
     """The engine's chunks for a client that knows none."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._parts: list[bytes] = []
         self._body = ChunkedBody(self._parts.append)
 

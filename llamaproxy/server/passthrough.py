@@ -14,6 +14,10 @@ HIGH_WATER = 64 * 1024
 """Bytes that may wait for a client before nothing more is read for it."""
 
 
+STARTED = web.RequestKey("started", bool)
+"""Set once the head of the response goes out: what fails afterwards can only be cut off."""
+
+
 class ClientGone(Exception):
     """The client closed its connection before it had the whole answer."""
 
@@ -48,6 +52,7 @@ class ClientConnection:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ClientGone
+        self._request[STARTED] = True
         transport.write(data)
         self.written += len(data)
 

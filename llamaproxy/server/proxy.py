@@ -4,9 +4,7 @@ Owns the order of these steps, replays, and the row of each request. What is dec
 """
 
 import asyncio
-import re
 import time
-import uuid
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -29,7 +27,9 @@ from llamaproxy.models.catalogue import Model
 from llamaproxy.server import body
 from llamaproxy.server.comments import WaitingComments
 from llamaproxy.server.current import Current
-from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, cut_off, forward, refuse
+from llamaproxy.server.passthrough import ClientGone
+from llamaproxy.server.splice import Deadlines, Outcome, Outgoing, cut_off, forward, refuse
+from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
 MAX_REPLAYS = 5
@@ -37,17 +37,6 @@ SUSPECT_AFTER = 2
 """Crashes of the backend under a request, after which it is tried alone; one more, and it is the one."""
 _DEATH_NOTICE = 0.25
 """Seconds in which a process whose connection broke is known to have died, or to be alive."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-REQUEST_ID = web.RequestKey("request_id", str)
-
-
-def request_id(request: web.Request) -> str:
-    """The client's own id where it is harmless, else a new one; the same for the whole request."""
-    if REQUEST_ID not in request:
-        given = request.headers.get("X-Request-Id", "")
-        request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    return request[REQUEST_ID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +174,11 @@ class Proxy:
             job.outgoing,
             self._deadlines,
             job.endpoint.dialect,
-            _own_headers(job),
+            {**stamp(job.request, self._current.guard), **_own_headers(job)},
             answered,
             begun,
+            on_sent=lambda size: setattr(row, "bytes_out", size),
         )
-        row.bytes_out = outcome.sent
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
         elif outcome.broken:

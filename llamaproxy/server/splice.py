@@ -1,29 +1,33 @@
 """Forwarding one exchange: the engine's response to the client, as it comes.
 
 The seam of the data plane: `forward` is all the rest of the gateway knows of it. Owns deadlines while bytes flow,
-backpressure (a write waits for the client, a read is not asked for meanwhile) and the honest end of what breaks off.
+backpressure in both directions and the honest end of what breaks off.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
-import aiohttp
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
-from llamaproxy.core import headers as fields
+from llamaproxy.backends.upstream import Answer, Fields, Upstream, UpstreamLost
+from llamaproxy.backends.wire import ConnectionLost
+from llamaproxy.core import headers
+from llamaproxy.core.response import BadResponse, Framing
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
 from llamaproxy.server.answers import error_event
+from llamaproxy.server.outlet import Outlet, outlet
+from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
+from llamaproxy.tasks import spawn
 
 _STREAM = "text/event-stream"
 _LONGEST_ECHO = 4096
+_NOTHING = b":\n\n"
+"""A comment, to have everything sent that was written before."""
 
-
-class ClientGone(Exception):
-    """The client closed its connection before it had the whole answer."""
+Observe = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Outgoing:
 
     method: str
     target: str
-    headers: list[tuple[str, str]]
+    headers: Fields
     body: bytes | None
 
 
@@ -53,7 +57,6 @@ class Outcome:
 
     response: web.StreamResponse
     status: int
-    sent: int = 0
     broken: GatewayError | None = None
     refused: bool = False
 
@@ -67,27 +70,34 @@ async def forward(
     own_headers: dict[str, str],
     on_head: Callable[[int], None],
     begun: web.StreamResponse | None = None,
+    observe: Observe | None = None,
+    on_sent: Callable[[int], None] = lambda size: None,
 ) -> Outcome:
     """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
 
     `begun` is a stream that the client has the head of already: an answer that is no stream ends it as an error.
+    `observe` sees the body's bytes as the engine sent them, its framing included. `on_sent` is told, however it ends,
+    how many of them the client was sent.
 
     Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
     outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
     """
     async with _answer(upstream, outgoing, deadlines.first_byte) as answer:
-        first = await _first_chunk(answer, deadlines.first_byte)
         on_head(answer.status)
-        response = _head(request, answer, own_headers) if begun is None else begun
-        await response.prepare(request)
-        outcome = Outcome(response, answer.status)
         if begun is not None and answer.content_type != _STREAM:
-            outcome.refused = True
-            said = first[:_LONGEST_ECHO].decode("utf-8", "replace")
-            error = UpstreamError(f"the engine answered {answer.status}", detail=said)
-            await refuse(request, response, error, dialect, deadlines.idle)
-        elif request.method != "HEAD":
-            await _body(request, answer, first, deadlines.idle, dialect, outcome)
+            return await _refused(request, begun, answer, dialect, deadlines.idle)
+        if begun is not None:
+            await _written(begun, _NOTHING, request, deadlines.idle)
+        relay = _Relay(request, answer, own_headers, begun is not None, deadlines.idle, observe)
+        outcome = Outcome(relay.response, answer.status)
+        try:
+            await relay.run()
+        except GatewayError as error:
+            outcome.broken = error
+            if answer.content_type == _STREAM:
+                relay.insert(error_event(error, dialect))
+        finally:
+            on_sent(relay.passed)
         return outcome
 
 
@@ -95,7 +105,7 @@ async def refuse(
     request: web.Request, response: web.StreamResponse, error: GatewayError, dialect: Dialect, patience: float
 ) -> None:
     """The error of a stream that has begun with nothing but comments; `cut_off` must follow."""
-    await _sent(request, response.write(error_event(error, dialect)), patience)
+    await _written(response, error_event(error, dialect), request, patience)
 
 
 def cut_off(request: web.Request) -> None:
@@ -103,88 +113,151 @@ def cut_off(request: web.Request) -> None:
 
     What was written still goes out. This cancels the handler, as if the client had left.
     """
-    if request.transport:
-        request.transport.close()
+    ClientConnection(request).close()
 
 
 @asynccontextmanager
-async def _answer(upstream: Upstream, outgoing: Outgoing, timeout: float) -> AsyncIterator[aiohttp.ClientResponse]:
+async def _answer(upstream: Upstream, outgoing: Outgoing, timeout: float) -> AsyncIterator[Answer]:
+    """An engine that dies between head and body has sent nothing worth keeping: the request can be replayed."""
     exchange = upstream.exchange(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
-    try:
-        async with asyncio.timeout(timeout):
-            answer = await exchange.__aenter__()
-    except TimeoutError as error:
-        raise UpstreamStalled(f"the engine sent nothing for {timeout:.0f} s") from error
+    answer = await _begun(exchange, timeout)
     try:
         yield answer
     finally:
         await exchange.__aexit__(None, None, None)
 
 
-async def _first_chunk(answer: aiohttp.ClientResponse, timeout: float) -> bytes:
-    """An engine that dies between head and body has sent nothing worth keeping: the request can be replayed."""
+async def _begun(exchange: AbstractAsyncContextManager[Answer], timeout: float) -> Answer:
+    """The answer with the first byte of its body, or its end. Raises UpstreamLost or UpstreamStalled."""
     try:
         async with asyncio.timeout(timeout):
-            return await answer.content.readany()
+            answer = await exchange.__aenter__()
+            try:
+                await answer.begin()
+            except BaseException:
+                await exchange.__aexit__(None, None, None)
+                raise
+            return answer
     except TimeoutError as error:
         raise UpstreamStalled(f"the engine sent nothing for {timeout:.0f} s") from error
-    except (aiohttp.ClientError, OSError) as error:
+    except (ConnectionLost, BadResponse) as error:
         raise UpstreamLost(str(error)) from error
 
 
-def _head(request: web.Request, answer: aiohttp.ClientResponse, own: dict[str, str]) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, reason=answer.reason)
-    for name, value in fields.to_client(answer.raw_headers):
-        response.headers.add(name, value)
-    response.headers.update(own)
-    if "Content-Length" not in response.headers and request.version >= aiohttp.HttpVersion11:
-        response.enable_chunked_encoding()
-    return response
-
-
-async def _body(
-    request: web.Request,
-    answer: aiohttp.ClientResponse,
-    chunk: bytes,
-    idle: float,
-    dialect: Dialect,
-    outcome: Outcome,
-) -> None:
-    try:
-        while chunk:
-            await _sent(request, outcome.response.write(chunk), idle)
-            outcome.sent += len(chunk)
-            chunk = await _next_chunk(answer, idle)
-    except GatewayError as error:
-        outcome.broken = error
-        if answer.content_type == _STREAM:
-            await refuse(request, outcome.response, error, dialect, idle)
-    else:
-        await _sent(request, outcome.response.write_eof(), idle)
-
-
-async def _next_chunk(answer: aiohttp.ClientResponse, idle: float) -> bytes:
-    """What has arrived, or nothing at the proper end of the body."""
-    try:
-        async with asyncio.timeout(idle):
-            return await answer.content.readany()
-    except TimeoutError as error:
-        raise UpstreamStalled(f"the engine fell silent for {idle:.0f} s") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise UpstreamError("the engine broke off in the middle of its answer") from error
-
-
-async def _sent(request: web.Request, writing: Awaitable[None], patience: float) -> None:
-    """Returns when the client has taken enough for more to be worth reading. Raises ClientGone.
-
-    One that takes nothing for so long holds a place that others wait for; what is still buffered for it is dropped.
-    """
+async def _refused(
+    request: web.Request, begun: web.StreamResponse, answer: Answer, dialect: Dialect, patience: float
+) -> Outcome:
     try:
         async with asyncio.timeout(patience):
-            await writing
+            said = await answer.read()
+    except (UpstreamLost, TimeoutError):
+        said = b""
+    text = said[:_LONGEST_ECHO].decode("utf-8", "replace")
+    error = UpstreamError(f"the engine answered {answer.status}", detail=text)
+    await refuse(request, begun, error, dialect, patience)
+    return Outcome(begun, answer.status, refused=True)
+
+
+class _Relay:
+    """One answer on its way. `passed` counts the bytes of the body that the client was sent."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        answer: Answer,
+        own: dict[str, str],
+        begun: bool,
+        idle: float,
+        observe: Observe | None,
+    ) -> None:
+        newest = request.version >= HttpVersion11
+        framing = answer.head.framing
+        goes_on = newest and bool(request.keep_alive) and (begun or framing is not Framing.CLOSE)
+        self.response = Sent(answer.status, goes_on)
+        self.passed = 0
+        self._answer = answer
+        self._client = ClientConnection(request)
+        self._chunked = newest and framing is Framing.CHUNKED
+        self._outlet: Outlet = outlet(framing, to_chunks=begun and newest, to_close=not newest)
+        self._pending = b"" if begun else headers.answer_head(answer.head, own, self._chunked, goes_on)
+        self._idle = idle
+        self._observe = observe
+        self._loop = asyncio.get_running_loop()
+        self._draining: asyncio.Task[None] | None = None
+        self._gone = self._stalled = False
+
+    async def run(self) -> None:
+        """Returns at the proper end. Raises UpstreamError or UpstreamStalled where it broke off, or ClientGone."""
+        self._watch = self._loop.call_later(self._idle, self._look)
+        try:
+            await self._answer.relay(self._take)
+        except (ConnectionLost, BadResponse) as error:
+            if self._gone:
+                raise ClientGone from error
+            if self._stalled:
+                raise UpstreamStalled(f"the engine fell silent for {self._idle:.0f} s") from error
+            raise UpstreamError("the engine broke off in the middle of its answer") from error
+        finally:
+            self._watch.cancel()
+            if self._draining:
+                self._draining.cancel()
+        self._client.write(self._pending + self._outlet.end())
+        if self._client.congested:
+            await self._client.drain(self._idle)
+
+    def insert(self, event: bytes) -> None:
+        """Say why it broke off, where there is a place for it."""
+        place = self._answer.insert(event) if self._chunked else self._outlet.insert(event)
+        if place:
+            self._client.write(self._pending + place)
+
+    def _take(self, data: bytes) -> None:
+        if self._gone:
+            return
+        if self._observe:
+            self._observe(data)
+        piece = self._outlet.through(data)
+        if self._pending:
+            piece, self._pending = self._pending + piece, b""
+        try:
+            self._client.write(piece)
+        except ClientGone:
+            return self._leave()
+        self.passed += len(data)
+        if self._client.congested and self._draining is None:
+            self._answer.pause()
+            self._draining = spawn(self._drain(), name="drain-client")
+
+    async def _drain(self) -> None:
+        try:
+            await self._client.drain(self._idle)
+        except ClientGone:
+            self._leave()
+        else:
+            self._draining = None
+            self._answer.resume()
+
+    def _leave(self) -> None:
+        self._gone = True
+        self._answer.abort()
+
+    def _look(self) -> None:
+        """Whether the engine has been silent for too long; while the client is waited for nobody listens to it."""
+        silent = 0.0 if self._draining else self._loop.time() - self._answer.heard_at
+        if silent >= self._idle:
+            self._stalled = True
+            self._answer.abort()
+        else:
+            self._watch = self._loop.call_later(self._idle - silent, self._look)
+
+
+async def _written(response: web.StreamResponse, data: bytes, request: web.Request, patience: float) -> None:
+    """By aiohttp's own means. Raises ClientGone, also where the client takes nothing for so long."""
+    try:
+        async with asyncio.timeout(patience):
+            await response.write(data)
     except TimeoutError as error:
-        if request.transport:
-            request.transport.abort()
+        ClientConnection(request).abort()
         raise ClientGone from error
     except ConnectionError as error:
         raise ClientGone from error

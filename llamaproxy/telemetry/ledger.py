@@ -27,7 +27,10 @@ class RequestState(StrEnum):
 
 @dataclass(slots=True)
 class RequestRow:
-    """`started_at` in seconds since the epoch; the `_ms` fields in milliseconds, None until known; sizes in bytes."""
+    """`started_at` in seconds since the epoch; the `_ms` fields in milliseconds, None until known.
+
+    `bytes_in` and `bytes_out` are those of the bodies, the latter as it was sent, with the framing of its chunks.
+    """
 
     id: str
     endpoint: str

@@ -24,6 +24,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.sent = b""
         self.reading = True
+        self.unsent = 0
         self.closed = False
         self.lost: list[Connection] = []
         self.connection = Connection(self.lost.append)
@@ -35,6 +36,9 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def abort(self) -> None:
         if not self.closed:
@@ -57,7 +61,7 @@ class Wire(asyncio.Transport):
 
     async def ask(self, to_head: bool = False) -> "asyncio.Task[Any]":
         """Begin an exchange, up to where it waits."""
-        asking = asyncio.get_running_loop().create_task(self.connection.ask(b"request", to_head))
+        asking = asyncio.get_running_loop().create_task(self.connection.ask(b"req", b"uest", to_head=to_head))
         await asyncio.sleep(0)
         return asking
 
@@ -117,16 +121,61 @@ class TestWhole:
             assert (received, wire.connection.exchanges) == ([b"hello"], number)
         assert wire.sent == b"request" * 3
 
+    async def test_answer_to_half_a_request_is_the_last_one(self) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(WHOLE)
+        await asking
+        assert wire.connection.reusable
+        wire.unsent = 1
+        assert not wire.connection.reusable
+
 
 class TestOrder:
-    async def test_head_is_told_with_the_first_byte_of_the_body(self) -> None:
+    async def test_first_byte_of_the_body_can_be_waited_for(self) -> None:
         wire = Wire()
         asking = await wire.ask()
         wire.say(HEAD)
-        await asyncio.sleep(0)
-        assert not asking.done(), "an engine that dies now has answered nothing"
-        wire.say(b"5")
         assert (await asking).status == 200
+        beginning = asyncio.get_running_loop().create_task(wire.connection.begin())
+        await asyncio.sleep(0)
+        assert not beginning.done(), "an engine that dies now has answered nothing"
+        wire.say(b"5")
+        await beginning
+        await wire.connection.begin()
+
+    @pytest.mark.parametrize("answer", [WHOLE, b"HTTP/1.1 204 x\r\n\r\n"])
+    async def test_body_that_is_here_is_not_waited_for(self, answer: bytes) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(answer)
+        await asking
+        await wire.connection.begin()
+
+    @pytest.mark.parametrize("how", [BadResponse, ConnectionLost])
+    async def test_body_that_never_begins(self, how: type[Exception]) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(HEAD)
+        await asking
+        beginning = asyncio.get_running_loop().create_task(wire.connection.begin())
+        await asyncio.sleep(0)
+        wire.hang_up(None if how is BadResponse else ConnectionResetError())
+        with pytest.raises(how):
+            await beginning
+
+    async def test_something_can_be_added_where_chunks_broke_off(self) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(HEAD, b"5\r\nhe")
+        await asking
+        assert wire.connection.insert(b"<error>") == b"<er\r\n4\r\nror>\r\n"
+        wire.say(b"llo\rX")
+        assert wire.connection.insert(b"<error>") == b"", "it is not known where the body is"
+        asking = await (long := Wire()).ask()
+        long.say(WHOLE[:-1])
+        await asking
+        assert long.connection.insert(b"<error>") == b""
 
     async def test_what_came_early_is_handed_on_first(self) -> None:
         wire = Wire()

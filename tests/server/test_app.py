@@ -9,6 +9,7 @@ from aiohttp.test_utils import TestClient
 
 from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError
+from llamaproxy.server import splice
 from llamaproxy.server.app import check
 from llamaproxy.server.guard import fingerprint
 from tests.gateway import fake_model
@@ -79,11 +80,12 @@ async def test_wrong_method_is_told_the_right_ones(serve: Serve) -> None:
 async def test_failure_of_our_own_in_the_middle_of_a_stream_cuts_it_off(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(relay: splice._Relay) -> None:
+        relay._client.write(relay._pending)
         raise RuntimeError("a bug")
 
     client = await serve()
-    monkeypatch.setattr("llamaproxy.server.splice._next_chunk", fail)
+    monkeypatch.setattr(splice._Relay, "run", fail)
     response = await client.post("/v1/completions", json={"model": "m", "prompt": "x", "stream": True})
     with pytest.raises(aiohttp.ClientPayloadError):
         await response.read()

@@ -16,7 +16,8 @@ from llamaproxy.backends.command import Address
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError
-from llamaproxy.server.splice import ClientGone, Deadlines, Outgoing, cut_off, forward
+from llamaproxy.server.passthrough import ClientGone
+from llamaproxy.server.splice import Deadlines, Outgoing, cut_off, forward
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

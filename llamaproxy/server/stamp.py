@@ -1,0 +1,28 @@
+"""What every answer carries, whoever made it: the request's id, who answered, and what a browser may do with it."""
+
+import re
+import uuid
+
+from aiohttp import web
+
+from llamaproxy.server.guard import Guard
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_KEPT = web.RequestKey("request_id", str)
+
+
+def request_id(request: web.Request) -> str:
+    """The client's own id where it is harmless, else a new one; the same for the whole request."""
+    if _KEPT not in request:
+        given = request.headers.get("X-Request-Id", "")
+        request[_KEPT] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return request[_KEPT]
+
+
+def stamp(request: web.Request, guard: Guard) -> dict[str, str]:
+    """Header fields."""
+    fields = {"X-Request-Id": request_id(request), "Server": "llamaproxy"}
+    origin = request.headers.get("Origin", "")
+    if origin and guard.allows_origin(origin):
+        fields |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    return fields
