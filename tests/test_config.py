@@ -85,7 +85,114 @@ def test_defaults_are_those_of_the_contract(section: str, key: str, value: objec
 
 def test_a_model_needs_nothing_but_its_path() -> None:
     assert ModelConfig(path="m.gguf").model_dump(exclude_defaults=True) == {"path": "m.gguf"}
-    assert faults(models={"m": {}}) == {"models.m.path": "Field required"}
+    assert faults(models={"m": {}}) == {
+        "models.m": "Value error, exactly one of path, command, url must be set",
+    }
+
+
+class TestOtherServers:
+    """A model that no llama-server of ours serves."""
+
+    @pytest.mark.parametrize(
+        ("settings", "told"),
+        [
+            ({"path": "m", "url": "http://h"}, "exactly one of path, command, url must be set, not path and url"),
+            ({"path": "m", "command": ["x", "${port}"]}, "must be set, not path and command"),
+            ({"url": "http://h", "gpu_layers": 1, "mmproj": "p"}, "a model with url takes no mmproj, gpu_layers"),
+            ({"url": "http://h", "env": {"A": "1"}}, "a model with url takes no env"),
+            ({"url": "http://h", "ttl": 5, "pinned": True}, "a model with url takes no ttl, pinned"),
+            ({"command": ["x", "${port}"], "args": ["-v"]}, "a model with command takes no args"),
+            ({"command": ["x", "${port}"], "api_key": "k"}, "a model with command takes no api_key"),
+            ({"path": "m", "upstream_name": "n"}, "a model with path takes no upstream_name"),
+            ({"command": ["x"]}, "exactly one of ${port} and ${socket}"),
+            ({"command": ["x", "${port}", "${socket}"]}, "exactly one of ${port} and ${socket}"),
+            ({"command": ["x", "${socket}"], "port": 9000}, "exactly one of ${port} and ${socket}"),
+            ({"command": ["x", "${PORT}"]}, "${PORT} is no placeholder"),
+            ({"command": ["x", "${port}"], "env": {"A": "${home}"}}, "${home} is no placeholder"),
+            ({"command": ["serve --port ${port}"]}, "its first word is a program"),
+        ],
+    )
+    def test_what_does_not_go_together(self, settings: dict[str, Any], told: str) -> None:
+        assert told in faults(models={"m": settings})["models.m"]
+
+    @pytest.mark.parametrize(
+        ("settings", "needs_port"),
+        [
+            ({"command": ["x", "${port}"]}, True),
+            ({"command": ["x", "--listen=127.0.0.1:${port}"], "port": 9000}, True),
+            ({"command": ["x", "9000"], "port": 9000}, False),
+            ({"command": ["x", "${socket}", "${name}"], "env": {"KEY": "${api_key}"}}, False),
+            ({"url": "http://h"}, False),
+            ({"path": "m"}, False),
+        ],
+    )
+    def test_where_it_listens(self, settings: dict[str, Any], needs_port: bool) -> None:
+        model = ModelConfig.model_validate(settings)
+        assert (model.kind in settings, model.needs_port) == (True, needs_port)
+
+    @pytest.mark.parametrize(
+        ("url", "base"),
+        [
+            ("http://10.0.0.5:8000", "http://10.0.0.5:8000"),
+            ("http://10.0.0.5:8000/", "http://10.0.0.5:8000"),
+            ("https://llm.example.com/v1", "https://llm.example.com"),
+            ("https://llm.example.com/v1/", "https://llm.example.com"),
+            ("https://example.com/team-a/v1//", "https://example.com/team-a"),
+            ("https://example.com/api/v10", "https://example.com/api/v10"),
+            ("HTTP://[::1]:8000", "HTTP://[::1]:8000"),
+        ],
+    )
+    def test_addresses_with_and_without_v1_mean_the_same(self, url: str, base: str) -> None:
+        assert ModelConfig(url=url).url == base
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "10.0.0.5:8000",
+            "ftp://h",
+            "http://",
+            "http:///v1",
+            "http://h:0",
+            "http://h:99999",
+            "http://h/?a=b",
+            "http://h/#a",
+            "http://h\r\nX: y",
+            "http://h /",
+            "file:///etc/passwd",
+            "http://[::1",
+            "http://" + "h" * 2000,
+        ],
+    )
+    def test_what_is_no_address(self, url: str) -> None:
+        assert list(faults(models={"m": {"url": url}})) == ["models.m.url"]
+
+    def test_a_key_in_an_address_is_sent_to_its_place(self) -> None:
+        assert "api_key" in faults(models={"m": {"url": "http://user:secret@h"}})["models.m.url"]
+
+    @pytest.mark.parametrize("key", ["", "a b", "a\r\nX: y", "clé", "x" * 4097])
+    def test_a_key_must_fit_a_header_and_is_not_told(self, key: str) -> None:
+        fault = faults(models={"m": {"url": "http://h", "api_key": key}})
+        assert list(fault) == ["models.m.api_key"]
+        assert not key or key not in fault["models.m.api_key"]
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("health_path", "health"),
+            ("health_path", "/a b"),
+            ("health_path", "/a#b"),
+            ("health_interval", 0),
+            ("upstream_name", ""),
+            ("upstream_name", "a\r\nb"),
+        ],
+    )
+    def test_what_else_is_refused(self, key: str, value: object) -> None:
+        assert list(faults(models={"m": {"url": "http://h", key: value}})) == [f"models.m.{key}"]
+
+    def test_a_key_is_nowhere_to_be_read(self) -> None:
+        config = make(models={"m": {"url": "http://h", "api_key": "hunter2"}})
+        assert "hunter2" not in f"{config!r} {config.model_dump_json()}"
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)

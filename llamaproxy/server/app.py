@@ -13,8 +13,9 @@ from pathlib import Path
 from aiohttp import web
 
 from llamaproxy import __version__
-from llamaproxy.backends import arguments, command, engine, orphans
+from llamaproxy.backends import arguments, command, engine, foreign, orphans
 from llamaproxy.backends.command import Address
+from llamaproxy.backends.life import Life
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.spawn import Spawn
@@ -103,7 +104,10 @@ class Gateway:
         return drained
 
     def missing_engine(self) -> str | None:
-        """What to install, where there is no engine."""
+        """What to install, where there is no engine and a model needs one."""
+        models = self.catalogue.models.values()
+        if models and not any(model.config.path for model in models):
+            return None
         try:
             engine.find(self.config.engine.binary)
         except EngineMissing as error:
@@ -112,8 +116,11 @@ class Gateway:
 
     def _check_startable(self, name: str) -> None:
         """Raises EngineMissing or ModelStartFailed for what can be seen from here."""
+        model = self.catalogue.models[name].config
+        if model.path is None:
+            return foreign.check(name, model, self.config.engine, os.environ)
         engine.find(self.config.engine.binary)
-        path = Path(self.catalogue.models[name].config.path)
+        path = Path(model.path)
         try:
             status = path.stat()
         except FileNotFoundError as error:
@@ -129,9 +136,11 @@ class Gateway:
             self._headers[signature] = gguf.read(path)
         return self._headers[signature]
 
-    def _launch(self, name: str, number: int) -> Spawn:
+    def _launch(self, name: str, number: int) -> Life:
         """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
         model = self.catalogue.models[name].config
+        if model.path is None:
+            return foreign.prepare(name, number, model, self.config.engine, self._run_directory, os.environ)
         program = engine.find(self.config.engine.binary).program
         address = Address(socket=self._run_directory.socket(name, number))
         if model.port or not orphans.UNIX_SOCKETS:
