@@ -66,6 +66,11 @@ class Upstream:
         if address.url and address.key:
             self._own.append(("X-Api-Key", address.key))
 
+    @property
+    def closed(self) -> bool:
+        """No connection is left, and none will be made."""
+        return self._session.closed
+
     @asynccontextmanager
     async def exchange(
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None
@@ -75,7 +80,7 @@ class Upstream:
         Leaving the block closes the connection if the body was not read to its end. Raises UpstreamLost.
         """
         response = await self._send(method, target, headers, body)
-        if self._session.closed:
+        if self.closed:
             # The head came in the moment of the close, which no longer saw the one and not yet the other.
             response.close()
             raise UpstreamLost(_BEING_STOPPED)
@@ -92,7 +97,7 @@ class Upstream:
         self, method: str, target: str, headers: list[tuple[str, str]], body: bytes | None
     ) -> aiohttp.ClientResponse:
         for left in reversed(range(_MOST_TRIES)):
-            if self._session.closed or self._retired:
+            if self.closed or self._retired:
                 raise UpstreamLost(_BEING_STOPPED)
             attempt = _Try(asyncio.timeout(None))
             try:
