@@ -24,7 +24,7 @@ from llamaproxy.backends.upstream import Upstream
 class Site:
     """`statuses` by path, 404 for any other; `gate` is closed to keep everybody waiting for an answer's head.
 
-    /stream begins an answer that ends when `finish` is set.
+    Answers repeat what was asked. /stream begins one that ends when `finish` is set.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -36,6 +36,7 @@ class Site:
         self.finish = asyncio.Event()
         self.asked: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
+        self.says: dict[str, str] = {}
         self._runner: web.AppRunner | None = None
 
     async def come(self) -> None:
@@ -66,7 +67,12 @@ class Site:
         await self.gate.wait()
         if request.path.endswith("/stream"):
             return await self._stream(request)
-        return web.Response(status=self.statuses.get(request.path, 404), text="words")
+        said = {
+            "path": request.path_qs,
+            "headers": dict(request.headers),
+            "body": (await request.read()).decode(),
+        }
+        return web.json_response(said, status=self.statuses.get(request.path, 404), headers=self.says)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -123,11 +129,8 @@ async def keeper_elsewhere() -> AsyncIterator[tuple[Upstream, Keeper]]:
 def self_signed(folder: Path) -> ssl.SSLContext:
     """A certificate that nobody vouches for."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
-    made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1"]
-        + ["-keyout", str(key), "-out", str(certificate)],
-        capture_output=True,
-    )
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -days 1".split()
+    made = subprocess.run([*words, "-keyout", str(key), "-out", str(certificate)], capture_output=True)
     if made.returncode:
         pytest.skip("openssl cannot make a certificate")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
