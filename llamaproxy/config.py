@@ -329,7 +329,18 @@ MEANINGLESS = {
 """The keys that would do nothing, by the kind of the model: the key that says who serves it."""
 
 _SCHEDULING = {
-    *("aliases", "ttl", "pinned", "preload", "priority", "concurrency", "queue_size", "description", "unlisted")
+    *(
+        "upstream_name",
+        "aliases",
+        "ttl",
+        "pinned",
+        "preload",
+        "priority",
+        "concurrency",
+        "queue_size",
+        "description",
+        "unlisted",
+    )
 }
 """Settings of a model that its process knows nothing of."""
 

@@ -82,6 +82,47 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Confi
         raise ConfigError("\n".join(_explain(error))) from error
 
 
+class Source:
+    """Where one gateway's configuration comes from, to be read again and again.
+
+    `path` is the file that was found first. One that is gone later is a fault and not the end of all models; where
+    there was none, one may appear.
+    """
+
+    def __init__(self, explicit: Path | None = None, overrides: Mapping[str, Any] | None = None) -> None:
+        self._explicit = explicit
+        self._overrides = overrides
+        self.path: Path | None = None
+
+    def load(self) -> Config:
+        """Raises ConfigError with one line per fault."""
+        self.path = find_file(self.path or self._explicit)
+        return load(self.path, self._overrides)
+
+    def signature(self) -> tuple[int, ...] | None:
+        """Equal as long as the file is the same; None where there is none."""
+        try:
+            path = find_file(self.path or self._explicit)
+            status = path.stat() if path else None
+        except (ConfigError, OSError):
+            return None
+        return (status.st_ino, status.st_size, status.st_mtime_ns) if status else None
+
+
+class Fixed(Source):
+    """A configuration that was made by hand, and never is another."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._config = config
+
+    def load(self) -> Config:
+        return self._config
+
+    def signature(self) -> tuple[int, ...] | None:
+        return None
+
+
 class _Tables(PydanticBaseSettingsSource):
     """Nested tables, as they are.
 

@@ -36,6 +36,8 @@ class GatewayError(Exception):
 class ConfigError(GatewayError):
     """The configuration cannot be used; the message has one line per fault."""
 
+    status = 422
+    type = "configuration_error"
     code = "invalid_configuration"
 
 

@@ -78,10 +78,11 @@ class GatewayProcess:
         # Sockets have short paths.
         self.runtime = Path(tempfile.mkdtemp(prefix="lp-"))
         self.url = ""
-        self.write({"engine": {"binary": str(FAKE_ENGINE)}, "server": {"port": 0}, **config})
+        self.write(config)
 
     def write(self, config: Mapping[str, Table]) -> None:
-        self._file.write_text(to_toml(config))
+        """The configuration file; a running gateway reads it again when it sees that, or is told."""
+        self._file.write_text(to_toml({"engine": {"binary": str(FAKE_ENGINE)}, "server": {"port": 0}, **config}))
 
     async def start(self) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LLAMAPROXY_")}

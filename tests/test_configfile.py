@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings
 
 from llamaproxy import configfile
 from llamaproxy.config import Config
+from llamaproxy.configfile import Fixed, Source
 from llamaproxy.errors import ConfigError
 
 Write = Callable[[str], Path]
@@ -355,3 +356,34 @@ def test_the_tables_are_given_as_a_whole() -> None:
     assert source() == {"server": {}}
     with pytest.raises(NotImplementedError):
         source.get_field_value(Config.model_fields["server"], "server")
+
+
+class TestSource:
+    def test_file_is_read_again_under_the_flags(self, write: Write) -> None:
+        source = Source(write("[server]\nport = 1\nmax_body = 5\n"), {"server": {"port": 9}})
+        assert (source.load().server.port, source.load().server.max_body) == (9, 5)
+        write("[server]\nmax_body = 6\n")
+        assert (source.load().server.port, source.load().server.max_body) == (9, 6)
+
+    def test_signature_changes_with_the_file(self, write: Write) -> None:
+        source = Source(write("[server]\nport = 1\n"))
+        first = source.signature()
+        assert first == source.signature()
+        write("[server]\nport = 12\n")
+        assert source.signature() not in (first, None)
+
+    def test_file_that_was_found_stays_the_one(self) -> None:
+        source = Source()
+        assert source.load().server.port == 8080
+        assert (source.path, source.signature()) == (None, None)
+        Path("llamaproxy.toml").write_text("[server]\nport = 1\n")
+        assert source.load().server.port == 1
+        Path("llamaproxy.toml").unlink()
+        assert source.signature() is None
+        with pytest.raises(ConfigError, match="no such configuration file"):
+            source.load()
+
+    def test_configuration_made_by_hand_is_always_the_same(self) -> None:
+        source = Fixed(config := Config())
+        assert source.load() is config
+        assert source.signature() is None

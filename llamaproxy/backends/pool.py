@@ -5,6 +5,7 @@ is carried out here and every end of an effect comes back as an event; no decisi
 """
 
 import asyncio
+import functools
 import itertools
 import logging
 import time
@@ -13,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from llamaproxy.backends.life import Life, Report
+from llamaproxy.backends.memory import Scale
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.core.backend import Backend
@@ -24,8 +26,10 @@ from llamaproxy.core.events import (
     DrainBegun,
     Effect,
     Event,
+    FootprintKnown,
     Grant,
     LeaseReleased,
+    ModelsChanged,
     Outcome,
     Reject,
     RequestArrived,
@@ -38,6 +42,7 @@ from llamaproxy.core.events import (
     StopRequested,
     TimePassed,
 )
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.scheduler import Scheduler
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
@@ -48,8 +53,12 @@ log = logging.getLogger(__name__)
 Launch = Callable[[str, int], Life]
 """Prepares, and does not run, spawn number N of a model. Raises GatewayError."""
 
-Check = Callable[[str], None]
-"""Raises GatewayError where it is plain that a model cannot be started: nobody shall be evicted for it."""
+Check = Callable[[str], Footprint | None]
+"""How much memory a model is thought to take, where that is known. Raises GatewayError where it is plain that it cannot
+be started: nobody shall be evicted for it."""
+
+Expect = Callable[[str], None]
+"""Told of a model that will be started as soon as others have made room for it."""
 
 
 @dataclass(slots=True)
@@ -95,12 +104,19 @@ class Pool:
     """All backends of the gateway."""
 
     def __init__(
-        self, models: Mapping[str, ModelConfig], config: Config, launch: Launch, check: Check = lambda model: None
+        self,
+        models: Mapping[str, ModelConfig],
+        config: Config,
+        launch: Launch,
+        check: Check = lambda model: None,
+        expect: Expect = lambda model: None,
     ) -> None:
         self._scheduler = Scheduler(models, config.limits, config.breaker)
         self._queue_timeout = config.limits.queue_timeout
         self._launch = launch
         self._check = check
+        self._expect = expect
+        self._scale = Scale()
         self._loop = asyncio.get_running_loop()
         self._spawns: dict[str, Life] = {}
         self._waiters: dict[str, asyncio.Future[Life]] = {}
@@ -131,7 +147,8 @@ class Pool:
 
     def describe_wait(self, model: str, ticket: str) -> str:
         """Why a request waits, in words for its client."""
-        backend = self.backends[model]
+        if (backend := self.backends.get(model)) is None:
+            return f"{model} was removed"
         if backend.state is BackendState.STARTING:
             if not backend.load_seconds:
                 return f"loading {model}"
@@ -159,13 +176,15 @@ class Pool:
         """
         request = ticket or self.ticket(model)
         begun = time.monotonic()
-        if (known := self.backends.get(model)) and known.state is BackendState.STOPPED:
-            self._check(model)
+        known = self.backends.get(model)
+        if known and known.state is BackendState.STOPPED:
+            self._examine(model)
         first = begun if since is None else since
         arrival = RequestArrived(request, model, first + self._queue_timeout, light, first, exclusive)
         backend = await self._await_grant(arrival)
         waited = time.monotonic() - begun
-        loading = max(0.0, min(waited, self.backends[model].ready_since - max(begun, backend.started_at)))
+        ready_since = known.ready_since if known else begun
+        loading = max(0.0, min(waited, ready_since - max(begun, backend.started_at)))
         lease = Lease(request, backend, waited - loading, loading, _answered=lambda: self._emit_if_news(request, model))
         try:
             yield lease
@@ -174,11 +193,16 @@ class Pool:
 
     def start(self, model: str) -> None:
         """Raises GatewayError where the check does."""
-        self._check(model)
+        self._examine(model)
         self._emit(StartRequested(model))
 
     def stop(self, model: str) -> None:
         self._emit(StopRequested(model))
+
+    def reconfigure(self, models: Mapping[str, ModelConfig], config: Config, replaced: frozenset[str]) -> None:
+        """From now on these are the models and the rules; `replaced` ones are others under the same name."""
+        self._queue_timeout = config.limits.queue_timeout
+        self._emit(ModelsChanged(models, config.limits, config.breaker, replaced))
 
     async def close(self, drain_timeout: float) -> bool:
         """Let what is in flight end, then stop every backend; False where requests were still in flight.
@@ -229,8 +253,20 @@ class Pool:
             del self._waiters[request]
         return backend
 
+    def _examine(self, model: str) -> None:
+        """Before anybody is evicted for it. Raises GatewayError."""
+        if footprint := self._check(model):
+            self._emit(FootprintKnown(model, footprint, measured=False))
+
+    def _weighed(self, model: str, footprint: Footprint) -> None:
+        """What a device's driver does not tell stays as it was thought to be."""
+        backend = self.backends.get(model)
+        known = backend.footprint if backend else None
+        devices = footprint.devices or (known.devices if known else ())
+        self._emit(FootprintKnown(model, Footprint(footprint.ram, devices), measured=True))
+
     def _emit_if_news(self, request: str, model: str) -> None:
-        if self.backends[model].breaker.half_open:
+        if (backend := self.backends.get(model)) and backend.breaker.half_open:
             self._emit(BackendAnswered(request))
 
     def _emit(self, event: Event) -> None:
@@ -253,12 +289,18 @@ class Pool:
                 self._start(effect)
             case Drain():
                 log.info("%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor))
+                self._announce(effect.successor)
             case Resume():
                 log.info("%s: no longer draining", effect.model)
             case Stop():
                 log.info("%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor))
+                self._announce(effect.successor)
                 if running := self._spawns.get(effect.model):
                     spawn(running.stop(), name=f"stop-{effect.model}")
+
+    def _announce(self, successor: str | None) -> None:
+        if successor:
+            self._expect(successor)
 
     def _grant(self, effect: Grant) -> None:
         waiter = self._waiters[effect.request]
@@ -285,6 +327,9 @@ class Pool:
     def _report(self, event: BackendReady | BackendExited) -> None:
         if isinstance(event, BackendExited):
             self._spawns.pop(event.model, None)
+        elif (running := self._spawns.get(event.model)) and running.pid:
+            report = functools.partial(self._weighed, event.model)
+            spawn(self._scale.watch(running.pid, running.exited, report), name=f"weigh-{event.model}")
         self._emit(event)
 
     def _set_alarm(self) -> None:

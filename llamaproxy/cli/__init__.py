@@ -52,12 +52,19 @@ def parser() -> argparse.ArgumentParser:
         "create", help="print a new key, once, and the lines that configure it"
     )
     create.add_argument("name", help="the key's name in configuration and reports")
+    reload = verbs.add_parser("reload", help="have the running gateway read its configuration again")
+    _client_options(reload)
     verbs.add_parser("version", help="print the version")
     return root
 
 
 def _config_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--config", type=Path, metavar="FILE", help="configuration file")
+
+
+def _client_options(verb: argparse.ArgumentParser) -> None:
+    _config_option(verb)
+    verb.add_argument("--url", help="address of the gateway [$LLAMAPROXY_URL, else as configured]")
 
 
 def complain(message: str) -> None:

@@ -5,6 +5,7 @@ Owns the process: its logging, its event loop, its signals, and the order in whi
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -12,10 +13,10 @@ from collections.abc import Coroutine
 
 from aiohttp import web
 
-from llamaproxy import configfile
 from llamaproxy.backends.orphans import UNIX_SOCKETS
 from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, complain
 from llamaproxy.config import Config
+from llamaproxy.configfile import Source
 from llamaproxy.errors import ConfigError
 from llamaproxy.server.app import Gateway, Server, check
 from llamaproxy.tasks import spawn
@@ -28,17 +29,17 @@ _LAST_WORDS = 2.0
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        path = configfile.find_file(arguments.config)
         flags = {name: value for name in ("host", "port") if (value := getattr(arguments, name)) is not None}
-        config = configfile.load(path, {"server": flags} if flags else None)
+        source = Source(arguments.config, {"server": flags} if flags else None)
+        config = source.load()
         check(config)
     except ConfigError as error:
         complain(error.message)
         return EXIT_CONFIGURATION
     _set_up_logging(config.telemetry.log_level)
-    log.info("configuration: %s", path or "defaults and environment")
+    log.info("configuration: %s", source.path or "defaults and environment")
     try:
-        return _run_loop(_serve(config))
+        return _run_loop(_serve(config, source))
     except OSError as error:
         complain(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror}")
         return EXIT_FAILED
@@ -61,11 +62,11 @@ def _set_up_logging(level: str) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, source: Source) -> int:
     stop, force = asyncio.Event(), asyncio.Event()
     _handle_signals(stop, force)
     try:
-        gateway = Gateway(config)
+        gateway = Gateway(config, source=source)
     except OSError as error:
         complain(f"no run directory for the engines' sockets: {error}")
         return EXIT_FAILED
@@ -77,7 +78,10 @@ async def _serve(config: Config) -> int:
         await web.TCPSite(runner, config.server.host, config.server.port, backlog=1024).start()
         _announce(gateway, runner)
         gateway.preload()
+        watching = spawn(gateway.reloader.watch(), name="watch-configuration")
+        _reload_on_signal(gateway)
         await stop.wait()
+        watching.cancel()
         log.info("shutting down: requests in flight have %.0f s to end", config.server.drain_timeout)
     finally:
         await _shut_down(gateway, runner, force, config.server.drain_timeout)
@@ -110,6 +114,16 @@ def _handle_signals(stop: asyncio.Event, force: asyncio.Event) -> None:
             loop.add_signal_handler(number, told)
         else:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(told))
+
+
+def _reload_on_signal(gateway: Gateway) -> None:
+    async def reload() -> None:
+        with contextlib.suppress(ConfigError):
+            await gateway.reloader.reload()
+
+    if UNIX_SOCKETS:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reload(), name="reload"))
 
 
 def _announce(gateway: Gateway, runner: web.AppRunner) -> None:

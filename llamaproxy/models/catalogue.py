@@ -36,6 +36,10 @@ class Catalogue:
         self._names = {alias: model for model in self.models.values() for alias in model.config.aliases}
         self._names |= self.models
 
+    @property
+    def configs(self) -> Mapping[str, ModelConfig]:
+        return {name: model.config for name, model in self.models.items()}
+
     def resolve(self, name: str | None) -> Model:
         """The model of a name or alias; without a name, the only one there is.
 

@@ -1,20 +1,24 @@
-"""What operators see and do: models with their backends, and the last requests.
+"""What operators see and do: models with their backends, the last requests, the configuration.
 
-Reads only, apart from `load` and `unload`, which say what they do. Bodies of those are JSON and nothing else, so that
-no form on a foreign page can send them.
+Reads only, apart from `load`, `unload` and `reload`, which say what they do. Bodies of those are JSON and nothing
+else, so that no form on a foreign page can send them.
 """
 
-import asyncio
 import time
+from dataclasses import asdict
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from llamaproxy import __version__
 from llamaproxy.backends.pool import Pool
-from llamaproxy.errors import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
-from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.errors import InvalidJson, InvalidRequest, UnsupportedMediaType
+from llamaproxy.models.catalogue import Model
+from llamaproxy.server import body
 from llamaproxy.server.answers import json_response
+from llamaproxy.server.current import Current
+from llamaproxy.server.reload import Reloader
 from llamaproxy.telemetry.ledger import Ledger
 
 _MOST_ROWS = 1000
@@ -26,13 +30,31 @@ _BODY_TIMEOUT = 10.0
 class Admin:
     """Handlers for the gateway's own routes."""
 
-    def __init__(self, catalogue: Catalogue, pool: Pool, ledger: Ledger) -> None:
-        self._catalogue = catalogue
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger, reloader: Reloader) -> None:
+        self._current = current
         self._pool = pool
         self._ledger = ledger
+        self._reloader = reloader
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Degraded where the gateway serves, and somebody should look."""
+        reloader = self._reloader
+        config = {
+            "file": str(reloader.file) if reloader.file else None,
+            "loaded_at": round(reloader.loaded_at, 3),
+            "error": reloader.error,
+        }
+        status = "degraded" if reloader.error else "ok"
+        return json_response({"status": status, "version": __version__, "config": config})
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Read the configuration again; answers once it is in force. Raises ConfigError."""
+        await self._json(request)
+        changes = await self._reloader.reload()
+        return json_response({"success": True, **asdict(changes)})
 
     async def models(self, request: web.Request) -> web.Response:
-        return json_response({"models": [self._model(model) for model in self._catalogue.models.values()]})
+        return json_response({"models": [self._model(model) for model in self._current.catalogue.models.values()]})
 
     async def requests(self, request: web.Request) -> web.Response:
         limit = request.query.get("limit", "100")
@@ -53,27 +75,19 @@ class Admin:
         return json_response({"success": True})
 
     async def _named(self, request: web.Request) -> Model:
+        content = await self._json(request)
+        name = content.get("model") if isinstance(content, dict) else None
+        if not isinstance(name, str):
+            raise InvalidRequest("`model` must be a string", param="model")
+        return self._current.catalogue.resolve(name)
+
+    async def _json(self, request: web.Request) -> Any:
         if request.content_type != "application/json":
             raise UnsupportedMediaType("the body must be sent as application/json")
         try:
-            body = orjson.loads(await self._read(request))
+            return orjson.loads(await body.read(request, _LARGEST_BODY, _BODY_TIMEOUT))
         except orjson.JSONDecodeError as error:
             raise InvalidJson(f"the body is not valid JSON: {error}") from error
-        name = body.get("model") if isinstance(body, dict) else None
-        if not isinstance(name, str):
-            raise InvalidRequest("`model` must be a string", param="model")
-        return self._catalogue.resolve(name)
-
-    async def _read(self, request: web.Request) -> bytes:
-        if (request.content_length or 0) > _LARGEST_BODY:
-            raise RequestTooLarge(f"the body is larger than {_LARGEST_BODY} bytes")
-        try:
-            async with asyncio.timeout(_BODY_TIMEOUT):
-                return await request.read()
-        except TimeoutError as error:
-            raise RequestTimeout(f"the body did not arrive within {_BODY_TIMEOUT:.0f} s") from error
-        except web.HTTPRequestEntityTooLarge as error:
-            raise RequestTooLarge("the body is too large") from error
 
     def _model(self, model: Model) -> dict[str, Any]:
         backend = self._pool.backends[model.name]
@@ -93,6 +107,7 @@ class Admin:
             "pinned": model.config.pinned,
             "starts": backend.spawn,
             "load_seconds": backend.load_seconds,
+            "footprint": {**asdict(backend.footprint), "measured": backend.measured} if backend.footprint else None,
             "breaker": {"state": backend.breaker.state(now).value, "reason": backend.breaker.reason},
             "leaving": backend.leaving.value if backend.leaving else None,
         }

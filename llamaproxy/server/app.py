@@ -7,7 +7,7 @@ knows all the others.
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from aiohttp import web
@@ -18,29 +18,35 @@ from llamaproxy.backends.command import Address
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.ports import free_port
+from llamaproxy.backends.readahead import ReadAhead
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config
+from llamaproxy.config import Config, ModelConfig
+from llamaproxy.configfile import Fixed, Source
 from llamaproxy.core import routing
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import (
     ConfigError,
     EngineMissing,
     GatewayError,
+    InvalidModelFile,
     InvalidRequest,
     MethodNotAllowed,
     ModelStartFailed,
     NotFound,
     RequestTooLarge,
 )
-from llamaproxy.models import catalogue, gguf
+from llamaproxy.models import gguf
 from llamaproxy.models.catalogue import Catalogue
+from llamaproxy.models.estimate import estimate, files
 from llamaproxy.models.gguf import GgufInfo
-from llamaproxy.models.scan import FoundModel, scan
-from llamaproxy.server import page
+from llamaproxy.server import page, reload
 from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
-from llamaproxy.server.guard import Guard, check_exposure
+from llamaproxy.server.current import Current
+from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.proxy import Proxy, request_id
+from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.server.splice import ClientGone, cut_off
 from llamaproxy.telemetry.ledger import Ledger
 
@@ -70,26 +76,52 @@ def check(config: Config) -> None:
 class Gateway:
     """All parts of one running gateway. Must be made inside a running event loop."""
 
-    def __init__(self, config: Config, runtime_base: Path | None = None) -> None:
+    def __init__(self, config: Config, runtime_base: Path | None = None, source: Source | None = None) -> None:
         check(config)
-        self.config = config
+        loaded = reload.load(config)
+        reload.tell_problems(loaded.found)
         self.ledger = Ledger()
-        self.catalogue: Catalogue = catalogue.build(config, engine.bundled_model(), _scanned(config))
+        self.current = Current.of(config, loaded.catalogue)
+        self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
         self._headers: dict[Signature, GgufInfo] = {}
         self.created = int(time.time())
         for pid in orphans.reap(runtime_base):
             log.warning("ended process %d, left behind by an earlier gateway", pid)
         self._run_directory = orphans.RunDirectory(runtime_base)
         self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
-        models = {name: model.config for name, model in self.catalogue.models.items()}
-        self.pool = Pool(models, config, self._launch, self._check_startable)
+        self._read_ahead = ReadAhead()
+        self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect)
         self.draining = False
 
+    @property
+    def config(self) -> Config:
+        return self.current.config
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.current.catalogue
+
+    def _apply(self, loaded: Loaded, changes: Changes) -> None:
+        """Raises ConfigError. The address stays: changing it needs a new process."""
+        server = self.config.server
+        if (loaded.config.server.host, loaded.config.server.port) != (server.host, server.port):
+            log.warning("server.host and server.port are taken over by a restart only")
+        kept = loaded.config.server.model_copy(update={"host": server.host, "port": server.port})
+        config = loaded.config.model_copy(update={"server": kept})
+        check(config)
+        self.current.replace(config, loaded.catalogue)
+        self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
+        logging.getLogger().setLevel(config.telemetry.log_level.upper())
+        self._preload(changes.added)
+
     def preload(self) -> None:
-        for model in self.catalogue.models.values():
-            if model.config.preload:
+        self._preload(self.catalogue.models)
+
+    def _preload(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self.catalogue.models[name].config.preload:
                 try:
-                    self.pool.start(model.name)
+                    self.pool.start(name)
                 except GatewayError as error:
                     log.error("preload: %s", error.message)
 
@@ -114,11 +146,15 @@ class Gateway:
             return error.message
         return None
 
-    def _check_startable(self, name: str) -> None:
-        """Raises EngineMissing or ModelStartFailed for what can be seen from here."""
+    def _expect(self, name: str) -> None:
+        self._read_ahead.expect(files(self.catalogue.models[name].config))
+
+    def _check_startable(self, name: str) -> Footprint | None:
+        """How much memory it will take. Raises EngineMissing or ModelStartFailed for what can be seen from here."""
         model = self.catalogue.models[name].config
         if model.path is None:
-            return foreign.check(name, model, self.config.engine, os.environ)
+            foreign.check(name, model, self.config.engine, os.environ)
+            return None
         engine.find(self.config.engine.binary)
         path = Path(model.path)
         try:
@@ -129,6 +165,19 @@ class Gateway:
             raise ModelStartFailed(f"{name}: the model file {path} cannot be read: {error.strerror}") from error
         if not self._header(path, (path, status.st_size, status.st_mtime_ns)).complete:
             raise ModelStartFailed(f"{name}: the model file {path} is not complete")
+        return self._estimate(model)
+
+    def _estimate(self, model: ModelConfig) -> Footprint | None:
+        """None where it cannot be told; the engine will have its own words about what is wrong."""
+        config = self.config
+        try:
+            return estimate(model, (*config.engine.args, *model.args), config.limits.vram_budgets, self._read_header)
+        except (OSError, ValueError, InvalidModelFile):
+            return None
+
+    def _read_header(self, path: Path) -> GgufInfo:
+        status = path.stat()
+        return self._header(path, (path, status.st_size, status.st_mtime_ns))
 
     def _header(self, path: Path, signature: Signature) -> GgufInfo:
         """Read once for each version of a file: it takes some milliseconds. Raises InvalidModelFile."""
@@ -154,9 +203,9 @@ class Server:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._guard = Guard(gateway.config)
-        self._proxy = Proxy(gateway.config, gateway.catalogue, gateway.pool, gateway.ledger)
-        admin = Admin(gateway.catalogue, gateway.pool, gateway.ledger)
+        self._current = gateway.current
+        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
+        admin = Admin(gateway.current, gateway.pool, gateway.ledger, gateway.reloader)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
@@ -165,12 +214,14 @@ class Server:
             "/models": {"GET": self._models},
             "/models/load": {"POST": admin.load},
             "/models/unload": {"POST": admin.unload},
+            "/api/health": {"GET": admin.health},
             "/api/models": {"GET": admin.models},
+            "/api/reload": {"POST": admin.reload},
             "/api/requests": {"GET": admin.requests},
         }
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=self._gateway.config.server.max_body, middlewares=[self._middleware])
+        app = web.Application(middlewares=[self._middleware])
         app.router.add_route("*", "/{path:.*}", self._dispatch)
         app.on_response_prepare.append(self._stamp)
         return app
@@ -179,7 +230,7 @@ class Server:
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Guards the door, and turns every error into its answer."""
         try:
-            self._guard.check(request.method, routing.normalise(request.path), request.headers)
+            self._current.guard.check(request.method, routing.normalise(request.path), request.headers)
             return await handler(request)
         except GatewayError as error:
             return error_response(error, routing.dialect_of(request.path))
@@ -215,7 +266,7 @@ class Server:
     def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""
         headers = {"Allow": "GET, HEAD, POST, OPTIONS"}
-        if self._guard.allows_origin(request.headers.get("Origin", "")):
+        if self._current.guard.allows_origin(request.headers.get("Origin", "")):
             wanted = request.headers.get("Access-Control-Request-Headers", "content-type, authorization")
             headers |= {
                 "Access-Control-Allow-Methods": "GET, POST",
@@ -229,7 +280,7 @@ class Server:
         response.headers["X-Request-Id"] = request_id(request)
         response.headers["Server"] = "llamaproxy"
         origin = request.headers.get("Origin", "")
-        if origin and self._guard.allows_origin(origin):
+        if origin and self._current.guard.allows_origin(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Vary"] = "Origin"
 
@@ -250,16 +301,6 @@ class Server:
         gateway = self._gateway
         model = gateway.catalogue.resolve(name)
         return json_response(describe(model, gateway.pool.backends[model.name], time.monotonic(), gateway.created))
-
-
-def _scanned(config: Config) -> tuple[FoundModel, ...]:
-    """The models of `catalog.models_dir`; what is none is logged with its reason."""
-    if config.catalog.models_dir is None:
-        return ()
-    found = scan(Path(config.catalog.models_dir))
-    for problem in found.problems:
-        log.warning("catalog.models_dir: %s: %s", problem.entry, problem.reason)
-    return found.models
 
 
 def _from_aiohttp(error: web.HTTPException) -> GatewayError:

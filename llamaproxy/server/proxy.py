@@ -13,7 +13,6 @@ from aiohttp import web
 
 from llamaproxy.backends.pool import Lease, Pool
 from llamaproxy.backends.upstream import UpstreamLost
-from llamaproxy.config import Config
 from llamaproxy.core import headers, renaming, routing
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.errors import (
@@ -23,14 +22,14 @@ from llamaproxy.errors import (
     MethodNotAllowed,
     ModelStartFailed,
     RequestCrashedBackend,
-    RequestTimeout,
-    RequestTooLarge,
     Unavailable,
     UpstreamError,
     UpstreamStalled,
 )
-from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.models.catalogue import Model
+from llamaproxy.server import body
 from llamaproxy.server.comments import WaitingComments
+from llamaproxy.server.current import Current
 from llamaproxy.server.splice import ClientGone, Deadlines, Outcome, Outgoing, cut_off, forward, refuse
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
@@ -66,13 +65,15 @@ class _Job:
 class Proxy:
     """Forwards requests for models."""
 
-    def __init__(self, config: Config, catalogue: Catalogue, pool: Pool, ledger: Ledger) -> None:
-        self._server = config.server
-        self._deadlines = Deadlines(config.engine.first_byte_timeout, config.engine.idle_timeout)
-        self._comments_after = config.limits.waiting_comments
-        self._catalogue = catalogue
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger) -> None:
+        self._current = current
         self._pool = pool
         self._ledger = ledger
+
+    @property
+    def _deadlines(self) -> Deadlines:
+        engine = self._current.config.engine
+        return Deadlines(engine.first_byte_timeout, engine.idle_timeout)
 
     async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
         """One of the engine's routes; the model is in the body, else in the query, else there is only one."""
@@ -80,12 +81,12 @@ class Proxy:
         try:
             if request.method not in endpoint.methods:
                 raise MethodNotAllowed.taking(path, endpoint.methods)
-            body = await self._read(request)
-            row.bytes_in = len(body)
-            wish = routing.read_body(body, request.headers.get("Content-Type", ""))
-            model = self._catalogue.resolve(wish.model or request.query.get("model"))
+            content = await self._read(request)
+            row.bytes_in = len(content)
+            wish = routing.read_body(content, request.headers.get("Content-Type", ""))
+            model = self._current.catalogue.resolve(wish.model or request.query.get("model"))
             row.model, row.stream = model.name, wish.stream
-            outgoing = _outgoing(request, path, *_named(request, body, model))
+            outgoing = _outgoing(request, path, *_named(request, content, model))
             return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
@@ -95,11 +96,11 @@ class Proxy:
         """`/upstream/{model}/...`: whatever it is, it goes to that model's engine."""
         row = self._open(request, routing.upstream(request.method, ""))
         try:
-            model, path = self._catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
+            model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
             endpoint = routing.upstream(request.method, path)
-            body = await self._read(request)
-            row.bytes_in, row.model, row.dialect = len(body), model.name, endpoint.dialect
-            outgoing = _outgoing(request, path, *_below_upstream(request, path, endpoint, body, model))
+            content = await self._read(request)
+            row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
+            outgoing = _outgoing(request, path, *_below_upstream(request, path, endpoint, content, model))
             return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
@@ -110,20 +111,8 @@ class Proxy:
         return self._ledger.open(RequestRow(request_id(request), endpoint.name, endpoint.dialect, client))
 
     async def _read(self, request: web.Request) -> bytes:
-        if (request.content_length or 0) > self._server.max_body:
-            raise self._too_large()
-        try:
-            async with asyncio.timeout(self._server.body_timeout):
-                return await request.read()
-        except TimeoutError as error:
-            raise RequestTimeout(f"the body did not arrive within {self._server.body_timeout:.0f} s") from error
-        except web.HTTPRequestEntityTooLarge as error:
-            raise self._too_large() from error
-        except web.RequestPayloadError as error:
-            raise InvalidRequest(f"the body cannot be decoded: {error}") from error
-
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"the body is larger than {self._server.max_body} bytes")
+        server = self._current.config.server
+        return await body.read(request, server.max_body, server.body_timeout)
 
     async def _run(self, job: _Job) -> web.StreamResponse:
         """Until one try succeeds. A stream that waits long begins before its answer, and must end as a stream."""
@@ -154,7 +143,10 @@ class Proxy:
         name = job.model.name
         headers = {"x-llamaproxy-model": name}
         return WaitingComments(
-            job.request, self._comments_after, lambda: self._pool.describe_wait(name, ticket), headers
+            job.request,
+            self._current.config.limits.waiting_comments,
+            lambda: self._pool.describe_wait(name, ticket),
+            headers,
         )
 
     async def _try(self, job: _Job, ticket: str, waiting: WaitingComments | None) -> Outcome:
@@ -246,30 +238,30 @@ class Proxy:
 
 
 def _below_upstream(
-    request: web.Request, path: str, endpoint: Endpoint, body: bytes, model: Model
+    request: web.Request, path: str, endpoint: Endpoint, content: bytes, model: Model
 ) -> tuple[str, bytes]:
     """Query and body as they came, but for what a server that is not ours needs to find its model."""
     if model.config.url and routing.climbs(path):
         raise InvalidRequest("the path must not contain `..`")
     if model.config.path is not None or not endpoint.methods:
-        return request.rel_url.raw_query_string, body
-    routing.read_body(body, request.headers.get("Content-Type", ""))
-    return _named(request, body, model)
+        return request.rel_url.raw_query_string, content
+    routing.read_body(content, request.headers.get("Content-Type", ""))
+    return _named(request, content, model)
 
 
-def _named(request: web.Request, body: bytes, model: Model) -> tuple[str, bytes]:
+def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, bytes]:
     """Query and body as the backend gets them: a server that is not ours must find its model under its own name."""
     query = request.rel_url.raw_query_string
     if model.config.path is not None:
-        return query, body
+        return query, content
     name = model.config.upstream_name or model.name
     content_type = request.headers.get("Content-Type", "")
-    return renaming.in_query(query, name, add=not body), renaming.in_body(body, content_type, name)
+    return renaming.in_query(query, name, add=not content), renaming.in_body(content, content_type, name)
 
 
-def _outgoing(request: web.Request, path: str, query: str, body: bytes) -> Outgoing:
+def _outgoing(request: web.Request, path: str, query: str, content: bytes) -> Outgoing:
     fields = [*headers.to_engine(request.raw_headers), ("X-Request-Id", request_id(request))]
-    return Outgoing(request.method, f"{path}?{query}" if query else path, fields, body or None)
+    return Outgoing(request.method, f"{path}?{query}" if query else path, fields, content or None)
 
 
 def _own_headers(job: _Job) -> dict[str, str]:

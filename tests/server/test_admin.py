@@ -14,6 +14,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config
+from llamaproxy.configfile import Fixed
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
@@ -21,6 +22,8 @@ from llamaproxy.models.catalogue import Catalogue, Model
 from llamaproxy.server import admin as module
 from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response
+from llamaproxy.server.current import Current
+from llamaproxy.server.reload import Reloader, load
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
 Client = TestClient[web.Request, web.Application]
@@ -39,7 +42,9 @@ class Room:
         self.ledger = Ledger()
         self.pool = Pool(CONFIG.models, CONFIG, self._launch)
         catalogue = Catalogue(Model(name, model, "configured") for name, model in CONFIG.models.items())
-        self.admin = Admin(catalogue, self.pool, self.ledger)
+        current = Current.of(CONFIG, catalogue)
+        reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
+        self.admin = Admin(current, self.pool, self.ledger, reloader)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -108,6 +113,7 @@ class TestModels:
             "pinned": True,
             "starts": 0,
             "load_seconds": None,
+            "footprint": None,
             "breaker": {"state": "closed", "reason": ""},
             "leaving": None,
         }

@@ -1,0 +1,102 @@
+"""Keep-alive connections to one engine.
+
+Owns which connection the next exchange gets. An engine closes an idle connection after 5 s, and any after 100 requests
+(llama-server, cpp-httplib's defaults): those are left alone well before. A request that meets the close all the same
+is sent again on a new connection, because nothing was done for it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from llamaproxy.backends.wire import Connection, ConnectionLost
+from llamaproxy.core.response import Head
+
+MAX_IDLE = 2.5
+"""Seconds."""
+MAX_EXCHANGES = 95
+
+Connect = Callable[[Callable[[], Connection]], Awaitable[tuple[asyncio.BaseTransport, Connection]]]
+"""Opens a connection with a protocol that is made so, as the event loop's own methods do. Raises OSError."""
+
+
+class Connections:
+    """The last one that was given back is the first to be used again: the others may go."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self.closed = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @asynccontextmanager
+    async def exchange(self, request: bytes, to_head: bool = False) -> AsyncIterator[tuple[Connection, Head]]:
+        """Send a request and yield the connection with the head of the answer, whose body is still to be relayed.
+
+        Where the block is left before the answer's end the connection is closed. Raises ConnectionLost, or BadResponse.
+        """
+        connection, head = await self._ask(request, to_head)
+        try:
+            yield connection, head
+        finally:
+            self._give_back(connection)
+
+    def close(self) -> None:
+        """End every exchange at once, and begin no other."""
+        self.closed = True
+        for connection in tuple(self._open):
+            connection.abort()
+
+    async def _ask(self, request: bytes, to_head: bool) -> tuple[Connection, Head]:
+        while True:
+            connection = self._rested() or await self._new()
+            try:
+                return connection, await connection.ask(request, to_head)
+            except ConnectionLost as lost:
+                if lost.heard or connection.exchanges < 2 or self.closed:
+                    raise
+            except BaseException:
+                connection.abort()
+                raise
+
+    def _rested(self) -> Connection | None:
+        """One that is young enough; those that are not are closed here."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable and self._loop.time() - connection.idle_since <= MAX_IDLE:
+                return connection
+            connection.abort()
+        return None
+
+    async def _new(self) -> Connection:
+        self._refuse_if_closed()
+        try:
+            _, connection = await self._connect(lambda: Connection(self._lost))
+        except OSError as error:
+            raise ConnectionLost(error.strerror or str(error), heard=False) from error
+        try:
+            self._refuse_if_closed()
+        except ConnectionLost:
+            connection.abort()
+            raise
+        self._open.add(connection)
+        return connection
+
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise ConnectionLost("the backend is being stopped", heard=False)
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.reusable and connection.exchanges < MAX_EXCHANGES and not self.closed:
+            self._idle.append(connection)
+        else:
+            connection.abort()
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)

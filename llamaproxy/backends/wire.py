@@ -1,0 +1,199 @@
+"""HTTP/1.1 on one connection to an engine: a request goes out in one piece, bytes of the response come as they are.
+
+Owns the connection and the order of what happens on it. The bytes of a body are handed on untouched, chunked framing
+included; where the body ends is `core.framing`'s word. Must not know what a request is for.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from llamaproxy.core.framing import Body, body_of
+from llamaproxy.core.response import MAX_HEAD, BadResponse, Head, parse
+
+_END_OF_HEAD = b"\r\n\r\n"
+_MOST_INTERIM = 8
+"""Interim responses (1xx) before the real one; llama-server sends none."""
+
+Sink = Callable[[bytes], None]
+
+
+class ConnectionLost(Exception):
+    """The engine closed the connection, or it broke. `heard`: some of the response had come."""
+
+    def __init__(self, reason: str, heard: bool) -> None:
+        super().__init__(reason)
+        self.heard = heard
+
+
+class Connection(asyncio.Protocol):
+    """One exchange at a time: `ask`, and once that has returned, `relay`.
+
+    `exchanges` counts those that were begun. `reusable` says that another may begin.
+    """
+
+    def __init__(self, on_lost: Callable[["Connection"], None] = lambda connection: None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._head: asyncio.Future[Head] | None = None
+        self._end: asyncio.Future[None] | None = None
+        self._parsed: Head | None = None
+        self._body: Body | None = None
+        self._sink: Sink | None = None
+        self._buffer = b""
+        self._interim = 0
+        self._to_head = False
+        self.exchanges = 0
+        self.idle_since = self._loop.time()
+        self.heard_at = self.idle_since
+
+    # What the exchange's owner does
+
+    async def ask(self, request: bytes, to_head: bool = False) -> Head:
+        """Send a whole request; returns when the head and the first byte of the body, or its end, are here.
+
+        Raises ConnectionLost, or BadResponse; the connection is closed then.
+        """
+        assert self._head is None, "one exchange at a time"
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionLost("it is closed", heard=False)
+        self.exchanges += 1
+        self._to_head, self._interim, self._buffer = to_head, 0, b""
+        self._parsed = self._body = self._sink = None
+        self._head, self._end = self._loop.create_future(), self._loop.create_future()
+        self._transport.write(request)
+        return await self._head
+
+    async def relay(self, sink: Sink) -> None:
+        """Hand on the body's bytes as they come, those that are here at once; returns at its end.
+
+        Raises ConnectionLost or BadResponse where it breaks off.
+        """
+        assert self._end
+        early, self._buffer = self._buffer, b""
+        if not self._end.done():
+            self._sink = sink
+        if early:
+            sink(early)
+        await self._end
+
+    def pause(self) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close it at once: an engine sees that its client has gone."""
+        if self._transport:
+            self._transport.abort()
+
+    @property
+    def reusable(self) -> bool:
+        """The exchange has ended where it should, and nothing speaks against another."""
+        alive = self._transport is not None and not self._transport.is_closing()
+        return alive and self._head is None
+
+    # What the event loop tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
+        try:
+            if self._body is None:
+                self._take_head(data)
+            else:
+                self._take_body(self._body, data)
+        except BadResponse as error:
+            self._fail(error)
+            self.abort()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._body and error is None and not self._body.ended:
+            self._close_body(self._body)
+        heard = bool(self._buffer or self._parsed or self._interim)
+        self._fail(ConnectionLost(str(error) if error else "the engine closed the connection", heard))
+        self._on_lost(self)
+
+    # What follows
+
+    def _take_head(self, data: bytes) -> None:
+        if self._head is None:
+            raise BadResponse("it comes without a request")
+        self._buffer += data
+        while (end := self._buffer.find(_END_OF_HEAD)) >= 0:
+            size = end + len(_END_OF_HEAD)
+            if size > MAX_HEAD:
+                break
+            head, rest = parse(self._buffer[:size], self._to_head), self._buffer[size:]
+            if head.status < 200:
+                self._pass_over(head, rest)
+                continue
+            self._parsed, self._body, self._buffer = head, body_of(head), b""
+            return self._begin_body(self._body, rest)
+        if len(self._buffer) > MAX_HEAD:
+            raise BadResponse(f"its head is larger than {MAX_HEAD} bytes")
+
+    def _pass_over(self, head: Head, rest: bytes) -> None:
+        self._interim += 1
+        if head.status == 101 or self._interim > _MOST_INTERIM:
+            raise BadResponse("it changes the protocol, or never comes")
+        self._buffer = rest
+
+    def _begin_body(self, body: Body, rest: bytes) -> None:
+        if rest or body.ended:
+            self._take_body(body, rest)
+
+    def _take_body(self, body: Body, data: bytes) -> None:
+        if body.ended and data:
+            raise BadResponse("it goes on after its end")
+        body.feed(data)
+        if self._sink:
+            self._sink(data)
+        else:
+            self._buffer += data
+        self._announce()
+        if body.ended:
+            self._finish()
+
+    def _announce(self) -> None:
+        if self._head and self._parsed and not self._head.done():
+            self._head.set_result(self._parsed)
+
+    def _finish(self) -> None:
+        """What was not relayed yet stays in the buffer for whoever does."""
+        assert self._end and self._parsed
+        if not self._end.done():
+            self._end.set_result(None)
+        self.idle_since = self._loop.time()
+        if self._parsed.persistent:
+            self._head = None
+        else:
+            self.abort()
+        self._body = self._sink = None
+
+    def _close_body(self, body: Body) -> None:
+        try:
+            body.close()
+        except BadResponse as error:
+            self._fail(error)
+        else:
+            self._announce()
+            self._finish()
+
+    def _fail(self, error: Exception) -> None:
+        """Whoever waits for the head is told, or else whoever waits for the end."""
+        for future in (self._head, self._end):
+            if future and not future.done():
+                future.set_exception(error)
+                # Nobody may ask any more: whoever waited has been cancelled.
+                future.exception()
+                break

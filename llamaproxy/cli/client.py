@@ -1,0 +1,67 @@
+"""Talking to a running gateway from the command line.
+
+Owns where it is found (`--url`, $LLAMAPROXY_URL, else the configuration), the key that is shown to it
+($LLAMAPROXY_API_KEY), and what is said when it does not answer. One request, no retries.
+"""
+
+import argparse
+import http.client
+import os
+import urllib.error
+import urllib.request
+from typing import Any
+
+import orjson
+
+from llamaproxy import configfile
+
+URL_VARIABLE = "LLAMAPROXY_URL"
+KEY_VARIABLE = "LLAMAPROXY_API_KEY"
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen on that are none to connect to."""
+
+
+class NoAnswer(Exception):
+    """Nobody answers there, or not as a gateway does."""
+
+
+class Refused(Exception):
+    """The gateway said no, with this error code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def post(arguments: argparse.Namespace, path: str, content: Any, timeout: float) -> Any:
+    """The decoded answer, within `timeout` seconds. Raises NoAnswer, Refused, or ConfigError where no address is."""
+    base = address(arguments)
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get(KEY_VARIABLE):
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        request = urllib.request.Request(base + path, orjson.dumps(content), headers)
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return orjson.loads(response.read())
+    except urllib.error.HTTPError as error:
+        raise _refused(error) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise NoAnswer(f"no gateway answers at {base}: {reason}; `llamaproxy serve` starts one") from error
+
+
+def address(arguments: argparse.Namespace) -> str:
+    """The gateway's address, without a slash at its end. Raises ConfigError where the file is no good."""
+    if given := arguments.url or os.environ.get(URL_VARIABLE):
+        return str(given).rstrip("/")
+    server = configfile.load(configfile.find_file(arguments.config)).server
+    host = _ANYWHERE.get(server.host, server.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+
+
+def _refused(error: urllib.error.HTTPError) -> Refused:
+    try:
+        told = orjson.loads(error.read())["error"]
+        return Refused(str(told["message"]), str(told["code"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return Refused(f"the answer was {error.code} {error.reason}", "")

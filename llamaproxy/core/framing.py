@@ -1,0 +1,154 @@
+"""Where a body ends, told without touching it: bytes are counted, and passed on as they came.
+
+Pure. A chunked body is followed chunk by chunk, so that its end is seen where it is and nothing that follows is taken
+for a part of it. Source: RFC 9112, section 7.1.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from llamaproxy.core.response import BadResponse, Framing, Head
+
+MAX_LINE = 4096
+"""Bytes of a chunk's first line with its extensions, and of all trailer fields together."""
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+
+
+class Body(Protocol):
+    """`ended` once the last byte was fed."""
+
+    ended: bool
+
+    def feed(self, data: bytes) -> None:
+        """Count what came. Raises BadResponse where it does not belong to the body."""
+
+    def close(self) -> None:
+        """The connection was closed. Raises BadResponse where the body is not all there."""
+
+
+def body_of(head: Head) -> Body:
+    match head.framing:
+        case Framing.CHUNKED:
+            return ChunkedBody()
+        case Framing.CLOSE:
+            return BodyUntilClose()
+    return LongBody(head.length)
+
+
+def chunk(content: bytes) -> bytes:
+    """The content as one chunk; it must not be empty, which would be the end."""
+    return b"%x\r\n%s\r\n" % (len(content), content)
+
+
+class LongBody:
+    """A body of known length, which may be 0."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.ended = length == 0
+
+    def feed(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise BadResponse("it is longer than it said")
+        self.ended = self._left == 0
+
+    def close(self) -> None:
+        if not self.ended:
+            raise BadResponse("it is shorter than it said")
+
+
+class BodyUntilClose:
+    """A body that ends with its connection."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def feed(self, data: bytes) -> None:
+        """Everything belongs to it."""
+
+    def close(self) -> None:
+        self.ended = True
+
+
+class ChunkedBody:
+    """Follows sizes, and looks at nothing else of a chunk but the line's end after it.
+
+    `payload` is called with the content of chunks, where somebody wants that.
+    """
+
+    def __init__(self, payload: Callable[[bytes], object] | None = None) -> None:
+        self.ended = False
+        self._payload = payload
+        self._left = 0
+        self._line = b""
+        self._trailers = 0
+        self._expect = self._size
+
+    def feed(self, data: bytes) -> None:
+        position = 0
+        while position < len(data):
+            if self.ended:
+                raise BadResponse("something follows its last chunk")
+            if self._left:
+                step = min(self._left, len(data) - position)
+                if self._payload:
+                    self._payload(data[position : position + step])
+                self._left -= step
+                position += step
+            else:
+                position = self._read_line(data, position)
+
+    def close(self) -> None:
+        if not self.ended:
+            raise BadResponse("it breaks off in the middle of a chunk")
+
+    def insert(self, content: bytes) -> bytes:
+        """What to send, from where the body is now, for `content` to be the next thing that is read of it.
+
+        The rest of a chunk that was begun is filled with it. Nothing where a line between chunks was begun, or where
+        the end was: there is no place for it.
+        """
+        if self.ended or self._line or self._expect == self._trailer:
+            return b""
+        if len(content) <= self._left:
+            return content
+        head, rest = content[: self._left], content[self._left :]
+        line_end = b"\r\n" if self._left or self._expect == self._end_of_chunk else b""
+        return head + line_end + chunk(rest)
+
+    def _read_line(self, data: bytes, position: int) -> int:
+        """A line may come in pieces; returns where the next thing begins."""
+        end = data.find(b"\n", position)
+        stop = len(data) if end < 0 else end + 1
+        self._line += data[position:stop]
+        if len(self._line) > MAX_LINE:
+            raise BadResponse("a line between its chunks is too long")
+        if end >= 0:
+            if self._line[-2:] != b"\r\n":
+                raise BadResponse("a line between its chunks does not end properly")
+            line, self._line = self._line[:-2], b""
+            self._expect(line)
+        return stop
+
+    def _size(self, line: bytes) -> None:
+        match = _SIZE.fullmatch(line)
+        if not match:
+            raise BadResponse("the size of a chunk is malformed")
+        self._left = int(match[1], 16)
+        self._expect = self._end_of_chunk if self._left else self._trailer
+
+    def _end_of_chunk(self, line: bytes) -> None:
+        if line:
+            raise BadResponse("a chunk is longer than it said")
+        self._expect = self._size
+
+    def _trailer(self, line: bytes) -> None:
+        self._trailers += len(line)
+        if not line:
+            self.ended = True
+        elif self._trailers > MAX_LINE or not _TRAILER.fullmatch(line):
+            raise BadResponse("a trailer field is malformed, or there are too many")

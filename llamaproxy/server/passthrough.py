@@ -1,0 +1,82 @@
+"""Writing to a client's connection ourselves, under aiohttp's server.
+
+Owns all that the gateway needs of aiohttp beyond what is documented: that a handler may return a response of which
+nothing is left to be sent. Its `prepare` and `write_eof` do nothing, and `keep_alive` says whether another request may
+follow on the connection. `tests/server/test_passthrough.py` fails where an aiohttp release does not take that.
+"""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+HIGH_WATER = 64 * 1024
+"""Bytes that may wait for a client before nothing more is read for it."""
+
+
+class ClientGone(Exception):
+    """The client closed its connection before it had the whole answer."""
+
+
+class Sent(web.StreamResponse):
+    """The answer has gone out on the transport already."""
+
+    def __init__(self, status: int, keep_alive: bool) -> None:
+        super().__init__(status=status)
+        self._may_go_on = keep_alive
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._may_go_on
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """There is no head left to send."""
+
+    async def write_eof(self, data: Any = b"") -> None:
+        """Nor an end."""
+
+
+class ClientConnection:
+    """The connection that one request came on, to be written to as it is."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self.written = 0
+
+    def write(self, data: bytes) -> None:
+        """Raises ClientGone. Never waits: ask `congested`."""
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        transport.write(data)
+        self.written += len(data)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client should take something before it is sent more."""
+        transport = self._request.transport
+        return transport is not None and transport.get_write_buffer_size() > HIGH_WATER
+
+    async def drain(self, patience: float) -> None:
+        """Returns when the client has taken enough. Raises ClientGone where it does not within `patience` seconds.
+
+        One that takes nothing for so long holds a place that others wait for; what is buffered for it is dropped.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                await self._request.writer.drain()
+        except TimeoutError as error:
+            self.abort()
+            raise ClientGone from error
+        except ConnectionError as error:
+            raise ClientGone from error
+
+    def close(self) -> None:
+        """What was written still goes out; then the connection ends, whatever the answer had promised."""
+        if transport := self._request.transport:
+            transport.close()
+
+    def abort(self) -> None:
+        """At once."""
+        if transport := self._request.transport:
+            transport.abort()

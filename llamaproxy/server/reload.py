@@ -1,0 +1,165 @@
+"""Taking in a changed configuration while the gateway serves.
+
+Owns when it is read again (on request, and when the file or the directory of models is another than before) and what
+is told about it. A configuration that cannot be used changes nothing but what is told. Must not decide what a change
+means for a model: the scheduler does.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamaproxy.backends import engine
+from llamaproxy.config import Config
+from llamaproxy.configfile import Source
+from llamaproxy.errors import ConfigError
+from llamaproxy.models import catalogue
+from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.models.scan import Scan, scan
+
+log = logging.getLogger(__name__)
+
+WATCH_INTERVAL = 2.0
+"""Seconds. Looking works where notifications do not: on bind mounts and network file systems."""
+_OF_PROCESSES = {"path": ("binary", "args", "env"), "command": ("env",), "url": ()}
+"""Settings of the engine that running processes have been started with, by the kind of their model."""
+
+
+Version = tuple[object, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration with everything on the disk that belongs to it; `versions` tell one model's files from others."""
+
+    config: Config
+    found: Scan
+    catalogue: Catalogue
+    versions: Mapping[str, Version]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Names of models. `changed` ones have their process replaced once it has ended what it is answering."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = {"added": self.added, "removed": self.removed, "changed": self.changed}
+        return "; ".join(f"{what} {', '.join(names)}" for what, names in parts.items() if names) or "no model changed"
+
+
+Apply = Callable[[Loaded, Changes], None]
+"""Puts what was loaded in force. Raises ConfigError where it cannot be used."""
+
+
+class Reloader:
+    """`error` is what is wrong with the newest configuration, None while that is in force; times in Unix seconds."""
+
+    def __init__(self, source: Source, apply: Apply, loaded: Loaded) -> None:
+        self._source = source
+        self._apply = apply
+        self._loaded = loaded
+        self._seen = source.signature()
+        self._turn = asyncio.Lock()
+        self.error: str | None = None
+        self.loaded_at = time.time()
+
+    @property
+    def file(self) -> Path | None:
+        return self._source.path
+
+    async def reload(self) -> Changes:
+        """Read everything again and put it in force. Raises ConfigError, and then nothing has changed."""
+        async with self._turn:
+            try:
+                loaded = await asyncio.to_thread(self._read)
+                changes = compare(self._loaded, loaded)
+                self._apply(loaded, changes)
+            except ConfigError as error:
+                self.error = error.message
+                log.error("the configuration was not reloaded, the one before stays: %s", error.message)
+                raise
+            tell_problems(loaded.found, self._loaded.found)
+            self._loaded, self.error, self.loaded_at = loaded, None, time.time()
+            log.info("the configuration was reloaded: %s", changes)
+            return changes
+
+    async def watch(self) -> None:
+        """Until cancelled, reload whenever something is new."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            if await asyncio.to_thread(self._is_stale):
+                with contextlib.suppress(ConfigError):
+                    await self.reload()
+
+    def _read(self) -> Loaded:
+        """The signature comes first: what changes while it is read will be read again."""
+        self._seen = self._source.signature()
+        return load(self._source.load(), self._loaded.found)
+
+    def _is_stale(self) -> bool:
+        before = self._loaded
+        return self._source.signature() != self._seen or _scanned(before.config, before.found) != before.found
+
+
+def load(config: Config, before: Scan | None = None) -> Loaded:
+    """Look for the models of a configuration. Blocks on the disk."""
+    found = _scanned(config, before)
+    models = catalogue.build(config, engine.bundled_model(), found.models)
+    scanned: dict[str, Version] = {model.name: model.signature for model in found.models}
+    versions = {name: scanned[name] if m.source == "scanned" else _version(m) for name, m in models.models.items()}
+    return Loaded(config, found, models, versions)
+
+
+def compare(old: Loaded, new: Loaded) -> Changes:
+    """What is different for whom. Everybody's process is another one where the engine is."""
+    before, after = old.catalogue.models, new.catalogue.models
+
+    def same_engine(model: Model) -> bool:
+        settings = _OF_PROCESSES[model.config.kind]
+        return all(getattr(old.config.engine, key) == getattr(new.config.engine, key) for key in settings)
+
+    changed = (
+        name
+        for name in after
+        if name in before
+        and not (
+            same_engine(after[name])
+            and old.versions[name] == new.versions[name]
+            and after[name].config.starts_like(before[name].config)
+        )
+    )
+    return Changes(
+        tuple(name for name in after if name not in before),
+        tuple(name for name in before if name not in after),
+        tuple(changed),
+    )
+
+
+def tell_problems(found: Scan, before: Scan | None = None) -> None:
+    """What is no model in the directory, once."""
+    for problem in found.problems:
+        if before is None or problem not in before.problems:
+            log.warning("catalog.models_dir: %s: %s", problem.entry, problem.reason)
+
+
+def _scanned(config: Config, before: Scan | None) -> Scan:
+    directory = config.catalog.models_dir
+    return scan(Path(directory), before) if directory else Scan()
+
+
+def _version(model: Model) -> Version:
+    if model.config.path is None:
+        return None
+    try:
+        status = Path(model.config.path).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,228 @@
+"""One connection: what comes is handed on as it is, and what is wrong is told."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamaproxy.backends.wire import Connection, ConnectionLost
+from llamaproxy.core.response import MAX_HEAD, BadResponse
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class Wire(asyncio.Transport):
+    """The other side of a connection, played by the test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.reading = True
+        self.closed = False
+        self.lost: list[Connection] = []
+        self.connection = Connection(self.lost.append)
+        self.connection.connection_made(self)
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.sent += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def say(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.connection.data_received(piece)
+
+    def hang_up(self, error: Exception | None = None) -> None:
+        self.closed = True
+        self.connection.connection_lost(error)
+
+    async def ask(self, to_head: bool = False) -> "asyncio.Task[Any]":
+        """Begin an exchange, up to where it waits."""
+        asking = asyncio.get_running_loop().create_task(self.connection.ask(b"request", to_head))
+        await asyncio.sleep(0)
+        return asking
+
+
+async def exchange(*pieces: bytes, close: bool = False, to_head: bool = False) -> tuple[int, bytes, bool]:
+    """Status and bytes of the body of one whole exchange, and whether another may follow."""
+    wire = Wire()
+    asking = await wire.ask(to_head)
+    wire.say(*pieces)
+    if close:
+        wire.hang_up()
+    head = await asking
+    received: list[bytes] = []
+    await wire.connection.relay(received.append)
+    return head.status, b"".join(received), wire.connection.reusable
+
+
+class TestWhole:
+    async def test_body_comes_as_it_was_framed(self) -> None:
+        assert await exchange(WHOLE) == (200, b"hello", True)
+        assert await exchange(HEAD, CHUNKS) == (200, CHUNKS, True)
+
+    async def test_body_that_ends_with_the_connection(self) -> None:
+        assert await exchange(b"HTTP/1.1 200 OK\r\n\r\n", b"some", b"thing", close=True) == (200, b"something", False)
+        assert await exchange(b"HTTP/1.1 200 OK\r\n\r\n", close=True) == (200, b"", False)
+
+    @pytest.mark.parametrize("head", [b"HTTP/1.1 204 x\r\n\r\n", b"HTTP/1.1 304 x\r\nContent-Length: 9\r\n\r\n"])
+    async def test_answer_without_a_body(self, head: bytes) -> None:
+        assert (await exchange(head))[1:] == (b"", True)
+
+    async def test_answer_to_head(self) -> None:
+        assert await exchange(HEAD, to_head=True) == (200, b"", True)
+
+    async def test_interim_answers_are_passed_over(self) -> None:
+        interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
+        assert await exchange(interim + WHOLE) == (200, b"hello", True)
+
+    async def test_engine_may_ask_for_the_end_of_the_connection(self) -> None:
+        closing = WHOLE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        assert await exchange(closing) == (200, b"hello", False)
+
+    @given(st.sampled_from([WHOLE, HEAD + CHUNKS]), st.lists(st.integers(0, 80), max_size=12))
+    def test_any_pieces_are_the_same(self, data: bytes, cuts: list[int]) -> None:
+        edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        pieces = [data[start:end] for start, end in itertools.pairwise(edges) if start < end]
+        body = data.split(b"\r\n\r\n", 1)[1]
+        assert asyncio.run(exchange(*pieces)) == (200, body, True)
+
+    async def test_one_exchange_after_the_other(self) -> None:
+        wire = Wire()
+        for number in range(1, 4):
+            asking = await wire.ask()
+            wire.say(WHOLE)
+            await asking
+            received: list[bytes] = []
+            await wire.connection.relay(received.append)
+            assert (received, wire.connection.exchanges) == ([b"hello"], number)
+        assert wire.sent == b"request" * 3
+
+
+class TestOrder:
+    async def test_head_is_told_with_the_first_byte_of_the_body(self) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(HEAD)
+        await asyncio.sleep(0)
+        assert not asking.done(), "an engine that dies now has answered nothing"
+        wire.say(b"5")
+        assert (await asking).status == 200
+
+    async def test_what_came_early_is_handed_on_first(self) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(HEAD, b"5\r\nhe")
+        await asking
+        received: list[bytes] = []
+        relaying = asyncio.get_running_loop().create_task(wire.connection.relay(received.append))
+        await asyncio.sleep(0)
+        wire.say(b"llo\r\n", b"0\r\n\r\n")
+        await relaying
+        assert received == [b"5\r\nhe", b"llo\r\n", b"0\r\n\r\n"]
+
+    async def test_reading_can_wait(self) -> None:
+        wire = Wire()
+        seen = []
+        for told in (wire.connection.pause, wire.connection.resume, wire.abort, wire.connection.pause):
+            told()
+            seen.append(wire.reading)
+        assert seen == [False, True, True, True], "nothing is asked of a closed transport"
+
+
+class TestBroken:
+    async def failure(self, pieces: Iterable[bytes], error: Exception | None = None) -> Exception:
+        """What is told of an exchange in which this came, and then the end."""
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(*pieces)
+        if not wire.closed:
+            wire.hang_up(error)
+        try:
+            await asking
+            await wire.connection.relay(lambda data: None)
+        except (ConnectionLost, BadResponse) as told:
+            assert not wire.connection.reusable
+            assert wire.closed
+            return told
+        raise AssertionError("it went well")
+
+    @pytest.mark.parametrize(
+        ("pieces", "heard"), [((), False), ((b"HTT",), True), ((HEAD,), True), ((b"HTTP/1.1 100 x\r\n\r\n",), True)]
+    )
+    async def test_connection_that_ends_before_the_answer(self, pieces: tuple[bytes, ...], heard: bool) -> None:
+        lost = await self.failure(pieces)
+        if pieces == (HEAD,):
+            assert isinstance(lost, BadResponse)
+        else:
+            assert isinstance(lost, ConnectionLost)
+            assert lost.heard is heard
+
+    async def test_connection_that_breaks(self) -> None:
+        lost = await self.failure((HEAD, b"5\r\nhe"), ConnectionResetError("reset by peer"))
+        assert isinstance(lost, ConnectionLost)
+        assert str(lost) == "reset by peer"
+
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            (b"garbage\r\n\r\n",),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel",),
+            (HEAD, b"5\r\nhel"),
+            (HEAD, b"5\r\nhello\r\n"),
+            (HEAD, b"nonsense\r\n"),
+            (WHOLE + b"x",),
+            (HEAD + CHUNKS + WHOLE,),
+            (b"HTTP/1.1 204 x\r\n\r\nbody",),
+            (b"HTTP/1.1 101 Switching\r\n\r\n",),
+            (b"HTTP/1.1 100 x\r\n\r\n" * 9 + WHOLE,),
+            (b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_HEAD,),
+            (b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_HEAD + b"\r\n\r\n",),
+        ],
+    )
+    async def test_answer_that_is_malformed(self, pieces: tuple[bytes, ...]) -> None:
+        assert isinstance(await self.failure(pieces), BadResponse)
+
+    async def test_bytes_that_nobody_asked_for_end_the_connection(self) -> None:
+        wire = Wire()
+        wire.say(b"hello?")
+        assert wire.closed
+        asking = await (used := Wire()).ask()
+        used.say(WHOLE)
+        await asking
+        used.say(b"and another thing")
+        assert used.closed
+
+    async def test_nothing_is_asked_of_a_closed_connection(self) -> None:
+        (wire := Wire()).hang_up()
+        assert wire.lost == [wire.connection]
+        with pytest.raises(ConnectionLost) as caught:
+            await wire.connection.ask(b"request")
+        assert not caught.value.heard
+
+    async def test_end_that_nobody_waits_for_disturbs_nobody(self) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        asking.cancel()
+        wire.hang_up()
+        await asyncio.sleep(0)
+        assert asking.cancelled()

@@ -1,0 +1,120 @@
+"""Finding the gateway, and what is said when it does not answer."""
+
+import argparse
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaproxy.cli import client
+from llamaproxy.cli.client import NoAnswer, Refused, address, post
+from llamaproxy.errors import ConfigError
+
+
+def arguments(url: str | None = None, config: Path | None = None) -> argparse.Namespace:
+    return argparse.Namespace(url=url, config=config)
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(client.URL_VARIABLE, raising=False)
+    monkeypatch.delenv(client.KEY_VARIABLE, raising=False)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers as it is told, and remembers what it was asked."""
+
+    status = 200
+    answer = b"{}"
+    asked: dict[str, Any]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).asked = {"path": self.path, "body": body, "headers": dict(self.headers)}
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, type[Answers]]]:
+    kind = type("Answers", (Answers,), {})
+    with http.server.HTTPServer(("127.0.0.1", 0), kind) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}", kind
+        httpd.shutdown()
+        thread.join()
+
+
+class TestAddress:
+    def test_flag_then_variable_then_configuration(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text("[server]\nport = 1234\n")
+        assert address(arguments(config=file)) == "http://127.0.0.1:1234"
+        monkeypatch.setenv(client.URL_VARIABLE, "https://box:8443/llm/")
+        assert address(arguments(config=file)) == "https://box:8443/llm"
+        assert address(arguments("http://other", file)) == "http://other"
+
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [("0.0.0.0", "http://127.0.0.1:8080"), ("::", "http://[::1]:8080"), ("box", "http://box:8080")],
+    )
+    def test_address_to_listen_on_is_made_one_to_connect_to(self, tmp_path: Path, host: str, url: str) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text(f'[server]\nhost = "{host}"\n')
+        assert address(arguments(config=file)) == url
+
+    def test_broken_configuration_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError):
+            address(arguments(config=tmp_path / "none.toml"))
+
+
+class TestPost:
+    def test_key_of_the_environment_is_shown(
+        self, server: tuple[str, type[Answers]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url, answers = server
+        answers.answer = b'{"success": true}'
+        monkeypatch.setenv(client.KEY_VARIABLE, "lp-secret")
+        assert post(arguments(url), "/api/reload", {"a": 1}, 5) == {"success": True}
+        assert (answers.asked["path"], answers.asked["body"]) == ("/api/reload", b'{"a":1}')
+        assert answers.asked["headers"]["Authorization"] == "Bearer lp-secret"
+        assert answers.asked["headers"]["Content-Type"] == "application/json"
+
+    def test_refusal_has_the_words_of_the_gateway(self, server: tuple[str, type[Answers]]) -> None:
+        url, answers = server
+        answers.status, answers.answer = 401, b'{"error": {"message": "a key is needed", "code": "invalid_api_key"}}'
+        with pytest.raises(Refused, match="a key is needed") as caught:
+            post(arguments(url), "/", {}, 5)
+        assert caught.value.code == "invalid_api_key"
+
+    def test_refusal_of_something_else(self, server: tuple[str, type[Answers]]) -> None:
+        url, answers = server
+        answers.status, answers.answer = 502, b"<html>"
+        with pytest.raises(Refused, match="502"):
+            post(arguments(url), "/", {}, 5)
+
+    def test_answer_that_is_none(self, server: tuple[str, type[Answers]]) -> None:
+        url, answers = server
+        answers.answer = b"<html>"
+        with pytest.raises(NoAnswer):
+            post(arguments(url), "/", {}, 5)
+
+    def test_nobody_is_there(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            with pytest.raises(NoAnswer, match="llamaproxy serve"):
+                post(arguments(f"http://127.0.0.1:{unused.getsockname()[1]}"), "/", {}, 5)
+
+    @pytest.mark.parametrize("url", ["box", "http://", "http://box:port"])
+    def test_address_that_is_none(self, url: str) -> None:
+        with pytest.raises(NoAnswer):
+            post(arguments(url), "/", {}, 5)

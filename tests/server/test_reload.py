@@ -1,0 +1,211 @@
+"""Taking in what has changed on the disk."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaproxy.config import Config
+from llamaproxy.configfile import Fixed, Source
+from llamaproxy.errors import ConfigError
+from llamaproxy.models.scan import Problem, Scan
+from llamaproxy.server import reload as module
+from llamaproxy.server.reload import Changes, Loaded, Reloader, compare, load, tell_problems
+from llamaproxy.tasks import spawn
+from tests.gateway import to_toml
+from tests.models.ggufs import write
+
+
+def config(**sections: Any) -> Config:
+    return Config.model_validate(sections)
+
+
+def with_models(**models: dict[str, Any]) -> Config:
+    return config(models={name: {"path": "/m", **settings} for name, settings in models.items()})
+
+
+def rewrite(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+class Taker:
+    """Takes what is applied, or refuses it."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Loaded, Changes]] = []
+        self.refusal: ConfigError | None = None
+        self.came = asyncio.Event()
+
+    def __call__(self, loaded: Loaded, changes: Changes) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.taken.append((loaded, changes))
+        self.came.set()
+
+
+class TestLoad:
+    def test_models_of_file_and_directory_are_found_together(self, tmp_path: Path) -> None:
+        write(tmp_path / "scanned.gguf")
+        loaded = load(config(models={"own": {"path": "/m"}}, catalog={"models_dir": str(tmp_path)}))
+        assert list(loaded.catalogue.models) == ["own", "scanned"]
+        assert loaded.versions["own"] is None, "its file is not there"
+        assert loaded.versions["scanned"]
+
+    def test_same_files_are_the_same_version(self, tmp_path: Path) -> None:
+        file = write(tmp_path / "m.gguf")
+        settings = config(models={"own": {"path": str(file)}}, catalog={"models_dir": str(tmp_path)})
+        first = load(settings)
+        assert load(settings, first.found).versions == first.versions
+        os.utime(file, ns=(1, 1))
+        assert not set(load(settings, first.found).versions.values()) & set(first.versions.values())
+
+
+class TestCompare:
+    def test_models_come_and_go(self) -> None:
+        changes = compare(load(with_models(a={}, b={})), load(with_models(b={}, c={})))
+        assert changes == Changes(added=("c",), removed=("a",))
+
+    def test_what_a_process_is_started_with_changes_a_model(self) -> None:
+        assert compare(load(with_models(a={}, b={})), load(with_models(a={"ctx_size": 9}, b={}))).changed == ("a",)
+
+    @pytest.mark.parametrize("setting", [{"ttl": 5}, {"priority": 1}, {"pinned": True}, {"aliases": ["x"]}])
+    def test_what_only_the_scheduler_knows_does_not(self, setting: dict[str, Any]) -> None:
+        assert compare(load(with_models(a={})), load(with_models(a=setting))) == Changes()
+
+    def test_another_file_under_the_same_name_changes_a_model(self, tmp_path: Path) -> None:
+        file = tmp_path / "m.gguf"
+        file.write_bytes(b"one")
+        settings = config(models={"a": {"path": str(file)}})
+        before = load(settings)
+        file.write_bytes(b"other")
+        assert compare(before, load(settings)).changed == ("a",)
+
+    @pytest.mark.parametrize("engine", [{"args": ["-t", "1"]}, {"env": {"A": "1"}}, {"binary": "embedded"}])
+    def test_another_engine_changes_them_all(self, engine: dict[str, Any]) -> None:
+        models = {"a": {"path": "/a"}, "b": {"path": "/b"}}
+        assert compare(load(config(models=models)), load(config(models=models, engine=engine))).changed == ("a", "b")
+
+    def test_deadlines_are_no_other_engine(self) -> None:
+        patient = config(models={"a": {"path": "/m"}}, engine={"stop_timeout": 99})
+        assert compare(load(with_models(a={})), load(patient)) == Changes()
+
+    def test_changes_are_told_in_words(self) -> None:
+        assert str(Changes()) == "no model changed"
+        assert str(Changes(added=("a", "b"), changed=("c",))) == "added a, b; changed c"
+
+
+class TestReloader:
+    @pytest.fixture
+    def taker(self) -> Taker:
+        return Taker()
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "llamaproxy.toml"
+        path.write_text(to_toml({"models": {"a": {"path": "/a"}}}))
+        return path
+
+    @pytest.fixture
+    def reloader(self, file: Path, taker: Taker) -> Reloader:
+        source = Source(file)
+        return Reloader(source, taker, load(source.load()))
+
+    async def test_new_content_is_applied_with_what_changed(self, reloader: Reloader, file: Path, taker: Taker) -> None:
+        rewrite(file, to_toml({"models": {"b": {"path": "/b"}}}))
+        changes = await reloader.reload()
+        assert changes == Changes(added=("b",), removed=("a",))
+        [(loaded, applied)] = taker.taken
+        assert (list(loaded.config.models), applied) == (["b"], changes)
+        assert (await reloader.reload()) == Changes(), "compared with what is in force now"
+
+    async def test_broken_file_changes_nothing_and_is_remembered(
+        self, reloader: Reloader, file: Path, taker: Taker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rewrite(file, "[limits]\nmodels_mx = 1\n")
+        with pytest.raises(ConfigError):
+            await reloader.reload()
+        assert reloader.error == "limits.models_mx: unknown key, did you mean models_max?"
+        assert reloader.error in caplog.text
+        assert not taker.taken
+        rewrite(file, "")
+        await reloader.reload()
+        assert reloader.error is None
+
+    async def test_file_that_is_gone_is_a_fault_and_not_the_end_of_all_models(
+        self, reloader: Reloader, file: Path, taker: Taker
+    ) -> None:
+        remove(file)
+        with pytest.raises(ConfigError, match="no such configuration file"):
+            await reloader.reload()
+        assert not taker.taken
+
+    async def test_what_is_refused_is_not_what_the_next_one_is_compared_with(
+        self, reloader: Reloader, file: Path, taker: Taker
+    ) -> None:
+        rewrite(file, to_toml({"models": {"b": {"path": "/b"}}}))
+        taker.refusal = ConfigError("it cannot be")
+        with pytest.raises(ConfigError):
+            await reloader.reload()
+        assert reloader.error == "it cannot be"
+        taker.refusal = None
+        assert (await reloader.reload()).added == ("b",)
+
+    async def test_file_and_directory_are_watched(
+        self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "WATCH_INTERVAL", 0.01)
+        (folder := tmp_path / "models").mkdir()
+        file = tmp_path / "llamaproxy.toml"
+        rewrite(file, to_toml({"catalog": {"models_dir": str(folder)}}))
+        source = Source(file)
+        reloader = Reloader(source, taker, load(source.load()))
+        watching = spawn(reloader.watch(), name="watch")
+        for change, expected in (
+            (lambda: write(folder / "new.gguf"), "added"),
+            (lambda: os.utime(folder / "new.gguf", ns=(1, 1)), "changed"),
+            (lambda: (folder / "new.gguf").unlink(), "removed"),
+        ):
+            taker.came.clear()
+            change()
+            await asyncio.wait_for(taker.came.wait(), 10)
+            assert getattr(taker.taken[-1][1], expected) == ("new",)
+        taker.came.clear()
+        rewrite(file, "[limits]\nmodels_max = 7\n")
+        await asyncio.wait_for(taker.came.wait(), 10)
+        assert taker.taken[-1][0].config.limits.models_max == 7
+        watching.cancel()
+
+    async def test_configuration_made_by_hand_stays(self, taker: Taker) -> None:
+        settings = with_models(a={})
+        reloader = Reloader(Fixed(settings), taker, load(settings))
+        assert await reloader.reload() == Changes()
+        assert reloader.file is None
+
+
+def test_engine_of_ours_is_nothing_to_other_servers(tmp_path: Path) -> None:
+    models = {"own": {"command": ["x", "${port}"]}, "far": {"url": "http://h"}, "near": {"path": "/m"}}
+
+    def changed(**engine: Any) -> tuple[str, ...]:
+        before, after = (Config.model_validate({"engine": e, "models": models}) for e in ({}, engine))
+        return compare(load(before), load(after)).changed
+
+    assert changed(binary="/other") == changed(args=["-v"]) == ("near",)
+    assert changed(env={"A": "1"}) == ("own", "near")
+
+
+def test_problems_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    old, new = Problem("a.gguf", "is junk"), Problem("b.gguf", "is hidden")
+    with caplog.at_level(logging.WARNING):
+        tell_problems(Scan(problems=(old,)))
+        tell_problems(Scan(problems=(old, new)), Scan(problems=(old,)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "catalog.models_dir: a.gguf: is junk",
+        "catalog.models_dir: b.gguf: is hidden",
+    ]
