@@ -14,10 +14,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from llamaproxy.config import Config, ModelConfig, check_name
+from llamaproxy.config import Config, ModelConfig
 from llamaproxy.errors import ConfigError
 from llamaproxy.models import llama_swap, preset_ini
 from llamaproxy.models.draft import Draft, Faults, Plan, shown
+from llamaproxy.values import check_name
 
 Kind = Literal["llama-server", "llama-swap"]
 LONGEST_TEXT = 256 * 1024
