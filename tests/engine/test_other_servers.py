@@ -1,5 +1,7 @@
 """A real engine behind a command of the operator's, and behind a second gateway that is a server elsewhere."""
 
+import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +13,8 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from llamaproxy.backends.engine import EMBEDDED_MODULE
-from tests.gateway import Client, GatewayProcess, Table
+from llamaproxy.backends.ports import free_port
+from tests.gateway import Client, GatewayProcess, Table, until
 
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Say hello."}]
 
@@ -58,3 +61,36 @@ async def test_the_openai_package_through_two_gateways(client: Client) -> None:
             await sdk.completions.create(model="far", prompt="one two three " * 2000, max_tokens=4)
         assert "context size" in too_long.value.message
     assert not client.gateway.children(), "nothing of it runs here"
+
+
+@pytest.fixture
+async def router(model_file: Path, tmp_path: Path) -> AsyncIterator[str]:
+    """The address of a llama-server in router mode with the models `one` and `two`."""
+    binary = shutil.which("llama-server")
+    if not binary:
+        pytest.skip("no llama-server on PATH")
+    models = tmp_path / "models"
+    models.mkdir()
+    for name in ("one", "two"):
+        (models / f"{name}.gguf").symlink_to(model_file)
+    port = free_port()
+    listen = ("--host", "127.0.0.1", "--port", str(port))
+    words = (*listen, "--models-dir", str(models), "--models-max", "1", "-c", "1024")
+    log_file = tmp_path / "router.log"
+    with log_file.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(binary, *words, stdout=log, stderr=log)
+    try:
+        await until(lambda: b"listening" in log_file.read_bytes(), "the router listens")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_router_of_llama_server_is_one_server_with_many_models(router: str, tmp_path: Path) -> None:
+    models = {f"my-{name}": {"url": router, "upstream_name": name} for name in ("one", "two")}
+    async with client_of(GatewayProcess(tmp_path, {"models": models})) as client:
+        for name in ("two", "one"):
+            status, body = await client.chat(f"my-{name}", max_tokens=2)
+            assert (status, body["model"]) == (200, name)
+        assert (await client.get("/props?model=my-one"))["model_alias"] == "one"
