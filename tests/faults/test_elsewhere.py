@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -179,3 +179,27 @@ async def speaking(answer: bytes, health: bytes | None = None) -> AsyncIterator[
         yield port
     finally:
         server.close()
+
+
+async def test_a_model_that_moves_elsewhere_and_back_is_served_all_the_time(start: Start, tmp_path: Path) -> None:
+    here = fake_model(tmp_path, "m", env={"FAKE_TOKEN_SECONDS": "0.02"})
+    async with Site().open() as site, start({"models": {"m": here}, "limits": {"models_max": 1}}) as client:
+        site.statuses[CHAT] = 200
+        async with client.stream("m", max_tokens=40) as response:
+            await response.content.readline()
+            await reload(client, {"m": {"url": site.url, "api_key": "k3y"}, "other": here})
+            moved = asyncio.gather(client.chat("m"))
+            assert b"[DONE]" in await response.read(), "what it was answering here ended well"
+        ((status, _),) = await moved
+        assert (status, site.asked[CHAT]) == (200, 1)
+        assert site.headers[-1]["Authorization"] == "Bearer k3y"
+        assert (await client.chat("other"))[0] == 200, "its place is free"
+        await reload(client, {"m": here})
+        assert (await client.chat("m"))[0] == 200
+        assert site.asked[CHAT] == 1
+
+
+async def reload(client: Client, models: Mapping[str, Table]) -> None:
+    client.gateway.write({"models": models})
+    async with client.post("/api/reload", {}) as response:
+        assert response.status == 200
