@@ -4,114 +4,32 @@ Frozen values and the rules between them. Must not read anything: `configfile` d
 for a model or tries a port.
 """
 
-import ipaddress
-import json
-import math
-import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from llamaproxy import placeholders
+from llamaproxy.values import (
+    Arguments,
+    Environment,
+    Hosts,
+    ModelName,
+    ModelNames,
+    Name,
+    Origins,
+    PositiveSeconds,
+    RequestPath,
+    Seconds,
+    Secret,
+    Size,
+    Text,
+    Url,
+    split,
 )
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
-_DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+@-]{0,127}")
-_HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", re.IGNORECASE)
-_LARGEST_SIZE = 2**53
-"""Bytes: the last integer that every reader of JSON understands."""
 _LARGEST_COUNT = 2**31 - 1
 """What fits llama-server's own integers."""
-
-
-def parse_duration(value: object) -> object:
-    """Seconds from `90`, `"90s"`, `"5m"`, `"1.5h"`; anything that is not such a text is left for the type to judge."""
-    if not isinstance(value, str):
-        return value
-    if not (match := _DURATION.fullmatch(value.strip())):
-        raise ValueError(f'{value!r:.80} is not a duration such as 30, "90s" or "5m"')
-    return float(match[1]) * _DURATION_UNITS[match[2]]
-
-
-def parse_size(value: object) -> object:
-    """Bytes from `1024`, `"64MiB"`, `"2GB"`; anything that is not such a text is left for the type to judge."""
-    if not isinstance(value, str):
-        return value
-    if not (match := _SIZE.fullmatch(value.strip())):
-        raise ValueError(f'{value!r:.80} is not a size such as 1048576 or "64MiB"')
-    power = " kmgt".index((match[2] or " ").lower())
-    size = float(match[1]) * (1024 if match[3] else 1000) ** power
-    return int(size) if math.isfinite(size) else size
-
-
-def _split(value: object) -> object:
-    """A list that came as text, as from the environment: a JSON list, or words with commas between them."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"not a JSON list: {error}") from error
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def check_name(value: str) -> str:
-    """The name of a model or key, if it is one. Raises ValueError.
-
-    Names stand in paths, where clients resolve empty parts and those that are dots before they ask.
-    """
-    if not _NAME.fullmatch(value):
-        raise ValueError("a name has 1 to 128 letters, digits and . _ : / + @ -, and begins with a letter or digit")
-    if not {"", ".", ".."}.isdisjoint(value.split("/")):
-        raise ValueError("no part of a name between slashes may be empty, . or ..")
-    return value
-
-
-def _check_host(value: str) -> str:
-    if _HOST.fullmatch(value):
-        return value
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise ValueError(
-            f'{value!r:.80} is not a host name such as "gateway.example.com"; scheme and port do not belong to it'
-        ) from None
-
-
-def _check_origin(value: str) -> str:
-    if not _ORIGIN.fullmatch(value):
-        raise ValueError(f'{value!r:.80} is not an origin such as "https://chat.example.com"')
-    return value
-
-
-def _check_text(value: str) -> str:
-    """What becomes part of a process's arguments or environment, where NUL is the end."""
-    if "\0" in value:
-        raise ValueError("must not contain NUL")
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
-PositiveSeconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=_LARGEST_SIZE)]
-Hosts = Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(_split)]
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split)]
-ModelName = Annotated[str, AfterValidator(check_name)]
-ModelNames = Annotated[tuple[ModelName, ...], BeforeValidator(_split)]
-Text = Annotated[str, AfterValidator(_check_text)]
-Arguments = Annotated[tuple[Text, ...], BeforeValidator(_split)]
-Environment = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text]
 
 
 class _Section(BaseModel):
@@ -156,7 +74,7 @@ class LimitsConfig(_Section):
     memory_budget: Size | None = Field(
         None, description="RAM that all backends may take together, measured or else estimated; unset: no limit"
     )
-    vram_budgets: Annotated[tuple[Size, ...], BeforeValidator(_split)] = Field(
+    vram_budgets: Annotated[tuple[Size, ...], BeforeValidator(split)] = Field(
         (), max_length=64, description="memory of each GPU that backends may take, in the driver's order"
     )
     linger: Seconds | None = Field(
@@ -188,7 +106,26 @@ class CatalogConfig(_Section):
 
 
 class ModelConfig(_Section):
-    path: Text = Field(min_length=1, description="the GGUF file")
+    """One model: a `path` for llama-server, or a `command` that serves it, or the `url` of who does."""
+
+    path: Name | None = Field(None, description="the GGUF file; unset: command or url says who serves it")
+    command: Arguments | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="argument list of another server, with ${port} or ${socket}; unset: none",
+    )
+    url: Url | None = Field(
+        None, description="address of an OpenAI-compatible server, with or without /v1; unset: none"
+    )
+    api_key: Secret | None = Field(None, description="key for that server, sent with every request; unset: none")
+    upstream_name: Text | None = Field(
+        None, min_length=1, max_length=500, description="the model's name at that server; unset: its name here"
+    )
+    health_path: RequestPath | None = Field(
+        None, description="path that tells its health; unset: /health, else /v1/models of a url"
+    )
+    health_interval: PositiveSeconds = Field(10.0, description="time between two looks at the health of a url in use")
     mmproj: Text | None = Field(None, description="the multimodal projector's GGUF file; unset: none")
     args: Arguments = Field((), description="llama-server arguments for this model")
     env: Environment = Field({}, description="environment variables for this model's process")
@@ -207,25 +144,89 @@ class ModelConfig(_Section):
         None, ge=-1, le=10_000, description="layers kept on the GPU; -1: all; unset: the engine's choice"
     )
     parallel: int | None = Field(None, ge=1, le=256, description="slots; unset: the engine's choice, which is 4")
-    port: int | None = Field(None, ge=1024, le=32767, description="TCP port of the engine; unset: a Unix socket")
+    port: int | None = Field(
+        None, ge=1024, le=32767, description="TCP port of the engine; unset: a Unix socket, or a free one for ${port}"
+    )
     ttl: PositiveSeconds | None = Field(None, description="stop when idle for this long; unset: never")
     pinned: bool = Field(False, description="never evicted to make room")
     preload: bool = Field(False, description="started with the gateway")
     priority: int = Field(0, ge=-1000, le=1000, description="models of lower priority are evicted first")
-    concurrency: int | None = Field(None, ge=1, le=10_000, description="leases at once; unset: twice the slots")
+    concurrency: int | None = Field(
+        None, ge=1, le=10_000, description="leases at once; unset: twice the slots, for a url 64"
+    )
     queue_size: int | None = Field(
         None, ge=0, le=100_000, description="most requests waiting for this model; unset: no own limit"
     )
     description: str = Field("", max_length=1000, description="shown in lists of models")
     unlisted: bool = Field(False, description="left out of /v1/models")
 
+    @field_validator("upstream_name")
+    @classmethod
+    def _stays_on_one_line(cls, value: str | None) -> str | None:
+        if value is not None and not value.isprintable():
+            raise ValueError("must be printable")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "ModelConfig":
+        """A setting that would do nothing is a mistake, and worth a word."""
+        kinds = [kind for kind in MEANINGLESS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            given = f", not {' and '.join(kinds)}" if kinds else ""
+            raise ValueError(f"exactly one of {', '.join(MEANINGLESS)} must be set{given}")
+        fields = type(self).model_fields
+        wrong = [key for key in fields if key in MEANINGLESS[self.kind] and getattr(self, key) != fields[key].default]
+        if wrong:
+            raise ValueError(f"a model with {self.kind} takes no {', '.join(wrong)}")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_where_to_listen(self) -> "ModelConfig":
+        if self.command is not None:
+            if placeholders.named(self.command[:1]):
+                raise ValueError("command: its first word is a program without placeholders, and no shell reads it")
+            placeholders.named(self.env.values())
+            ways = placeholders.named(self.command) & {"port", "socket"} | ({"port"} if self.port else set())
+            if len(ways) != 1:
+                raise ValueError("command: exactly one of ${port} and ${socket} must stand in it, or port must be set")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The key that says who serves it: "path", "command" or "url"."""
+        return next(kind for kind in MEANINGLESS if getattr(self, kind) is not None)
+
+    @property
+    def needs_port(self) -> bool:
+        """Whether its command cannot listen on a Unix socket."""
+        return "port" in placeholders.named(self.command or ())
+
     def starts_like(self, other: "ModelConfig") -> bool:
         """Whether a process started for the one serves the other: they differ in nothing but the scheduling."""
         return self.model_dump(exclude=_SCHEDULING) == other.model_dump(exclude=_SCHEDULING)
 
 
+_LLAMA_SERVER = {"mmproj", "args", "ctx_size", "batch_size", "threads", "gpu_layers", "parallel"}
+MEANINGLESS = {
+    "path": {"api_key", "upstream_name", "health_path", "health_interval"},
+    "command": _LLAMA_SERVER | {"api_key", "health_interval"},
+    "url": _LLAMA_SERVER | {"env", "port", "ttl", "pinned", "priority"},
+}
+"""The keys that would do nothing, by the kind of the model: the key that says who serves it."""
+
 _SCHEDULING = {
-    *("aliases", "ttl", "pinned", "preload", "priority", "concurrency", "queue_size", "description", "unlisted")
+    *(
+        "upstream_name",
+        "aliases",
+        "ttl",
+        "pinned",
+        "preload",
+        "priority",
+        "concurrency",
+        "queue_size",
+        "description",
+        "unlisted",
+    )
 }
 """Settings of a model that its process knows nothing of."""
 

@@ -164,7 +164,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield ": ".join(filter(None, (where, str(fault["ctx"]["error"]))))
         elif fault["type"] in ("model_type", "dict_type"):
             yield f"{where}: must be a table"
-        elif "env" in location or location[0] == "keys":
+        elif {"env", "api_key"} & set(location) or location[0] == "keys":
             yield f"{where}: {fault['msg']}"
         else:
             yield f"{where}: {fault['msg']}, not {fault['input']!r:.80}"

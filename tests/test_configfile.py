@@ -243,8 +243,14 @@ class TestFaults:
             ("[server]\nprot = 1", ["server.prot: unknown key, did you mean port?"]),
             (
                 "[models.m]\nctx_sise = 1",
-                ["models.m.path: must be set", "models.m.ctx_sise: unknown key, did you mean ctx_size?"],
+                ["models.m.ctx_sise: unknown key, did you mean ctx_size?"],
             ),
+            ("[models.m]\nctx_size = 1", ["models.m: exactly one of path, command, url must be set"]),
+            (
+                '[models.m]\nurl = "http://h"\nctx_size = 1\nargs = ["x"]',
+                ["models.m: a model with url takes no args, ctx_size"],
+            ),
+            ('[models.m]\nurl = "http://h"\napi_key = 12345678', ["models.m.api_key: Input should be a valid string"]),
             ("[keys.a]\nsha = 1", ["keys.a.sha256: must be set", "keys.a.sha: unknown key, did you mean sha256?"]),
             ("[catalog]\nxyzzy = 1", ["catalog.xyzzy: unknown key; valid here: models_dir, bundled"]),
             ("server = 5", ["server: must be a table"]),

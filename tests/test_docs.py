@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from llamaproxy import cli, configfile, errors
-from llamaproxy.config import Config, KeyConfig, ModelConfig
+from llamaproxy.config import MEANINGLESS, Config, KeyConfig, ModelConfig
 from llamaproxy.errors import GatewayError
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,8 @@ COMMENTED_OUT = re.compile(r"^# (?=\[[\w.]+\]$|[a-z0-9_]+ = )", re.MULTILINE)
 KEY_LINE = re.compile(r"(?P<commented># )?(?P<key>[a-z0-9_]+) = (?P<value>.+?) +# (?P<meaning>.+)")
 ERROR_ROW = re.compile(r"^\| (\d{3}) \| `(\w+)` \| (.+?) \| (.+?) \|$", re.MULTILINE)
 VARIABLE = re.compile(r"LLAMAPROXY_[A-Z0-9_]+")
+MODELS = {"qwen3": "path", "other": "command", "elsewhere": "url"}
+"""The example's models, and who serves them."""
 PLACEHOLDERS = {"LLAMAPROXY_SECTION__KEY", "LLAMAPROXY_MODELS__NAME__KEY"}
 
 
@@ -50,8 +52,18 @@ def sections() -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
     for name, field in Config.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield (name,), field.annotation
-    yield ("models", "qwen3"), ModelConfig
+    for name in MODELS:
+        yield ("models", name), ModelConfig
     yield ("keys", "alice"), KeyConfig
+
+
+def keys(path: tuple[str, ...], section: type[BaseModel]) -> list[str]:
+    """The keys that a table shows; of models, those that the first has not or that mean something else to it."""
+    if section is not ModelConfig:
+        return list(section.model_fields)
+    kind = MODELS[path[1]]
+    possible = [key for key in section.model_fields if key == kind or key not in {*MODELS.values(), *MEANINGLESS[kind]}]
+    return [key for key in possible if kind == "path" or key == kind or key in MEANINGLESS["path"]]
 
 
 def table(document: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -88,7 +100,7 @@ class TestExample:
         everything = tmp_path / "everything.toml"
         everything.write_text(COMMENTED_OUT.sub("", example()), "utf-8")
         config = configfile.load(everything)
-        assert (list(config.models), list(config.keys)) == (["qwen3"], ["alice"])
+        assert (list(config.models), list(config.keys)) == (list(MODELS), ["alice"])
         assert config.limits.linger is not None
 
     def test_it_has_every_section_and_no_other(self) -> None:
@@ -98,14 +110,20 @@ class TestExample:
     def test_every_key_stands_there_once_and_nothing_else(
         self, path: tuple[str, ...], section: type[BaseModel]
     ) -> None:
-        assert [line["key"] for line in key_lines(path)] == list(section.model_fields)
+        assert [line["key"] for line in key_lines(path)] == keys(path, section)
+
+    def test_every_key_of_a_model_stands_in_one_of_its_tables(self) -> None:
+        shown = {line["key"] for name in MODELS for line in key_lines(("models", name))}
+        assert shown == set(ModelConfig.model_fields)
 
     @EVERY_TABLE
     def test_every_key_has_its_default(self, path: tuple[str, ...], section: type[BaseModel]) -> None:
         live = table(tomllib.loads(example()), path)
         taken = table(tomllib.loads(COMMENTED_OUT.sub("", example())), path)
-        required = {key: taken[key] for key, field in section.model_fields.items() if field.is_required()}
-        for key, field in section.model_fields.items():
+        fields = {key: section.model_fields[key] for key in keys(path, section)}
+        needed = {key for key, field in fields.items() if field.is_required()} | set(MODELS.values())
+        required = {key: taken[key] for key in needed & set(taken)}
+        for key, field in fields.items():
             if field.default is None:
                 assert key not in live, f"{key} has no default: it must be a comment"
             elif not field.is_required():
@@ -117,7 +135,7 @@ class TestExample:
     @EVERY_TABLE
     def test_every_key_has_its_meaning(self, path: tuple[str, ...], section: type[BaseModel]) -> None:
         assert {line["key"]: line["meaning"] for line in key_lines(path)} == {
-            key: field.description for key, field in section.model_fields.items()
+            key: section.model_fields[key].description for key in keys(path, section)
         }
 
     @EVERY_TABLE

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llamaproxy import placeholders
 from llamaproxy.config import EngineConfig, ModelConfig
 
 # What an engine may need of the gateway's environment. LLAMA_ARG_* would set options behind our back, and
@@ -21,13 +22,16 @@ _PASSED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where one engine process listens: a Unix socket, or loopback TCP guarded by a key of its own."""
+    """Where one backend listens: a Unix socket, loopback TCP guarded by a key of its own, or a `url` elsewhere."""
 
     socket: Path | None = None
     port: int | None = None
     key: str | None = field(default=None, repr=False)
+    url: str | None = None
 
     def __str__(self) -> str:
+        if self.url:
+            return self.url
         return f"unix:{self.socket}" if self.socket else f"127.0.0.1:{self.port}"
 
 
@@ -39,6 +43,16 @@ class Command:
     environment: Mapping[str, str] = field(repr=False)
 
 
+def build_other(
+    name: str, model: ModelConfig, engine: EngineConfig, address: Address, inherited: Mapping[str, str]
+) -> Command:
+    """The model's own command, which is to serve it as `name` at `address`."""
+    values = {"name": name, "port": str(address.port), "socket": str(address.socket), "api_key": address.key or ""}
+    environment = _environment(model, engine, address, inherited)
+    environment |= {variable: placeholders.fill(value, values) for variable, value in model.env.items()}
+    return Command(tuple(placeholders.fill(word, values) for word in model.command or ()), environment)
+
+
 def build(
     program: tuple[str, ...],
     name: str,
@@ -48,6 +62,7 @@ def build(
     inherited: Mapping[str, str],
 ) -> Command:
     """The command that serves `model` as `name` at `address`; `program` is the engine's own first arguments."""
+    assert model.path
     flags = [*program, "-m", model.path, "--alias", name, *_listen(address), *_typed(model), "--metrics"]
     return Command((*flags, *engine.args, *model.args), _environment(model, engine, address, inherited))
 

@@ -23,8 +23,9 @@ Connect = Callable[[Callable[[], Connection]], Awaitable[tuple[asyncio.BaseTrans
 class Connections:
     """The last one that was given back is the first to be used again: the others may go."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, max_idle: float = MAX_IDLE) -> None:
         self._connect = connect
+        self._max_idle = max_idle
         self._loop = asyncio.get_running_loop()
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
@@ -49,7 +50,14 @@ class Connections:
         """End every exchange at once, and begin no other."""
         self.closed = True
         for connection in tuple(self._open):
-            connection.abort()
+            self._drop(connection)
+
+    def retire(self) -> None:
+        """Begin no other exchange, and end those that have no head yet."""
+        self.closed = True
+        for connection in tuple(self._open):
+            if not connection.answering:
+                self._drop(connection)
 
     async def _ask(self, request: tuple[bytes, ...], to_head: bool) -> tuple[Connection, Head]:
         while True:
@@ -60,16 +68,16 @@ class Connections:
                 if lost.heard or connection.exchanges < 2 or self.closed:
                     raise
             except BaseException:
-                connection.abort()
+                self._drop(connection)
                 raise
 
     def _rested(self) -> Connection | None:
         """One that is young enough; those that are not are closed here."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable and self._loop.time() - connection.idle_since <= MAX_IDLE:
+            if connection.reusable and self._loop.time() - connection.idle_since <= self._max_idle:
                 return connection
-            connection.abort()
+            self._drop(connection)
         return None
 
     async def _new(self) -> Connection:
@@ -94,7 +102,11 @@ class Connections:
         if connection.reusable and connection.exchanges < MAX_EXCHANGES and not self.closed:
             self._idle.append(connection)
         else:
-            connection.abort()
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        connection.abort()
 
     def _lost(self, connection: Connection) -> None:
         self._open.discard(connection)

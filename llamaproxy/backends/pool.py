@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from llamaproxy.backends.life import Life, Report
 from llamaproxy.backends.memory import Scale
-from llamaproxy.backends.spawn import Report, Spawn
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.core.backend import Backend
@@ -50,7 +50,7 @@ from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
 
-Launch = Callable[[str, int], Spawn]
+Launch = Callable[[str, int], Life]
 """Prepares, and does not run, spawn number N of a model. Raises GatewayError."""
 
 Check = Callable[[str], Footprint | None]
@@ -66,7 +66,7 @@ class Lease:
     """A place on a backend. Durations in seconds; the outcome is neutral until it is set."""
 
     request: str
-    backend: Spawn
+    backend: Life
     queue_seconds: float
     load_seconds: float
     outcome: Outcome = Outcome.NEUTRAL
@@ -91,7 +91,8 @@ class Lease:
         spawn(self.backend.kill_if_hung(), name=f"suspect-{self.backend.model}")
 
     async def backend_gone(self, within: float) -> bool:
-        """Whether the process ends within so many seconds."""
+        """Whether the backend ends within so many seconds; a connection to it broke."""
+        self.backend.suspect()
         try:
             await asyncio.wait_for(self.backend.exited.wait(), within)
         except TimeoutError:
@@ -117,8 +118,8 @@ class Pool:
         self._expect = expect
         self._scale = Scale()
         self._loop = asyncio.get_running_loop()
-        self._spawns: dict[str, Spawn] = {}
-        self._waiters: dict[str, asyncio.Future[Spawn]] = {}
+        self._spawns: dict[str, Life] = {}
+        self._waiters: dict[str, asyncio.Future[Life]] = {}
         self._runs: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
@@ -137,7 +138,7 @@ class Pool:
         """For looking at, never for changing."""
         return self._scheduler
 
-    def running(self, model: str) -> Spawn | None:
+    def running(self, model: str) -> Life | None:
         return self._spawns.get(model)
 
     def ticket(self, model: str) -> str:
@@ -236,12 +237,12 @@ class Pool:
             wait.cancel()
         return self._emptied.is_set()
 
-    async def _await_grant(self, arrival: RequestArrived) -> Spawn:
+    async def _await_grant(self, arrival: RequestArrived) -> Life:
         request = arrival.request
         granted = self._waiters[request] = self._loop.create_future()
         self._emit(arrival)
         try:
-            backend: Spawn = await granted
+            backend: Life = await granted
         except asyncio.CancelledError:
             # The grant may have come after the cancellation was asked for, and before it arrived here.
             if granted.cancelled() or granted.exception():

@@ -8,9 +8,9 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
 
 from llamaproxy.backends.command import Address, Command
+from llamaproxy.backends.life import Report
 from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.output import OutputLog
 from llamaproxy.backends.process import EngineProcess
@@ -39,20 +39,25 @@ _ADDRESS_TAKEN = ("address already in use", "couldn't bind", "failed to bind")
 # What a process does to itself. A SIGKILL comes from outside and is no evidence against any request.
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV)
 
-Report = Callable[[BackendReady | BackendExited], None]
-
 
 class Spawn:
     """`upstream` is there from the start of the process to its end; `exited` is set when the end was reported."""
 
     def __init__(
-        self, model: str, number: int, address: Address, command: Command, engine: EngineConfig, run: RunDirectory
+        self,
+        model: str,
+        number: int,
+        address: Address,
+        command: Command,
+        engine: EngineConfig,
+        run: RunDirectory,
+        health_path: str = "/health",
     ) -> None:
         self.model = model
         self.number = number
         self.log = OutputLog()
         self.started_at = time.monotonic()
-        self.upstream = Upstream(address)
+        self.upstream = Upstream(address, health_path)
         self.exited = asyncio.Event()
         self.crashed = False
         self._command = command
@@ -99,6 +104,9 @@ class Spawn:
         if answer is None and not self._stopping and self._process and not self._process.exited.done():
             log.warning("%s: the engine hangs; killing it", self.model)
             await self._process.kill()
+
+    def suspect(self) -> None:
+        """Nothing is to be done: the exit of a process is noticed at once."""
 
     async def kill(self) -> None:
         self._stopping = True

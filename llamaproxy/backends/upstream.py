@@ -1,22 +1,24 @@
-"""The way to one engine process: the exchange of one request and response.
+"""The way to one backend: the exchange of one request and response.
 
 Owns the spelling of requests and the connections; closing it closes them all, which an engine waits for before it
-exits. Bodies of answers are handed on as they come: reading them is for the gateway's own questions only.
+exits. Bodies of answers are handed on as they come: reading them is for the gateway's own questions only. No redirect
+is followed.
 """
 
-import asyncio
-import functools
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.connections import Connections
+from llamaproxy.backends.route import route_to
 from llamaproxy.backends.wire import Connection, ConnectionLost
 from llamaproxy.core.framing import ChunkedBody
 from llamaproxy.core.response import BadResponse, Framing, Head
 
 _TARGET = re.compile(r"[\x21-\x7e]+")
+_WITH_A_BODY = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose requests tell their length also where it is 0. Source: RFC 9110, section 8.6."""
 _ONE_WRITE = 64 * 1024
 """Bytes of a body that is worth copying to have it sent together with its head."""
 _LONGEST_ANSWER = 8 * 1024**2
@@ -60,8 +62,7 @@ class Answer:
     async def read(self, most: int = _LONGEST_ANSWER) -> bytes:
         """The content of the whole body. Raises UpstreamLost, also where it is larger than `most` bytes."""
         content = bytearray()
-        chunks = ChunkedBody(content.extend)
-        take = chunks.feed if self.head.framing is Framing.CHUNKED else content.extend
+        take = ChunkedBody(content.extend).feed if self.head.framing is Framing.CHUNKED else content.extend
 
         def bounded(data: bytes) -> None:
             take(data)
@@ -76,18 +77,21 @@ class Answer:
 
 
 class Upstream:
-    """An engine process as seen by HTTP."""
+    """A backend as seen by HTTP; `health_path` is what it is asked for to see whether it is ready."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, health_path: str = "/health") -> None:
         self.address = address
-        loop = asyncio.get_running_loop()
-        self._connections = Connections(
-            functools.partial(loop.create_unix_connection, path=str(address.socket))
-            if address.socket
-            else functools.partial(loop.create_connection, host="127.0.0.1", port=address.port)
-        )
-        self._host = f"127.0.0.1:{address.port}" if address.port else "localhost"
+        self.health_path = health_path
+        self._route = route_to(address)
+        self._connections = Connections(self._route.connect, self._route.max_idle)
         self._own = [("Authorization", f"Bearer {address.key}")] if address.key else []
+        if address.url and address.key:
+            self._own.append(("X-Api-Key", address.key))
+
+    @property
+    def closed(self) -> bool:
+        """No connection is left, and none will be made."""
+        return self._connections.closed and not len(self._connections)
 
     @asynccontextmanager
     async def exchange(self, method: str, target: str, fields: Fields, body: bytes | None) -> AsyncIterator[Answer]:
@@ -113,12 +117,20 @@ class Upstream:
             return answer.status, await answer.read()
 
     async def health(self) -> int | None:
-        """The status of the engine's /health; None where nobody answers."""
+        """The status of the backend's own answer; None where nobody answers."""
         try:
-            async with self.exchange("GET", "/health", [], None) as answer:
-                return answer.status
+            return await self.status(self.health_path)
         except UpstreamLost:
             return None
+
+    async def status(self, path: str) -> int:
+        """The status of the answer to a GET. Raises UpstreamLost."""
+        async with self.exchange("GET", path, [], None) as answer:
+            return answer.status
+
+    async def retire(self) -> None:
+        """Those that wait for a head get UpstreamLost, those that have one may read to the end; nothing new begins."""
+        self._connections.retire()
 
     async def close(self) -> None:
         """End every exchange: those that wait for a head get UpstreamLost, readers of a body ConnectionLost."""
@@ -128,9 +140,9 @@ class Upstream:
         """A large body stays a piece of its own. Raises UpstreamLost for a target that is not one."""
         if not _TARGET.fullmatch(target):
             raise UpstreamLost("the target of the request cannot be spelled")
-        lines = [f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\n"]
+        lines = [f"{method} {self._route.prefix}{target} HTTP/1.1\r\nHost: {self._route.host}\r\n"]
         lines += [f"{name}: {value}\r\n" for name, value in (*fields, *self._own)]
-        if body:
+        if body or method in _WITH_A_BODY:
             lines.append(f"Content-Length: {len(body)}\r\n")
         head = ("".join(lines) + "\r\n").encode("utf-8", "surrogateescape")
         return (head + body,) if len(body) <= _ONE_WRITE else (head, body)

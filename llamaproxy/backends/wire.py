@@ -111,6 +111,11 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     @property
+    def answering(self) -> bool:
+        """The head of an answer is here, and not the end."""
+        return self._body is not None
+
+    @property
     def reusable(self) -> bool:
         """The exchange has ended where it should, and nothing speaks against another.
 

@@ -38,11 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def effective(config: Config) -> dict[str, Any]:
-    """Every value, secrets masked: variables and arguments that are named like one, and the keys' hashes."""
+    """Every value, secrets masked: variables and arguments that are named like one, and keys."""
     values = config.model_dump(mode="json")
     for section in (values["engine"], *values["models"].values()):
         section["env"] = {name: "***" if _SECRET.search(name) else value for name, value in section["env"].items()}
         section["args"] = list(_masked(section["args"]))
+    for model in values["models"].values():
+        model["api_key"] = model["api_key"] and "***"
+        model["command"] = model["command"] and list(_masked(model["command"]))
     for key in values["keys"].values():
         key["sha256"] = key["sha256"][:6] + "..."
     return values

@@ -11,7 +11,7 @@ import secrets
 import sys
 
 from llamaproxy.cli import EXIT_USAGE, complain
-from llamaproxy.config import check_name
+from llamaproxy.values import check_name
 
 _RANDOM_BYTES = 20
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -15,6 +15,9 @@ from llamaproxy.core.states import BackendState, transition
 DEFAULT_SLOTS = 4
 """llama-server's number of slots when it is not told one."""
 
+REMOTE_CONCURRENCY = 64
+"""Leases at once on a server elsewhere: what it does with them is its own business."""
+
 _NEWEST = 0.3
 """Weight of the newest measurement in a running average."""
 
@@ -63,10 +66,20 @@ class Backend:
     company: int | None = None
     cramped: bool = False
     removed: bool = False
+    started_remote: bool = False
+
+    @property
+    def remote(self) -> bool:
+        """It runs elsewhere: it takes nothing of this machine, so that nobody makes room for it, nor it for others.
+
+        The configuration may have become another one since it was started.
+        """
+        return self.config.url is not None if self.state is BackendState.STOPPED else self.started_remote
 
     @property
     def concurrency(self) -> int:
-        return self.config.concurrency or 2 * (self.config.parallel or DEFAULT_SLOTS)
+        default = REMOTE_CONCURRENCY if self.remote else 2 * (self.config.parallel or DEFAULT_SLOTS)
+        return self.config.concurrency or default
 
     @property
     def wanted_since(self) -> float | None:

@@ -1,7 +1,8 @@
 """Which header fields pass a gateway, in each direction.
 
 RFC 9110 section 7.6.1: hop-by-hop fields, and those named by Connection, end here. Beyond that the gateway keeps
-its clients' credentials to itself, and the engine's opinion about web origins: both are the gateway's business.
+its clients' credentials to itself, and the engine's opinion about web origins: both are the gateway's business. What
+a backend says is not trusted: nothing that would speak to a browser for the gateway's own origin passes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,7 +43,15 @@ _NOT_TO_ENGINE = _HOP_BY_HOP | {
     b"x-request-id",
     b"x-conversation-id",
 }
-_NOT_TO_CLIENT = _HOP_BY_HOP | {b"x-request-id", b"server"}
+_NOT_TO_CLIENT = _HOP_BY_HOP | {
+    b"x-request-id",
+    b"server",
+    b"set-cookie",
+    b"clear-site-data",
+    b"strict-transport-security",
+    b"alt-svc",
+    b"www-authenticate",
+}
 
 
 def to_engine(raw: RawHeaders) -> Headers:

@@ -24,14 +24,14 @@ class Room:
 
     @property
     def live(self) -> int:
-        """Backends that have, or may have, a process."""
+        """Backends that are not STOPPED: here they have, or may have, a process."""
         return len(self._live)
 
     def wall(self, backend: Backend) -> GatewayError | None:
         """Why the backend can never be started as things are, if so."""
-        if backend.state is not BackendState.STOPPED:
+        if backend.state is not BackendState.STOPPED or backend.remote:
             return None
-        staying = [other for other in self._live.values() if other.config.pinned and other.stays]
+        staying = [other for other in self._placed if other.config.pinned and other.stays]
         if Capacity(self.limits, staying).fits(backend):
             return None
         if Capacity(self.limits).fits(backend):
@@ -54,7 +54,7 @@ class Room:
 
         Returns whether to try again beside one less, which is done once.
         """
-        neighbours = len(self._live) - 1
+        neighbours = len(self._placed) - 1
         backend.company = max(0, neighbours - 1)
         if backend.footprint:
             backend.footprint, backend.measured = raised(backend.footprint, self.limits), True
@@ -94,10 +94,18 @@ class Room:
         self._retire(now, out)
         self._shrink(now, out)
         draining = self._in(BackendState.DRAINING)
-        plan = Plan(self.limits, self._live.values())
+        plan = Plan(self.limits, self._placed)
         for backend in cold:
-            self._place(backend, plan, now, out)
+            if backend.remote:
+                self._start(backend, now, out)
+            else:
+                self._place(backend, plan, now, out)
         return self._resume(draining, plan.later, out)
+
+    @property
+    def _placed(self) -> list[Backend]:
+        """Those that take something of this machine, and can make room."""
+        return [backend for backend in self._live.values() if not backend.remote]
 
     def _in(self, state: BackendState) -> list[Backend]:
         return [backend for backend in self._live.values() if backend.state is state]
@@ -107,6 +115,7 @@ class Room:
             self.wake_at = at
 
     def _start(self, backend: Backend, now: float, out: list[Effect]) -> None:
+        backend.started_remote = backend.remote
         backend.move(BackendState.STARTING)
         backend.spawn += 1
         backend.started_at = now
@@ -128,8 +137,8 @@ class Room:
 
     def _shrink(self, now: float, out: list[Effect]) -> None:
         """Backends grow, and limits are changed: where there is more than may be, idle ones go."""
-        left = Plan(self.limits, self._live.values()).later
-        idle = eviction.idle_victims(self._live.values(), self.limits, now)
+        left = Plan(self.limits, self._placed).later
+        idle = eviction.idle_victims(self._placed, self.limits, now)
         for victim in idle.now:
             if left.overdrawn:
                 self.drain(victim, StopReason.OVER_LIMIT, out)
@@ -143,7 +152,7 @@ class Room:
         An idle backend goes also where a busy one is draining for the same: nothing protects it, and the drain may
         take long.
         """
-        idle = eviction.idle_victims(self._live.values(), self.limits, now)
+        idle = eviction.idle_victims(self._placed, self.limits, now)
         victims = eviction.enough(backend, plan.promised, idle.now)
         if victims is None:
             self._wake(idle.later)
@@ -159,7 +168,7 @@ class Room:
             overdue = (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
             if overdue > now:
                 return self._wake(overdue)
-            busy = eviction.busy_victims(self._live.values(), self.limits, now)
+            busy = eviction.busy_victims(self._placed, self.limits, now)
             victims = eviction.enough(backend, plan.later, busy.now)
             if victims is None:
                 return self._wake(busy.later)

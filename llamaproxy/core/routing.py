@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice, pairwise
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -105,6 +106,11 @@ def below_upstream(raw_path: str) -> str:
     return _UPSTREAM_PREFIX.sub("", raw_path, count=1)
 
 
+def climbs(raw_path: str) -> bool:
+    """Whether some server may take the path for one outside of the address that it is put behind."""
+    return ".." in unquote(raw_path).replace("\\", "/").split("/")
+
+
 def dialect_of(path: str) -> Dialect:
     """Whose error shape a request to this path expects, whether or not the path exists."""
     _, found = resolve(normalise(path))
@@ -126,7 +132,7 @@ def read_body(body: bytes, content_type: str) -> Wish:
     """
     if not body:
         return Wish(None, False)
-    if content_type.lower().startswith("multipart/form-data"):
+    if is_form(content_type):
         return Wish(_multipart_model(body, content_type), False)
     document = _parse(body)
     if isinstance(document, list):
@@ -134,6 +140,10 @@ def read_body(body: bytes, content_type: str) -> Wish:
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be a JSON object")
     return Wish(_text(document), document.get("stream") is True)
+
+
+def is_form(content_type: str) -> bool:
+    return content_type.lower().startswith("multipart/form-data")
 
 
 def _parse(body: bytes) -> Any:
@@ -184,18 +194,29 @@ def _text(document: dict[str, Any]) -> str | None:
 
 def _multipart_model(body: bytes, content_type: str) -> str | None:
     """The value of the form field `model`."""
-    found = [body[start:end] for head, start, end in _parts(body, content_type) if _MODEL_FIELD.search(head)]
+    found = model_part(body, content_type)
+    return body[found].decode("utf-8", "replace") or None if found else None
+
+
+def model_part(body: bytes, content_type: str) -> slice | None:
+    """Where the value of a form's field `model` stands. Raises DuplicateModel, or InvalidRequest."""
+    found = [slice(start, end) for head, start, end in _parts(body, content_type) if _MODEL_FIELD.search(head)]
     if len(found) > 1:
         raise DuplicateModel("the form names `model` more than once", param="model")
-    return found[0].decode("utf-8", "replace") or None if found else None
+    return found[0] if found else None
+
+
+def boundary_line(content_type: str) -> bytes:
+    """What parts of a form begin with. Raises InvalidRequest."""
+    if not (boundary := _BOUNDARY.search(content_type)):
+        raise InvalidRequest("the form's content type has no boundary")
+    return b"--" + (boundary[1] or boundary[2]).encode("utf-8", "surrogateescape")
 
 
 def _parts(body: bytes, content_type: str) -> Iterator[tuple[bytes, int, int]]:
     """The head of each part of a form, and where its content begins and ends."""
-    if not (boundary := _BOUNDARY.search(content_type)):
-        raise InvalidRequest("the form's content type has no boundary")
-    line = re.escape((boundary[1] or boundary[2]).encode("utf-8", "surrogateescape"))
-    marks = list(islice(re.finditer(rb"(?:\A|\r\n)--" + line, body), MAX_FORM_PARTS + 2))
+    line = re.escape(boundary_line(content_type))
+    marks = list(islice(re.finditer(rb"(?:\A|\r\n)" + line, body), MAX_FORM_PARTS + 2))
     if len(marks) > MAX_FORM_PARTS + 1:
         raise InvalidRequest(f"the form has more than {MAX_FORM_PARTS} parts")
     if not marks or not body.startswith(b"--", marks[-1].end()):

@@ -4,7 +4,7 @@ Owns every decision about requests, and asks `room` who is started, drained and 
 socket or lock: `handle` takes the time, never waits, and leaves the state consistent. After every event `_settle`
 brings about what the laws of the contract ask for:
 
-* backends that are STARTING, READY, DRAINING or STOPPING are never more than `models_max`;
+* backends that are STARTING, READY, DRAINING or STOPPING are never more than `models_max`, remote ones aside;
 * a backend with work in flight is never stopped, one that is loading is never evicted;
 * every request is granted or rejected exactly once, and every grant is released exactly once;
 * no room stays unused while somebody is waiting for it.
@@ -64,7 +64,7 @@ class Scheduler:
 
     @property
     def live(self) -> int:
-        """Backends that have, or may have, a process."""
+        """Backends that are not STOPPED: here they have, or may have, a process."""
         return self._room.live
 
     @property

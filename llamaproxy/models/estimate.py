@@ -49,7 +49,9 @@ def estimate(model: ModelConfig, arguments: Sequence[str], budgets: Sequence[int
 
 
 def files(model: ModelConfig) -> list[Path]:
-    """What the engine loads: the model's file, or all of its shards, and the projector."""
+    """What our engine loads: the model's file, or all of its shards, and the projector; nothing of other servers."""
+    if model.path is None:
+        return []
     first = Path(model.path)
     match = _SHARD.fullmatch(first.name)
     count = int(match["count"]) if match else 1

@@ -5,15 +5,19 @@ Owns its keys, and which of ours they are. Must not check values (`presets` does
 """
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic import SecretStr
 
 from llamaproxy.errors import ConfigError
 from llamaproxy.models.draft import Draft, Faults, Plan, shown
 from llamaproxy.models.options import Option
-from llamaproxy.models.swap_command import MACRO, PORT, Fill, Unfit, call, filler, options
+from llamaproxy.models.swap_command import MACRO, PORT, Call, Fill, Unfit, call, filler, options, split
 
 _OWN_ADDRESSES = tuple(f"http://{host}:{PORT}" for host in ("localhost", "127.0.0.1", "[::1]"))
+_FIXED_ADDRESS = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\]):(\d{1,5})/?")
 _HEALTH = ("/health", "/v1/health")
 _LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "error": "error"}
 _SHORTEST_START = 15
@@ -69,18 +73,42 @@ class _Import:
     def _model(self, name: str, settings: Mapping[Any, Any]) -> None:
         fill = filler(self._macros | _scalars(settings.get("macros")) | {"MODEL_ID": name})
         draft = Draft(name, f"models.{shown(name)}")
-        command = call(fill(_string(settings.get("cmd"))))
+        words = split(fill(_string(settings.get("cmd"))))
+        command = call(words)
+        if command:
+            self._call(draft, command)
+        else:
+            _run(draft, words, settings.get("proxy"))
+        for key, value in sorted(settings.items(), key=lambda item: str(item[0])):  # "description" before "name"
+            if value and not self._setting(draft, key, value, fill):
+                self._tell(f"{draft.origin}.{shown(key)}")
+        self._environment(draft, command.environment if command else ())
+        self._idle(draft, settings.get("ttl"))
+        self._plan.models.append(draft)
+
+    def _call(self, draft: Draft, command: Call) -> None:
         if command.wrapper:
             self._tell(f"{draft.origin}.cmd: {shown(command.wrapper)}, by which llama-server is started")
         for option, words in options(command.words):
             self._option(draft, option, words)
-        for key, value in sorted(settings.items(), key=lambda item: str(item[0])):  # "description" before "name"
-            if value and not self._setting(draft, key, value, fill):
-                self._tell(f"{draft.origin}.{shown(key)}")
-        self._environment(draft, command.environment)
-        self._idle(draft, settings.get("ttl"))
-        self._plan.models.append(draft)
         self._programs.add(command.program)
+
+    def _peer(self, name: str, settings: Mapping[Any, Any]) -> None:
+        """A server elsewhere, under the names of its models."""
+        origin = f"peers.{shown(name)}"
+        fields: dict[str, Any] = {"url": _string(settings.get("proxy"))}
+        secret = _filled(filler(self._macros), settings.get("apiKey"))
+        if MACRO.search(secret):
+            self._tell(f"{origin}.apiKey")
+        elif secret:
+            fields["api_key"] = SecretStr(secret)
+        names = settings.get("models")
+        if not names or not isinstance(names, list):
+            return self._tell(f"{origin}: left out: it names no models")
+        for model in map(str, names):
+            self._plan.models.append(Draft(model, origin, {**fields, "upstream_name": model}))
+        for key in sorted(map(str, settings.keys() - {"proxy", "apiKey", "models"})):
+            self._tell(f"{origin}.{shown(key)}")
 
     def _option(self, draft: Draft, option: Option | None, words: list[str]) -> None:
         if option and option.name == "--flash-attn" and len(words) == 1:
@@ -105,6 +133,12 @@ class _Import:
                 draft.fields["concurrency"] = value
             case ("aliases", list()):
                 self._aliases(draft, value)
+            case ("checkEndpoint", str()) if "command" in draft.fields and value.startswith("/"):
+                draft.fields["health_path"] = value
+            case ("useModelName", str()) if "command" in draft.fields:
+                draft.fields["upstream_name"] = value
+            case ("proxy", str()) if "port" in draft.fields:
+                return True
             case ("env", list()):
                 self._environment(draft, [_filled(fill, entry) for entry in value])
             case _:
@@ -145,6 +179,9 @@ class _Import:
                 self._set("telemetry", "log_level", _LEVELS[value])
             case ("apiKeys", list()):
                 self._keys(value)
+            case ("peers", dict()):
+                for name, settings in value.items():
+                    self._peer(str(name), _table(settings))
             case _:
                 return False
         return True
@@ -175,7 +212,7 @@ class _Import:
         for settings in map(_table, _table(self._document.get("groups")).values()):
             if settings.get("persistent") is True and settings.get("swap") is False:
                 for draft in self._named(settings.get("members")):
-                    draft.fields["pinned"] = True
+                    draft.fields |= {} if "url" in draft.fields else {"pinned": True}
 
     def _preload(self) -> None:
         hooks = _table(self._document.get("hooks"))
@@ -188,6 +225,18 @@ class _Import:
     def _named(self, names: object) -> list[Draft]:
         wanted = names if isinstance(names, list) else []
         return [draft for draft in self._plan.models if draft.name in wanted]
+
+
+def _run(draft: Draft, words: Sequence[str], proxy: object) -> None:
+    """A command that calls no llama-server of this machine, with the port that llama-swap finds it at. Raises Unfit."""
+    if not words:
+        raise Unfit("it has no command")
+    draft.fields["command"] = [word.replace(PORT, "${port}") for word in words]
+    if not any(PORT in word for word in words):
+        fixed = _FIXED_ADDRESS.fullmatch(_string(proxy))
+        if not fixed:
+            raise Unfit(f"its command calls no llama-server, and has no {PORT}")
+        draft.fields["port"] = fixed[1]
 
 
 def _table(value: object) -> Mapping[Any, Any]:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
-from llamaproxy.config import Config, ModelConfig, check_name
+from llamaproxy.config import Config, ModelConfig
 from llamaproxy.errors import ConfigError
 from llamaproxy.models import llama_swap, preset_ini
 from llamaproxy.models.draft import Draft, Faults, Plan, shown
+from llamaproxy.values import check_name
 
 Kind = Literal["llama-server", "llama-swap"]
 LONGEST_TEXT = 256 * 1024
@@ -72,7 +73,7 @@ def _models(plan: Plan) -> dict[str, dict[str, Any]]:
     named: dict[str, tuple[Draft, ModelConfig]] = {}
     for draft in plan.models:
         fields = {key: value for key, value in draft.fields.items() if key != "aliases"} | {"args": draft.args}
-        if not draft.fields.get("path"):
+        if not any(map(draft.fields.get, ("path", "command", "url"))):
             plan.unmapped.append(f"{draft.origin}: left out: it names no model file")
         elif model := _settled(ModelConfig, fields, draft.origin, plan):
             named[_name(draft, named, plan)] = draft, model
@@ -94,8 +95,9 @@ def _settled(kind: type[_Section], fields: Mapping[str, Any], origin: str, plan:
         try:
             return kind.model_validate(kept)
         except ValidationError as error:
-            for key, reason in {str(fault["loc"][0]): fault["msg"] for fault in error.errors()}.items():
-                plan.unmapped.append(f"{origin}: {key}: {shown(reason)}")
+            for key, reason in {str((*fault["loc"], "")[0]): fault["msg"] for fault in error.errors()}.items():
+                if key or kept == fields:
+                    plan.unmapped.append(": ".join(filter(None, (origin, key, shown(reason)))))
                 if kept.pop(key, None) is None:
                     return None
 
@@ -149,6 +151,8 @@ def _key(name: str) -> str:
 
 def _value(value: object) -> str:
     """A value as TOML. Its basic strings are JSON's, but for DEL, which has to be escaped, and lone surrogates."""
+    if isinstance(value, SecretStr):
+        return _value(value.get_secret_value())
     if isinstance(value, str):
         paired = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return json.dumps(paired, ensure_ascii=False).replace("\x7f", "\\u007f")

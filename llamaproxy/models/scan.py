@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from llamaproxy.config import check_name
 from llamaproxy.errors import InvalidModelFile
 from llamaproxy.models.gguf import GgufInfo, read
+from llamaproxy.values import check_name
 
 MOST_ENTRIES = 10_000
 """Of the directory; a tenth of it of every folder."""

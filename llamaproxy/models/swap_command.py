@@ -1,6 +1,6 @@
 """A model's command in a configuration of llama-swap: macros, words, and the llama-server call among them.
 
-Runs nothing, and looks into nothing but the text. A command that does more than to call llama-server is refused.
+Runs nothing, and looks into nothing but the text.
 """
 
 import re
@@ -62,20 +62,24 @@ def _value(macros: Mapping[str, str], match: re.Match[str]) -> str:
     return value
 
 
-def call(command: str) -> Call:
-    """The llama-server call that a command is. Raises Unfit."""
+def split(command: str) -> list[str]:
+    """The words of a command. Raises Unfit."""
     lines = [line for line in command.splitlines() if not line.lstrip().startswith("#")]
     try:
-        words = shlex.split("\n".join(lines).replace("\\\n", " "))
+        return shlex.split("\n".join(lines).replace("\\\n", " "))
     except ValueError as error:
         raise Unfit(f"its command cannot be split: {str(error).lower()}") from error
+
+
+def call(words: Sequence[str]) -> Call | None:
+    """The llama-server call that a command is; None where it runs anything else, or llama-server in something else."""
     start = next((index for index, word in enumerate(words) if _PROGRAM.fullmatch(word)), None)
     if start is None:
-        raise Unfit("its command calls no llama-server")
+        return None
     environment = [word for word in words[:start] if _ASSIGNMENT.fullmatch(word)]
     others = [word for word in words[:start] if word not in environment and word not in _INVISIBLE]
     if others and others[0].rpartition("/")[2] not in _WRAPPERS:
-        raise Unfit("its command calls llama-server through something else")
+        return None
     return Call(words[start], words[start + 1 :], environment, others[0] if others else None)
 
 

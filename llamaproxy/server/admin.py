@@ -96,7 +96,9 @@ class Admin:
         return {
             "name": model.name,
             "source": model.source,
+            "kind": model.config.kind,
             "path": model.config.path,
+            "url": model.config.url,
             "state": backend.state.value,
             "pid": running.pid if running else None,
             "uptime": round(now - running.started_at, 1) if running else None,

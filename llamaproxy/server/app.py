@@ -13,8 +13,9 @@ from pathlib import Path
 from aiohttp import web
 
 from llamaproxy import __version__
-from llamaproxy.backends import arguments, command, engine, orphans
+from llamaproxy.backends import arguments, command, engine, foreign, orphans
 from llamaproxy.backends.command import Address
+from llamaproxy.backends.life import Life
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.readahead import ReadAhead
@@ -134,7 +135,10 @@ class Gateway:
         return drained
 
     def missing_engine(self) -> str | None:
-        """What to install, where there is no engine."""
+        """What to install, where there is no engine and a model needs one."""
+        models = self.catalogue.models.values()
+        if models and not any(model.config.path for model in models):
+            return None
         try:
             engine.find(self.config.engine.binary)
         except EngineMissing as error:
@@ -146,8 +150,12 @@ class Gateway:
 
     def _check_startable(self, name: str) -> Footprint | None:
         """How much memory it will take. Raises EngineMissing or ModelStartFailed for what can be seen from here."""
+        model = self.catalogue.models[name].config
+        if model.path is None:
+            foreign.check(name, model, self.config.engine, os.environ)
+            return None
         engine.find(self.config.engine.binary)
-        path = Path(self.catalogue.models[name].config.path)
+        path = Path(model.path)
         try:
             status = path.stat()
         except FileNotFoundError as error:
@@ -156,7 +164,7 @@ class Gateway:
             raise ModelStartFailed(f"{name}: the model file {path} cannot be read: {error.strerror}") from error
         if not self._header(path, (path, status.st_size, status.st_mtime_ns)).complete:
             raise ModelStartFailed(f"{name}: the model file {path} is not complete")
-        return self._estimate(self.catalogue.models[name].config)
+        return self._estimate(model)
 
     def _estimate(self, model: ModelConfig) -> Footprint | None:
         """None where it cannot be told; the engine will have its own words about what is wrong."""
@@ -176,9 +184,11 @@ class Gateway:
             self._headers[signature] = gguf.read(path)
         return self._headers[signature]
 
-    def _launch(self, name: str, number: int) -> Spawn:
+    def _launch(self, name: str, number: int) -> Life:
         """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
         model = self.catalogue.models[name].config
+        if model.path is None:
+            return foreign.prepare(name, number, model, self.config.engine, self._run_directory, os.environ)
         program = engine.find(self.config.engine.binary).program
         address = Address(socket=self._run_directory.socket(name, number))
         if model.port or not orphans.UNIX_SOCKETS:

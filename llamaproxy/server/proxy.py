@@ -11,11 +11,12 @@ from aiohttp import web
 
 from llamaproxy.backends.pool import Lease, Pool
 from llamaproxy.backends.upstream import UpstreamLost
-from llamaproxy.core import headers, routing
+from llamaproxy.core import headers, renaming, routing
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.errors import (
     GatewayError,
     GatewayTimeout,
+    InvalidRequest,
     MethodNotAllowed,
     ModelStartFailed,
     RequestCrashedBackend,
@@ -74,7 +75,8 @@ class Proxy:
             wish = routing.read_body(content, request.headers.get("Content-Type", ""))
             model = self._current.catalogue.resolve(wish.model or request.query.get("model"))
             row.model, row.stream = model.name, wish.stream
-            return await self._run(_Job(request, row, model, endpoint, _outgoing(request, path, content)))
+            outgoing = _outgoing(request, path, *_named(request, content, model))
+            return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
             raise
@@ -87,7 +89,8 @@ class Proxy:
             endpoint = routing.upstream(request.method, path)
             content = await self._read(request)
             row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
-            return await self._run(_Job(request, row, model, endpoint, _outgoing(request, path, content)))
+            outgoing = _outgoing(request, path, *_below_upstream(request, path, endpoint, content, model))
+            return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
             raise
@@ -223,8 +226,29 @@ class Proxy:
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
 
 
-def _outgoing(request: web.Request, path: str, content: bytes) -> Outgoing:
+def _below_upstream(
+    request: web.Request, path: str, endpoint: Endpoint, content: bytes, model: Model
+) -> tuple[str, bytes]:
+    """Query and body as they came, but for what a server that is not ours needs to find its model."""
+    if model.config.url and routing.climbs(path):
+        raise InvalidRequest("the path must not contain `..`")
+    if model.config.path is not None or not endpoint.methods:
+        return request.rel_url.raw_query_string, content
+    routing.read_body(content, request.headers.get("Content-Type", ""))
+    return _named(request, content, model)
+
+
+def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, bytes]:
+    """Query and body as the backend gets them: a server that is not ours must find its model under its own name."""
     query = request.rel_url.raw_query_string
+    if model.config.path is not None:
+        return query, content
+    name = model.config.upstream_name or model.name
+    content_type = request.headers.get("Content-Type", "")
+    return renaming.in_query(query, name, add=not content), renaming.in_body(content, content_type, name)
+
+
+def _outgoing(request: web.Request, path: str, query: str, content: bytes) -> Outgoing:
     fields = [*headers.to_engine(request.raw_headers), ("X-Request-Id", request_id(request))]
     return Outgoing(request.method, f"{path}?{query}" if query else path, fields, content or None)
 

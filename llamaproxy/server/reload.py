@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 WATCH_INTERVAL = 2.0
 """Seconds. Looking works where notifications do not: on bind mounts and network file systems."""
-_OF_PROCESSES = ("binary", "args", "env")
-"""Settings of the engine that its running processes have been started with."""
+_OF_PROCESSES = {"path": ("binary", "args", "env"), "command": ("env",), "url": ()}
+"""Settings of the engine that running processes have been started with, by the kind of their model."""
 
 
 Version = tuple[object, ...] | None
@@ -121,13 +121,17 @@ def load(config: Config, before: Scan | None = None) -> Loaded:
 def compare(old: Loaded, new: Loaded) -> Changes:
     """What is different for whom. Everybody's process is another one where the engine is."""
     before, after = old.catalogue.models, new.catalogue.models
-    same_engine = all(getattr(old.config.engine, key) == getattr(new.config.engine, key) for key in _OF_PROCESSES)
+
+    def same_engine(model: Model) -> bool:
+        settings = _OF_PROCESSES[model.config.kind]
+        return all(getattr(old.config.engine, key) == getattr(new.config.engine, key) for key in settings)
+
     changed = (
         name
         for name in after
         if name in before
         and not (
-            same_engine
+            same_engine(after[name])
             and old.versions[name] == new.versions[name]
             and after[name].config.starts_like(before[name].config)
         )
@@ -152,6 +156,8 @@ def _scanned(config: Config, before: Scan | None) -> Scan:
 
 
 def _version(model: Model) -> Version:
+    if model.config.path is None:
+        return None
     try:
         status = Path(model.config.path).stat()
     except OSError:

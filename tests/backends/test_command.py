@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llamaproxy.backends.command import Address, Command, build
+from llamaproxy.backends.command import Address, Command, build, build_other
 from llamaproxy.config import EngineConfig, ModelConfig
 
 SOCKET = Address(socket=Path("/run/x/1.sock"))
@@ -138,3 +138,28 @@ def test_configured_variables_are_added_and_the_models_own_win() -> None:
         "B": "model",
         "LLAMA_ARG_THREADS": "2",
     }
+
+
+class TestOther:
+    """The operator's own command."""
+
+    def built(self, address: Address, **settings: object) -> Command:
+        model = ModelConfig.model_validate({"command": ["serve", "--as=${name}", "${port}"], **settings})
+        engine = EngineConfig(args=("--threads", "2"), env={"ALL": "${name}", "BOTH": "engine"})
+        return build_other("org/qwen $(x)", model, engine, address, {"PATH": "/bin", "SECRET": "1"})
+
+    def test_it_is_filled_in_word_by_word_and_nothing_is_added(self) -> None:
+        assert self.built(TCP).argv == ("serve", "--as=org/qwen $(x)", "20123")
+        words = ["serve", "${socket}", "${api_key}"]
+        assert self.built(SOCKET, command=words).argv == ("serve", "/run/x/1.sock", "")
+
+    def test_its_environment_is_clean_and_filled_in_too(self) -> None:
+        built = self.built(TCP, env={"OWN_KEY": "${api_key}", "BOTH": "model ${port}"})
+        assert built.environment == {
+            "PATH": "/bin",
+            "ALL": "${name}",
+            "BOTH": "model 20123",
+            "OWN_KEY": "s3cret-of-this-spawn",
+            "LLAMA_API_KEY": "s3cret-of-this-spawn",
+        }
+        assert "s3cret" not in repr(built)

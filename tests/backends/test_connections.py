@@ -5,16 +5,16 @@ import functools
 
 import pytest
 
-from llamaproxy.backends import connections as module
-from llamaproxy.backends.connections import MAX_EXCHANGES, Connections
+from llamaproxy.backends.connections import MAX_EXCHANGES, MAX_IDLE, Connections
 from llamaproxy.backends.wire import ConnectionLost
 from llamaproxy.core.response import BadResponse
+from llamaproxy.tasks import spawn
 from tests.backends.scripted import ASK, OK, Scripted
 
 
-def connections(engine: Scripted) -> Connections:
+def connections(engine: Scripted, max_idle: float = MAX_IDLE) -> Connections:
     loop = asyncio.get_running_loop()
-    return Connections(functools.partial(loop.create_unix_connection, path=str(engine.path)))
+    return Connections(functools.partial(loop.create_unix_connection, path=str(engine.path)), max_idle)
 
 
 async def ask(pool: Connections) -> bytes:
@@ -45,15 +45,16 @@ async def test_several_at_once_and_the_last_one_first_again() -> None:
         assert engine.connections == 2
 
 
-async def test_it_is_left_alone_before_the_engine_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_left_alone_before_the_engine_closes_it() -> None:
     async with Scripted(lambda number: OK).running() as engine:
         pool = connections(engine)
         for _ in range(MAX_EXCHANGES + 1):
             await ask(pool)
         assert engine.connections == 2
-        monkeypatch.setattr(module, "MAX_IDLE", -1)
-        await ask(pool)
-        assert engine.connections == 3
+        impatient = connections(engine, max_idle=-1)
+        for _ in range(3):
+            await ask(impatient)
+        assert engine.connections == 5
 
 
 async def test_close_in_the_moment_of_reuse_is_nobodys_failure() -> None:
@@ -117,3 +118,32 @@ async def test_closing_ends_what_is_going_on_and_begins_nothing() -> None:
         with pytest.raises(ConnectionLost, match="being stopped"):
             await ask(pool)
         assert engine.connections == 1
+
+
+async def test_retiring_lets_answers_end_that_have_begun() -> None:
+    endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+    async with Scripted(lambda number: endless if number == 1 else b"").running() as engine:
+        pool = connections(engine)
+        received: list[bytes] = []
+        async with pool.exchange(ASK) as (connection, _):
+            waiting = spawn(silently_asked(pool), name="waiting")
+            await asyncio.sleep(0.05)
+            pool.retire()
+            with pytest.raises(ConnectionLost):
+                await waiting
+            relaying = spawn(connection.relay(received.append), name="relay")
+            await asyncio.sleep(0)
+            assert (received, len(pool)) == ([b"5\r\nhello\r\n"], 1)
+            relaying.cancel()
+        assert len(pool) == 0
+        with pytest.raises(ConnectionLost):
+            await ask(pool)
+
+
+async def silently_asked(pool: Connections) -> None:
+    """A request that is never answered: the script says nothing to the second one of a connection."""
+    async with Scripted(lambda number: b"").running() as silent:
+        loop = asyncio.get_running_loop()
+        pool._connect = functools.partial(loop.create_unix_connection, path=str(silent.path))
+        async with pool.exchange(ASK):
+            pass

@@ -14,6 +14,7 @@ from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.response import BadResponse
 from llamaproxy.tasks import spawn
 from tests.backends.processes import PATIENCE, within
+from tests.backends.sites import Keeper, keeper_elsewhere, self_signed
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -276,6 +277,84 @@ class TestClose:
             await asyncio.gather(*map(close_after, range(10)))
             await asyncio.wait({task}, timeout=1)
             assert isinstance(task.exception(), UpstreamLost)
+
+
+class TestElsewhere:
+    """A server of somebody else's: reached over a network, and as it was configured."""
+
+    async def test_everything_goes_below_its_address_with_its_key(self) -> None:
+        port = free_port()
+        engine = Engine(OK, hang_up=False)
+        server = await asyncio.start_server(engine.serve, "127.0.0.1", port)
+        upstream = Upstream(Address(url=f"http://127.0.0.1:{port}/team/a", key="k3y"))
+        await get(upstream, "/v1/models?x=%20")
+        await upstream.close()
+        server.close()
+        assert engine.request.startswith(
+            b"GET /team/a/v1/models?x=%%20 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+            b"Authorization: Bearer k3y\r\nX-Api-Key: k3y\r\n" % port
+        )
+
+    async def test_connections_are_kept(self) -> None:
+        async with keeper_elsewhere() as (upstream, keeper):
+            for _ in range(3):
+                assert await get(upstream) == b"ok"
+            assert (keeper.connections, keeper.requests) == (1, 3)
+
+    async def test_a_request_that_meets_the_close_of_a_kept_one_is_sent_again(self) -> None:
+        async with keeper_elsewhere() as (upstream, keeper):
+            await asyncio.gather(*(get(upstream) for _ in range(2)))
+            keeper.closing = True
+            async with upstream.exchange("POST", "/", [], b"{}") as response:
+                assert await response.read() == b"ok"
+            assert keeper.requests > 3, "it did meet one"
+
+    async def test_a_new_connection_that_is_closed_is_a_loss(self) -> None:
+        async with keeper_elsewhere() as (upstream, keeper):
+            keeper.answering = False
+            with pytest.raises(UpstreamLost):
+                async with upstream.exchange("POST", "/", [], b"{}"):
+                    pass
+            assert keeper.requests == 1
+
+    async def test_no_proxy_of_the_environment_comes_between(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for variable in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(variable, "http://127.0.0.1:1")
+        async with keeper_elsewhere() as (upstream, _):
+            assert await get(upstream) == b"ok"
+
+    async def test_a_certificate_that_nobody_vouches_for_is_refused(self, short_path: Path) -> None:
+        context = self_signed(short_path)
+        keeper = Keeper()
+        server = await asyncio.start_server(keeper.serve, "127.0.0.1", port := free_port(), ssl=context)
+        upstream = Upstream(Address(url=f"https://127.0.0.1:{port}"))
+        with pytest.raises(UpstreamLost, match="certificate verify failed"):
+            await get(upstream)
+        await upstream.close()
+        server.close()
+        assert keeper.requests == 0
+
+
+class TestRetire:
+    """A server that is lost may still be answering somebody."""
+
+    async def test_a_body_may_be_read_to_its_end_and_nothing_new_begins(self, address: Address) -> None:
+        async with exchange_with(ENDLESS, address) as (upstream, _):
+            async with upstream.exchange("GET", "/", [], None) as head:
+                await upstream.retire()
+                await head.begin()
+                with pytest.raises(UpstreamLost):
+                    await get(upstream)
+            assert upstream.closed, "the last one closes the door"
+
+    async def test_who_waits_for_a_head_is_told(self, address: Address) -> None:
+        async with exchange_with(b"", address) as (upstream, engine):
+            task = spawn(get(upstream), name="get")
+            await within(PATIENCE, engine.asked.wait())
+            await upstream.retire()
+            await asyncio.wait({task}, timeout=1)
+            assert isinstance(task.exception(), UpstreamLost)
+            assert upstream.closed
 
 
 class TestHealth:

@@ -146,3 +146,12 @@ class TestSecrets:
     def test_hashes_of_keys(self) -> None:
         values = self.effective(keys={"alice": {"sha256": GOOD_HASH}})
         assert values["keys"] == {"alice": {"sha256": "012345..."}}
+
+    def test_keys_of_servers_elsewhere(self) -> None:
+        models = {"m": {"url": "http://h", "api_key": "hunter2"}, "n": {"url": "http://h"}}
+        values = self.effective(models=models)["models"]
+        assert [model["api_key"] for model in values.values()] == ["***", None]
+
+    def test_arguments_of_commands(self) -> None:
+        values = self.effective(models={"m": {"command": ["x", "--port=${port}", "--api-key", "hunter2"]}})
+        assert values["models"]["m"]["command"] == ["x", "--port=${port}", "--api-key", "***"]

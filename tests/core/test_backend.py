@@ -27,6 +27,23 @@ def test_concurrency_is_twice_the_slots_unless_said() -> None:
     assert backend(parallel=3, concurrency=1).concurrency == 1
 
 
+def test_server_elsewhere_knows_itself_how_much_it_can_do() -> None:
+    remote = Backend("m", ModelConfig(url="http://m.test"), Breaker(BreakerConfig()))
+    assert (remote.remote, remote.concurrency) == (True, 64)
+    remote.config = ModelConfig(url="http://m.test", concurrency=2)
+    assert remote.concurrency == 2
+    assert not backend().remote
+
+
+def test_what_was_started_here_takes_its_place_until_it_is_gone() -> None:
+    """Whatever the configuration says of its successor."""
+    b = ready()
+    b.config = ModelConfig(url="http://m.test")
+    assert not b.remote
+    b.gone(now=1)
+    assert b.remote
+
+
 def test_leases_fill_it_and_light_ones_do_not() -> None:
     b = ready(concurrency=1)
     b.add_lease("light", light=True)

@@ -11,7 +11,7 @@ from tests.core.world import limits
 
 
 def backend(name: str, wanted: float | None = None, **settings: object) -> Backend:
-    config = ModelConfig.model_validate({"path": "/m", **settings})
+    config = ModelConfig.model_validate(settings if "url" in settings else {"path": "/m", **settings})
     return Backend(name, config, Breaker(BreakerConfig()), start_wanted=wanted)
 
 
@@ -115,6 +115,32 @@ def test_only_pins_that_stay_wall_a_model_in() -> None:
     assert not room.wall(pinned)
     room.stop(pinned, StopReason.REQUESTED, [])
     assert not room.wall(other)
+
+
+def test_server_elsewhere_needs_no_place_and_has_none_to_give() -> None:
+    room = Room(limits(models_max=1, max_wait=0, min_residency=0))
+    pinned, cold = backend("pinned", pinned=True), backend("cold", wanted=0)
+    here, elsewhere = (backend(name, wanted=0, url=f"http://{name}.test") for name in ("here", "elsewhere"))
+    assert arrange(room, [pinned, here, elsewhere], 0)[0] == [
+        Start(name, 1) for name in ("pinned", "here", "elsewhere")
+    ]
+    for b in (pinned, here, elsewhere):
+        b.move(BackendState.READY)
+    assert room.live == 3
+    assert arrange(room, [cold], 100) == ([], []), "nothing of what is elsewhere goes for it"
+    room.gone(elsewhere, 100)
+    assert room.wall(elsewhere) is None
+    assert isinstance(room.wall(cold), Unavailable)
+    room.gone(pinned, 101)
+    assert arrange(room, [cold], 101)[0] == [Start("cold", 1)]
+
+
+def test_servers_elsewhere_are_no_neighbours() -> None:
+    room = Room(limits(models_max=3))
+    large, elsewhere = backend("large"), backend("elsewhere", url="http://elsewhere.test")
+    arrange(room, [large, elsewhere], 0)
+    assert not room.crowded_out(large), "one less of them would give it nothing"
+    assert large.company == 0
 
 
 def test_all_stop_once() -> None:

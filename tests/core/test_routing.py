@@ -16,6 +16,9 @@ from llamaproxy.core.routing import (
     resolve,
     upstream,
 )
+from llamaproxy.core.routing import (
+    climbs as leads_out,
+)
 from llamaproxy.errors import DuplicateModel, GatewayError, InvalidJson, InvalidRequest
 
 JSON = "application/json"
@@ -226,3 +229,20 @@ def test_below_upstream_reading_and_known_light_routes_are_light() -> None:
 def test_upstream_prefix_is_cut_once_and_the_rest_stays() -> None:
     assert below_upstream("/upstream/m/a//b/") == "m/a//b/"
     assert below_upstream("//upstream//m/upstream/") == "m/upstream/"
+
+
+@pytest.mark.parametrize(
+    ("path", "climbs"),
+    [
+        ("/v1/../admin", True),
+        ("/%2e%2E/x", True),
+        ("/a/.%2e%2fb", True),
+        ("/a\\..\\b", True),
+        ("/..", True),
+        ("/v1/models/a..b", False),
+        ("/...", False),
+        ("/v1//./x", False),
+    ],
+)
+def test_paths_that_lead_out_of_where_they_are_put(path: str, climbs: bool) -> None:
+    assert leads_out(path) is climbs

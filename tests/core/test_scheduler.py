@@ -17,7 +17,7 @@ from llamaproxy.core.events import (
     Stop,
     StopReason,
 )
-from tests.core.world import World, limits, models
+from tests.core.world import World, limits, models, remote
 
 BREAKER = BreakerConfig(start_failures=3, request_failures=2, open=10, open_max=40)
 
@@ -886,6 +886,51 @@ class TestLeaving:
         w.exit("a")
         w.release(running, Outcome.FAILURE)
         assert w.scheduler.wake_at is None
+
+
+class TestElsewhere:
+    """A server elsewhere is watched, not run: it costs nothing here."""
+
+    def world(self) -> World:
+        return World(models("a", pinned=True) | remote("r"), limits(models_max=1), BREAKER)
+
+    def test_it_is_looked_for_at_once_whatever_holds_the_places(self) -> None:
+        w = self.world()
+        ready(w, "a")
+        assert arrival(w, "r", "r1") == [Start("r", 1)]
+        w.become_ready("r")
+        assert w.effects == [Grant("r1", "r", 1)]
+        assert w.phase == {"a": "ready", "r": "ready"}
+
+    def test_it_is_never_asked_to_leave_for_anybody(self) -> None:
+        w = World(models("a", "b") | remote("r"), limits(models_max=1), BREAKER)
+        ready(w, "r", "a")
+        assert arrival(w, "b") == [Stop("a", 1, StopReason.EVICTED, "b")]
+        w.wait_alert(1000)
+        assert w.phase["r"] == "ready"
+
+    def test_one_that_is_lost_is_looked_for_again_by_the_next_request(self) -> None:
+        w = self.world()
+        ready(w, "r")
+        w.exit("r")
+        assert arrival(w, "r") == [Start("r", 2)]
+
+    def test_one_that_is_not_there_is_isolated_like_any_other(self) -> None:
+        w = self.world()
+        for _ in range(3):
+            w.arrive("r")
+            w.exit("r")
+        assert refusal(arrival(w, "r")) == ("model_unavailable", 10)
+
+    def test_one_that_fails_its_requests_is_looked_at_anew(self) -> None:
+        w = self.world()
+        ready(w, "r")
+        for _ in range(BREAKER.request_failures):
+            w.release(w.arrive("r"), Outcome.FAILURE)
+        assert w.phase["r"] == "stopping"
+        w.exit("r")
+        w.wait(10)
+        assert arrival(w, "r") == [Start("r", 2)]
 
 
 def test_drain_and_stop_name_whom_the_room_is_for() -> None:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
 from llamaproxy.core.events import Grant, Outcome, Start, Stop
-from tests.core.world import Phase, World, limits, models
+from tests.core.world import Phase, World, limits, models, remote
 
 WALKS = 40
 STEPS = 1500
@@ -27,6 +27,8 @@ def any_world(chance: random.Random) -> World:
     """Small and cramped, so that everything is in everybody's way."""
     places = chance.randint(1, 3)
     catalogue = {name: any_model(chance) for name in "abcdef"[: places + chance.randint(0, 3)]}
+    if chance.random() < 0.5:
+        catalogue |= remote("r", concurrency=chance.choice((1, 3, None)), queue_size=chance.choice((None, 2)))
     bounds = LimitsConfig(
         models_max=places,
         linger=chance.choice((None, 0.0, 0.1, 1.0)),
@@ -241,7 +243,7 @@ def test_no_model_waits_longer_than_the_contract_says(busy: int, concurrency: in
 
 
 SECONDS = st.sampled_from([0.0, 0.1, 1.0, 5.0, 15.0])
-NAMES = st.sampled_from("abc")
+NAMES = st.sampled_from("abcr")
 NUMBERS = st.integers(0, 20)
 
 
@@ -280,6 +282,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             **models("a", concurrency=concurrency, pinned=pinned),
             **models("b", concurrency=concurrency),
             **models("c", concurrency=concurrency, ttl=2.0),
+            **remote("r", concurrency=concurrency),
         }
         bounds = limits(
             models_max=places, linger=linger, max_wait=max_wait, min_residency=min_residency, queue_size=queue_size

@@ -39,6 +39,8 @@ from llamaproxy.core.scheduler import Scheduler
 from llamaproxy.errors import ModelNotFound, ModelStartFailed, QueueTimeout, ShuttingDown
 
 SLOTS = 4
+REMOTE = 64
+"""Leases at once on a server elsewhere."""
 TO_MAKE_ROOM = (StopReason.EVICTED, StopReason.FAIRNESS)
 
 
@@ -53,7 +55,7 @@ class Phase(StrEnum):
 class Process:
     """`leases` says of each whether it is light, and `exclusive` which one has the process to itself.
 
-    `unhealthy`: a breaker opened because of this process.
+    `unhealthy`: a breaker opened because of this process. A `remote` one is only a watch over a server elsewhere.
     """
 
     spawn: int
@@ -64,6 +66,7 @@ class Process:
     idle_since: float = 0.0
     leaving: StopReason | None = None
     unhealthy: bool = False
+    remote: bool = False
 
     @property
     def occupied(self) -> int:
@@ -255,7 +258,12 @@ class World:
 
     def _concurrency(self, model: str) -> int:
         config = self.models[model]
-        return config.concurrency or 2 * (config.parallel or SLOTS)
+        return config.concurrency or (REMOTE if config.url else 2 * (config.parallel or SLOTS))
+
+    def _placed(self, *phases: Phase) -> list[str]:
+        """The models with a process that takes a place, in any of these phases if there are some."""
+        among = self.in_phase(*(phases or Phase))
+        return [model for model in among if not self.processes[model].remote]
 
     def _isolated(self, model: str) -> bool:
         return self.scheduler.backends[model].breaker.state(self.now) is BreakerState.OPEN
@@ -333,8 +341,8 @@ class World:
         assert not owed, "room that was made for others is taken back before they had it"
         self._owed = {victim: [r for r in others if r.model != model] for victim, others in self._owed.items()}
         self.spawns[model] += 1
-        self.processes[model] = Process(effect.spawn)
-        assert len(self.processes) <= self.limits.models_max, "more live backends than models_max"
+        self.processes[model] = Process(effect.spawn, remote=self.models[model].url is not None)
+        assert len(self._placed()) <= self.limits.models_max, "more live backends than models_max"
 
     def _drained(self, effect: Drain) -> None:
         process = self.processes[effect.model]
@@ -372,6 +380,7 @@ class World:
         if effect.reason not in TO_MAKE_ROOM:
             return
         assert not self.models[effect.model].pinned, "a pin does not hold"
+        assert not self.processes[effect.model].remote, "a server elsewhere makes no room here"
         assert effect.successor in self._cold(), "room for somebody who does not need it"
         assert not self._isolated(effect.successor), "an eviction for an isolated backend"
         if effect.reason is StopReason.FAIRNESS:
@@ -421,8 +430,10 @@ class World:
         if self._closed:
             assert not self.waiting
             assert set(self.in_phase(Phase.STOPPING)) == set(self.processes)
-        elif len(self.processes) < self.limits.models_max:
+        elif len(self._placed()) < self.limits.models_max:
             assert not self._cold(), "room stays unused while somebody waits for it"
+        else:
+            assert not any(self.models[model].url for model in self._cold()), "a server elsewhere needs no room"
 
     def _check_alarm(self) -> None:
         due = float("inf") if self.scheduler.wake_at is None else self.scheduler.wake_at
@@ -436,7 +447,7 @@ class World:
         """Who makes room, when, and for how long it is asked to."""
         due = self.scheduler.wake_at
         assert due is None or due > self.now, "an alarm that rings without end"
-        stopping, draining = (len(self.in_phase(phase)) for phase in (Phase.STOPPING, Phase.DRAINING))
+        stopping, draining = (len(self._placed(phase)) for phase in (Phase.STOPPING, Phase.DRAINING))
         cold = self._cold()
         if any(self.processes[model].leaving is StopReason.FAIRNESS for model in self.in_phase(Phase.DRAINING)):
             assert stopping + draining <= len(cold), "a drain that nobody needs"
@@ -449,7 +460,7 @@ class World:
         return self._wanted_since(model) + self.limits.max_wait <= self.now
 
     def _evictable(self) -> dict[str, Process]:
-        return {model: self.processes[model] for model in self.in_phase(Phase.READY) if not self.models[model].pinned}
+        return {model: self.processes[model] for model in self._placed(Phase.READY) if not self.models[model].pinned}
 
     def _rested(self) -> list[str]:
         """The idle backends whose linger is over, where it is known."""
@@ -503,6 +514,11 @@ class World:
 
 def limits(**values: Any) -> LimitsConfig:
     return LimitsConfig(**{"models_max": 1, "linger": 0, **values})
+
+
+def remote(*names: str, **values: Any) -> dict[str, ModelConfig]:
+    """Models that servers elsewhere have."""
+    return {name: ModelConfig(url=f"http://{name}.test", **values) for name in names}
 
 
 def models(*names: str, **values: Any) -> dict[str, ModelConfig]:

@@ -121,3 +121,7 @@ class TestDevices:
         whole = of(path).ram - PROCESS
         assert footprint.devices == tuple(int(whole * share) for share in shares)
         assert footprint.ram + sum(footprint.devices) == of(path).ram
+
+
+def test_other_servers_load_nothing_that_is_known_of() -> None:
+    assert files(ModelConfig(url="http://h")) == []

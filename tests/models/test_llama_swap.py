@@ -59,7 +59,7 @@ class TestCommands:
             ("llama-server -m x --new ${PORT}", "models.m: the argument --new needs the engine's port"),
             ("llama-server -m x --top-k", "models.m: the argument --top-k with 0 values instead of 1"),
             ("nice -n 3 llama-server -m x", "models.m.cmd: nice, by which llama-server is started"),
-            ("docker run image", "models.m: left out: its command calls no llama-server"),
+            ("docker run image", "models.m: left out: its command calls no llama-server, and has no ${PORT}"),
             ("${gone} -m x", "models.m: left out: nothing is known of the macro gone"),
             ("llama-server ${loop}", "models.m: left out: its macros do not end"),
         ],
@@ -73,13 +73,76 @@ class TestCommands:
     @pytest.mark.parametrize("settings", [None, "words", [], {}, {"cmd": ["llama-server"]}, {"cmd": 5}])
     def test_without_a_command(self, settings: object) -> None:
         found = plan({"models": {"m": settings}})
-        assert found.unmapped == ["models.m: left out: its command calls no llama-server"]
+        assert found.unmapped == ["models.m: left out: it has no command"]
 
     def test_what_is_refused_is_named_without_its_value(self) -> None:
         text = yaml.safe_dump({"models": {"m": {"cmd": "llama-server --tools x --brand-new secret"}}})
         found = parse(text, lambda args: [f"{args[0]} is refused"], {})
         assert found.unmapped == ["models.m: --tools is refused", "models.m: --brand-new is refused"]
         assert not found.models[0].args
+
+
+class TestOtherCommands:
+    """What calls no llama-server of this machine is kept as it is: a command of the operator's own."""
+
+    def test_with_the_port_that_it_is_given(self) -> None:
+        found = draft("vllm serve ${model} --port ${PORT}", {"model": "'a b'"}, env=["A=1"], ttl=60)
+        assert found.fields == {
+            "command": ["vllm", "serve", "a b", "--port", "${port}"],
+            "env": {"A": "1"},
+            "ttl": 60,
+        }
+        assert not found.args
+
+    @pytest.mark.parametrize("proxy", ["http://127.0.0.1:9000", "http://localhost:9000/"])
+    def test_with_a_port_of_its_own(self, proxy: str) -> None:
+        assert draft("whisper-server", proxy=proxy).fields == {"command": ["whisper-server"], "port": "9000"}
+
+    @pytest.mark.parametrize("proxy", ["http://10.0.0.1:9000", "https://localhost:9000", "http://localhost", 5])
+    def test_that_listens_nobody_knows_where(self, proxy: object) -> None:
+        found = model("whisper-server", proxy=proxy)
+        assert found.unmapped == ["models.m: left out: its command calls no llama-server, and has no ${PORT}"]
+
+    def test_its_health_and_its_name_for_the_model(self) -> None:
+        found = draft("x ${PORT}", checkEndpoint="/ready", useModelName="org/name")
+        assert (found.fields["health_path"], found.fields["upstream_name"]) == ("/ready", "org/name")
+        assert model("x ${PORT}", checkEndpoint="none", cmdStop="y").unmapped == [
+            "models.m.checkEndpoint",
+            "models.m.cmdStop",
+        ]
+
+    def test_it_says_nothing_about_the_engine(self) -> None:
+        assert "engine" not in model("/opt/vllm ${PORT}").sections
+
+
+class TestPeers:
+    def test_every_model_of_a_peer_is_one_elsewhere(self) -> None:
+        peer = {"proxy": "https://llm.test/api", "apiKey": "${env.K}", "models": ["org/a", "b"]}
+        found = plan({"peers": {"p": peer}}, {"K": "hunter2"})
+        assert [(one.name, one.fields["url"], one.fields["upstream_name"]) for one in found.models] == [
+            ("org/a", "https://llm.test/api", "org/a"),
+            ("b", "https://llm.test/api", "b"),
+        ]
+        assert found.models[0].fields["api_key"].get_secret_value() == "hunter2"
+        assert "hunter2" not in repr(found)
+        assert not found.unmapped
+
+    @pytest.mark.parametrize(
+        ("peer", "told"),
+        [
+            ({"proxy": "http://h", "models": ["a"], "filters": {}}, "peers.p.filters"),
+            ({"proxy": "http://h", "models": ["a"], "apiKey": "${env.GONE}"}, "peers.p.apiKey"),
+            ({"proxy": "http://h"}, "peers.p: left out: it names no models"),
+            (None, "peers.p: left out: it names no models"),
+        ],
+    )
+    def test_what_has_no_place(self, peer: object, told: str) -> None:
+        assert plan({"peers": {"p": peer}}).unmapped == [told]
+
+    def test_they_cannot_be_pinned(self) -> None:
+        groups = {"g": {"swap": False, "persistent": True, "members": ["a"]}}
+        (found,) = plan({"peers": {"p": {"proxy": "http://h", "models": ["a"]}}, "groups": groups}).models
+        assert "pinned" not in found.fields
 
 
 class TestMacros:
@@ -185,7 +248,7 @@ class TestTheRest:
 
     @pytest.mark.parametrize(
         "key",
-        "peers profiles ui store performance captureBuffer metricsMaxInMemory logToStdout sendLoadingState"
+        "profiles ui store performance captureBuffer metricsMaxInMemory logToStdout sendLoadingState"
         " includeAliasesInList matrix groups logTimeFormat brandNew".split(),
     )
     def test_that_has_none(self, key: str) -> None:
@@ -268,7 +331,7 @@ class TestYaml:
             max_leaves=10,
         ),
         st.sampled_from("cmd name env ttl aliases proxy macros unlisted concurrencyLimit".split()),
-        st.sampled_from("macros models apiKeys groups hooks globalTTL healthCheckTimeout logLevel".split()),
+        st.sampled_from("macros models peers apiKeys groups hooks globalTTL healthCheckTimeout logLevel".split()),
     )
     def test_any_value_anywhere(self, value: object, key: str, section: str) -> None:
         settings = {"cmd": "llama-server -m x", key: value}

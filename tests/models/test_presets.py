@@ -120,6 +120,34 @@ class TestWhole:
         assert "sk-1" not in imported.toml
 
 
+class TestOtherServers:
+    def test_commands_and_peers_of_llama_swap(self) -> None:
+        imported = swap(
+            {
+                "models": {"v": {"cmd": "vllm serve org/v --port ${PORT}", "useModelName": "org/v"}},
+                "peers": {"p": {"proxy": "https://llm.test/v1", "apiKey": "hunter2", "models": ["org/a b"]}},
+            }
+        )
+        command, url = loaded(imported).models.values()
+        assert command.command == ("vllm", "serve", "org/v", "--port", "${port}")
+        assert (url.url, url.upstream_name) == ("https://llm.test", "org/a b")
+        assert url.api_key and url.api_key.get_secret_value() == "hunter2"
+        assert imported.unmapped == ("peers.p: its name is org/a-b now",)
+
+    def test_what_cannot_be_one_is_left_out_with_its_reason(self) -> None:
+        imported = swap(
+            {
+                "models": {"m": {"cmd": "x ${PORT}", "proxy": "http://127.0.0.1:9"}, "n": {"cmd": "${PORT}"}},
+                "peers": {"p": {"proxy": "llm.test", "models": ["a"]}},
+            }
+        )
+        assert list(loaded(imported).models) == ["m"]
+        told = [line for line in imported.unmapped if line.startswith(("models.n", "peers.p"))]
+        assert "its first word is a program" in told[0]
+        assert told[1].startswith("peers.p: url: Value error, not the address of a server")
+        assert len(told) == 2
+
+
 class TestWhatDoesNotFit:
     def test_fields(self) -> None:
         imported = ini("[a]\nmodel = /x\nthreads = many\nparallel = 999\nctx-size = 4096\n")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llamaproxy.config import check_name
 from llamaproxy.models import scan as module
 from llamaproxy.models.footprint import estimate_bytes
 from llamaproxy.models.scan import Scan, scan
+from llamaproxy.values import check_name
 from tests.models.ggufs import shards, write
 
 

@@ -102,7 +102,9 @@ class TestModels:
         assert answer["models"][0] == {
             "name": "qwen",
             "source": "configured",
+            "kind": "path",
             "path": "/q.gguf",
+            "url": None,
             "state": "stopped",
             "pid": None,
             "uptime": None,

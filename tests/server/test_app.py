@@ -212,3 +212,26 @@ async def test_nobody_is_evicted_for_a_file_that_is_no_model(serve: Serve, tmp_p
         assert refused == (503, "model_start_failed")
     listed = (await (await client.get("/api/models")).json())["models"]
     assert [(model["state"], model["starts"]) for model in listed] == [("ready", 1)] + [("stopped", 0)] * 3
+
+
+async def test_nobody_is_evicted_for_a_command_that_cannot_be_executed(serve: Serve, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("words")
+    broken = {name: {"command": [program, "${port}"]} for name, program in (("gone", "gone-x"), ("plain", str(plain)))}
+    client = await serve(models={"m": fake_model(tmp_path, "m"), **broken}, limits={"models_max": 1})
+    assert (await client.post("/v1/chat/completions", json={"model": "m", "messages": []})).status == 200
+    for name in broken:
+        refused = await error_of(client, "POST", "/v1/chat/completions", json={"model": name})
+        assert refused == (503, "model_start_failed")
+    listed = (await (await client.get("/api/models")).json())["models"]
+    assert [(model["state"], model["starts"]) for model in listed] == [("ready", 1)] + [("stopped", 0)] * 2
+
+
+async def test_without_an_engine_other_servers_serve(serve: Serve) -> None:
+    models = {"far": {"url": "http://127.0.0.1:1", "api_key": "hunter2"}, "own": {"command": ["x", "${port}"]}}
+    client = await serve(models=models, engine={"binary": "/nowhere/llama-server"})
+    assert (await client.get("/ready")).status == 200
+    assert [model["id"] for model in (await (await client.get("/v1/models")).json())["data"]] == ["far", "own"]
+    text = await (await client.get("/api/models")).text()
+    assert "hunter2" not in text
+    assert '"url":"http://127.0.0.1:1"' in text

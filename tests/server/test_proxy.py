@@ -1,14 +1,35 @@
 """From the body to the engine and back: what is sent on, and what is written down."""
 
 import asyncio
+import io
 import json
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import pytest
 from aiohttp.test_utils import TestClient
+from yarl import URL
 
+from tests.backends.sites import Site
 from tests.gateway import chat_body, fake_model
 from tests.server.conftest import Serve
+
+ECHO = """
+import http.server, sys
+class Echo(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("X-Key", self.headers.get("Authorization", ""))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Echo).serve_forever()
+"""
 
 
 async def rows(client: TestClient[Any, Any]) -> list[dict[str, Any]]:
@@ -111,3 +132,81 @@ async def test_engine_that_is_killed_under_every_try_is_given_up(serve: Serve, t
     assert (response.status, (await response.json())["error"]["code"]) == (503, "model_unavailable")
     (row,) = await rows(client)
     assert row["replays"] == 6
+
+
+class TestOtherServers:
+    """What a server that is not ours gets to see."""
+
+    CHAT = "/v1/chat/completions"
+
+    @pytest.fixture
+    async def site(self) -> AsyncIterator[Site]:
+        async with Site("/team").open() as site:
+            site.statuses |= {f"/team{path}": 200 for path in (self.CHAT, "/props", "/any/thing")}
+            yield site
+
+    @pytest.fixture
+    async def client(self, serve: Serve, site: Site) -> TestClient[Any, Any]:
+        remote = {"url": site.url + "/v1", "api_key": "hunter2", "upstream_name": "org/Real", "aliases": ["alias"]}
+        return await serve(models={"far": remote, "plain": {"url": site.url}})
+
+    async def test_its_own_name_for_the_model_and_all_else_as_it_was(self, client: TestClient[Any, Any]) -> None:
+        for name in ("far", "alias"):
+            body = f'{{"seed": 12345678901234567890123, "model" : "{name}", "t": 1.0e0}}'
+            said = await (await client.post(self.CHAT, data=body)).json()
+            assert said["body"] == body.replace(f'"{name}"', '"org/Real"')
+            assert said["path"] == "/team/v1/chat/completions"
+
+    async def test_the_model_is_added_where_only_the_query_named_it(self, client: TestClient[Any, Any]) -> None:
+        said = await (await client.post(f"{self.CHAT}?model=alias&a=b", data=b'{"n":1}')).json()
+        assert (said["path"], said["body"]) == (
+            "/team/v1/chat/completions?model=org%2FReal&a=b",
+            '{"model":"org/Real","n":1}',
+        )
+        said = await (await client.get("/props?model=far")).json()
+        assert said["path"] == "/team/props?model=org%2FReal"
+
+    async def test_without_a_name_there_it_is_its_name_here(self, client: TestClient[Any, Any]) -> None:
+        said = await (await client.post(self.CHAT, json={"model": "plain"})).json()
+        assert json.loads(said["body"]) == {"model": "plain"}
+        assert "Authorization" not in said["headers"]
+
+    @pytest.mark.parametrize("header", ["Authorization", "X-Api-Key"])
+    async def test_the_configured_key_and_never_the_clients(self, client: TestClient[Any, Any], header: str) -> None:
+        headers = {"Authorization": "Bearer mine", "X-Api-Key": "mine", "Cookie": "a=mine"}
+        said = await (await client.post(self.CHAT, json={"model": "far"}, headers=headers)).json()
+        assert "mine" not in json.dumps(said["headers"])
+        assert "hunter2" in said["headers"][header]
+
+    async def test_what_it_says_is_not_said_for_the_gateway(self, client: TestClient[Any, Any], site: Site) -> None:
+        site.says = {"Set-Cookie": "a=b", "Access-Control-Allow-Origin": "*", "Server": "x", "x-llamaproxy-model": "x"}
+        response = await client.post(self.CHAT, json={"model": "far"})
+        assert not {"Set-Cookie", "Access-Control-Allow-Origin"} & set(response.headers)
+        assert (response.headers["Server"], response.headers["x-llamaproxy-model"]) == ("llamaproxy", "far")
+
+    async def test_below_upstream_known_routes_get_the_name_and_others_pass(self, client: TestClient[Any, Any]) -> None:
+        said = await (await client.post(f"/upstream/far{self.CHAT}", json={"model": "far"})).json()
+        assert json.loads(said["body"]) == {"model": "org/Real"}
+        said = await (await client.post("/upstream/far/any/thing?model=x", data=b"no json")).json()
+        assert (said["path"], said["body"]) == ("/team/any/thing?model=x", "no json")
+        assert (await client.post(f"/upstream/far{self.CHAT}", data=b"no json")).status == 400
+
+    async def test_nobody_gets_out_of_its_address(self, client: TestClient[Any, Any], site: Site) -> None:
+        for path in ("..%2f..%2fadmin", "x/%2e%2e/%2E%2e/admin"):
+            url = URL(f"http://127.0.0.1:{client.port}/upstream/far/{path}", encoded=True)
+            assert (await client.session.get(url)).status == 400
+        assert set(site.asked) <= {"/team/health"}
+
+    async def test_a_form_gets_the_name_too(self, client: TestClient[Any, Any], site: Site) -> None:
+        site.statuses["/team/v1/audio/transcriptions"] = 200
+        form = aiohttp.FormData({"model": "alias", "file": io.BytesIO(b"RIFF")})
+        said = await (await client.post("/v1/audio/transcriptions", data=form)).json()
+        assert 'name="model"\r\n\r\norg/Real\r\n' in said["body"]
+        assert "RIFF" in said["body"]
+
+    async def test_a_command_hears_its_own_name_too(self, serve: Serve) -> None:
+        command = [sys.executable, "-S", "-c", ECHO, "${port}"]
+        client = await serve(models={"own": {"command": command, "aliases": ["alias"], "health_path": "/"}})
+        response = await client.post(self.CHAT, data=b'{"model":"alias"}')
+        assert await response.read() == b'{"model":"own"}'
+        assert response.headers["X-Key"].startswith("Bearer ")

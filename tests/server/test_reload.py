@@ -189,6 +189,17 @@ class TestReloader:
         assert reloader.file is None
 
 
+def test_engine_of_ours_is_nothing_to_other_servers(tmp_path: Path) -> None:
+    models = {"own": {"command": ["x", "${port}"]}, "far": {"url": "http://h"}, "near": {"path": "/m"}}
+
+    def changed(**engine: Any) -> tuple[str, ...]:
+        before, after = (Config.model_validate({"engine": e, "models": models}) for e in ({}, engine))
+        return compare(load(before), load(after)).changed
+
+    assert changed(binary="/other") == changed(args=["-v"]) == ("near",)
+    assert changed(env={"A": "1"}) == ("own", "near")
+
+
 def test_problems_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
     old, new = Problem("a.gguf", "is junk"), Problem("b.gguf", "is hidden")
     with caplog.at_level(logging.WARNING):
