@@ -37,10 +37,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def direct(model: ModelConfig, folder: Path, number: int) -> float:
+def direct(binary: str, model: ModelConfig, folder: Path, number: int) -> float:
     """Seconds from starting the engine to its being ready."""
     address = Address(socket=folder / f"{number}.sock")
-    built = command.build(engine.find("auto").program, "m", model, EngineConfig(), address, os.environ)
+    built = command.build(engine.find(binary).program, "m", model, EngineConfig(), address, os.environ)
     begun = time.perf_counter()
     process = subprocess.Popen(
         built.argv, env=dict(built.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -104,14 +104,20 @@ def through_gateway(port: int, folder: Path) -> tuple[float, float]:
     return ended - begun, ended - ready[0]
 
 
-def main(rounds: int) -> None:
+def measure(rounds: int, binary: str = "auto") -> Mapping[str, list[float]]:
+    """Seconds of every round: of a direct start, of one through a gateway, and those of the latter after readiness.
+
+    `binary` is what `engine.binary` may be.
+    """
     file = engine.bundled_model()
     if file is None:
         raise SystemExit("the bundled model is not installed: make run installs it")
     model = ModelConfig(path=str(file), ctx_size=2048)
     folder = Path(tempfile.mkdtemp(prefix="lp-bench-"))
     configuration = folder / "llamaproxy.toml"
-    configuration.write_text(f"[models.m]\npath = {json.dumps(str(file))}\nctx_size = 2048\n")
+    configuration.write_text(
+        f"[engine]\nbinary = {json.dumps(binary)}\n[models.m]\npath = {json.dumps(str(file))}\nctx_size = 2048\n"
+    )
     gateway = subprocess.Popen(
         (sys.executable, "-m", "llamaproxy", "serve", "--port", "0", "--config", str(configuration)),
         env={**os.environ, "XDG_RUNTIME_DIR": str(folder)},
@@ -124,14 +130,14 @@ def main(rounds: int) -> None:
     times: dict[str, list[float]] = {"direct": [], "gateway": [], "ready to answer": []}
     try:
         for number in range(rounds):
-            times["direct"].append(direct(model, folder, number))
+            times["direct"].append(direct(binary, model, folder, number))
             whole, after = through_gateway(port, folder)
             times["gateway"].append(whole)
             times["ready to answer"].append(after)
     finally:
         gateway.terminate()
         gateway.wait()
-    _report(times)
+    return times
 
 
 def _report(times: Mapping[str, list[float]]) -> None:
@@ -148,4 +154,4 @@ def _report(times: Mapping[str, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    _report(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10))

@@ -1,0 +1,195 @@
+"""What is measured of the scheduler: each scenario is a load, run on every server in turn, and the marks for ours.
+
+A scenario starts its servers anew for each run and ends by its own deadline. Loads stand in `load`, servers in
+`peers`, tables in `report`.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import tiny_model
+from bench.load import Answer, Ask, client, closed_loops, send, summary
+from bench.peers import PEERS, Gateway, Peer, Setting
+from bench.report import Mark, Result, Row, all_of, at_most, ratio
+
+DEADLINE = 240.0
+"""Seconds for the load of one run."""
+BOTH = ("llamaproxy", "router")
+_KILL_EVERY = (0.6, 1.5)
+_SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command line says; `max_wait` and `give_up` in seconds."""
+
+    engine: str
+    model: Path
+    rounds: int = 2
+    max_wait: float = 15.0
+    give_up: float = 40.0
+
+    def setting(self, models: str = "ab", settings: Mapping[str, Mapping[str, Any]] | None = None) -> Setting:
+        """Models of one letter each, all of the same file, one of them at a time."""
+        return Setting(self.engine, dict.fromkeys(models, self.model), settings=settings or {})
+
+    def turns(self) -> Iterator[tuple[int, type[Peer]]]:
+        """Every server in every round; who is first changes, so that no one always runs on the warmer machine."""
+        for number in range(1, self.rounds + 1):
+            for kind in PEERS if number % 2 else reversed(PEERS):
+                yield number, kind
+
+
+def alternating(models: str, count: int, max_tokens: int = 8) -> list[Ask]:
+    return [Ask(models[number % len(models)], max_tokens) for number in range(count)]
+
+
+async def swaps(plan: Plan, count: int, clients: int, most_starts: int, share: float) -> Result:
+    """A and B in turn, with room for one of them."""
+    rows = []
+    for number, kind in plan.turns():
+        async with kind(plan.setting()) as peer:
+            answers = await closed_loops(peer.url, alternating("ab", count), clients, DEADLINE)
+            rows.append(Row(peer.name, {"starts": await peer.starts(), **summary(answers, count)}, number))
+    marks = [
+        all_of(rows, "llamaproxy", "ok", count),
+        at_most(rows, "llamaproxy", "starts", most_starts),
+        ratio(rows, BOTH, "total_s", share),
+    ]
+    return Result(f"A and B alternating, {count} requests, {clients} at a time, room for one", rows, marks)
+
+
+async def many_clients(plan: Plan) -> Result:
+    return await swaps(plan, 100, 16, most_starts=4, share=1.0)
+
+
+async def two_clients(plan: Plan) -> Result:
+    return await swaps(plan, 60, 2, most_starts=25, share=0.6)
+
+
+async def constant_load(plan: Plan) -> Result:
+    """One request for B while four clients never leave A in peace."""
+    rows = []
+    for number, kind in plan.turns():
+        async with kind(plan.setting(settings={"limits": {"max_wait": plan.max_wait}})) as peer:
+            b, on_a, sent = await _b_beside_a(peer, plan.give_up + plan.max_wait)
+            rows.append(Row(peer.name, await _waits(peer, plan, b, on_a, sent), number))
+    waits, bounds = (
+        [row.values.get(name, 0.0) for row in rows if row.peer == "llamaproxy"] for name in ("b_s", "bound_s")
+    )
+    marks = [
+        all_of(rows, "llamaproxy", "b_ok", 1),
+        at_most(rows, "llamaproxy", "a_failed", 0),
+        Mark(
+            f"B's wait: {max(waits):.2f} s; max_wait + A's longest + stop and load: {min(bounds):.2f} s",
+            all(wait <= bound for wait, bound in zip(waits, bounds, strict=True)),
+        ),
+    ]
+    return Result(f"B while A is under constant load, max_wait {plan.max_wait:g} s", rows, marks)
+
+
+async def _b_beside_a(peer: Peer, patience: float) -> tuple[Answer, list[Answer], int]:
+    """B's answer, those of A, and how many requests for A were sent. A's clients stop when B is answered."""
+    answered = asyncio.Event()
+    sent = 0
+
+    def on_a() -> Iterator[Ask]:
+        nonlocal sent
+        while not answered.is_set():
+            sent += 1
+            yield Ask("a", 32)
+
+    async with client() as session:
+        await send(session, peer.url, Ask("a"))
+        async with asyncio.TaskGroup() as group:
+            load = group.create_task(closed_loops(peer.url, on_a(), 4, DEADLINE))
+            await asyncio.sleep(1)
+            b = await send(session, peer.url, Ask("b", timeout=patience))
+            answered.set()
+    return b, load.result(), sent
+
+
+async def _waits(peer: Peer, plan: Plan, b: Answer, on_a: list[Answer], sent: int) -> dict[str, float]:
+    """A request for A that ended before B's was served before the swap."""
+    before = [answer.seconds for answer in on_a if answer.ended_at <= b.ended_at]
+    a_ok = sum(answer.ok for answer in on_a)
+    values = {"b_ok": b.ok, "b_s": b.seconds, "a_ok": a_ok, "a_failed": sent - a_ok, "a_longest_s": max(before)}
+    if isinstance(peer, Gateway):
+        # Stopping, and B's own answer, are of the order of a load: no more is allowed for them.
+        values["bound_s"] = plan.max_wait + max(before) + 3 * await peer.load_seconds()
+    return {**values, "starts": await peer.starts()}
+
+
+async def herd(plan: Plan) -> Result:
+    """500 first requests at once for a model that is not running."""
+    count, rows = 500, []
+    for number, kind in plan.turns():
+        async with kind(plan.setting("a")) as peer:
+            answers = await closed_loops(peer.url, alternating("a", count, 4), count, DEADLINE)
+            rows.append(Row(peer.name, {"starts": await peer.starts(), **summary(answers, count)}, number))
+    marks = [all_of(rows, "llamaproxy", "ok", count), at_most(rows, "llamaproxy", "starts", 1)]
+    return Result(f"{count} simultaneous requests for one cold model", rows, marks)
+
+
+async def kills(plan: Plan) -> Result:
+    """kill -9 of the engine again and again while four clients ask."""
+    count, rows = 200, []
+    for number, kind in plan.turns():
+        async with kind(plan.setting("a")) as peer:
+            answers, killed = await under_fire(peer, alternating("a", count), 4, _KILL_EVERY)
+            rows.append(Row(peer.name, {"kills": killed, **await _after(peer), **summary(answers, count)}, number))
+    return Result(f"{count} requests, kill -9 every 0.6 to 1.5 s", rows, [all_of(rows, "llamaproxy", "ok", count)])
+
+
+async def endurance(plan: Plan) -> Result:
+    """1,000 requests over many swaps and kills, on models that load in a blink."""
+    count, rows = 1000, []
+    for number in range(1, plan.rounds + 1):
+        chance = random.Random(_SEED + number)
+        asks = [Ask(chance.choice("abcdef"), 4, timeout=60.0) for _ in range(count)]
+        setting = plan.setting("abcdef")
+        folder_of = Gateway(setting)
+        file = tiny_model.write(folder_of.folder / "tiny.gguf")
+        folder_of.setting = Setting(plan.engine, dict.fromkeys("abcdef", file), ctx_size=512)
+        async with folder_of as peer:
+            answers, killed = await under_fire(peer, asks, 8, (0.1, 0.5))
+            rows.append(Row(peer.name, {"kills": killed, **await _after(peer), **_losses(answers, count)}, number))
+    swaps = min(row.values["starts"] - row.values["kills"] for row in rows)
+    marks = [all_of(rows, "llamaproxy", "ok", count), Mark(f"swaps: {swaps:.0f}, at least 50", swaps >= 50)]
+    return Result(f"{count} requests over swaps of six models and random kills", rows, marks)
+
+
+def _losses(answers: list[Answer], asked: int) -> dict[str, float]:
+    return {
+        **summary(answers, asked),
+        "5xx": sum((answer.status or 0) >= 500 for answer in answers),
+        "hung": sum(answer.hung for answer in answers),
+        "lost": asked - len(answers) + sum(answer.status is None and not answer.hung for answer in answers),
+    }
+
+
+async def under_fire(peer: Peer, asks: list[Ask], clients: int, every: tuple[float, float]) -> tuple[list[Answer], int]:
+    """The answers of closed loops while engines of the server are killed at random, and how many were."""
+    chance = random.Random(_SEED)
+    killed = 0
+
+    async def fire() -> None:
+        nonlocal killed
+        while True:
+            await asyncio.sleep(chance.uniform(*every))
+            killed += peer.kill_an_engine(chance)
+
+    async with asyncio.TaskGroup() as group:
+        firing = group.create_task(fire())
+        answers = await closed_loops(peer.url, asks, clients, DEADLINE)
+        firing.cancel()
+    return answers, killed
+
+
+async def _after(peer: Peer) -> dict[str, float]:
+    replays = {"replays": float(await peer.replays())} if isinstance(peer, Gateway) else {}
+    return {"starts": await peer.starts(), **replays}
