@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bench.load import Answer, Ask, Message, client, send
-from bench.peers import Gateway, Peer, Router, Setting
+from bench.peers import Gateway, Peer, Router
 from bench.report import Mark, Result, Row, of
 from bench.scenarios import Plan
 from llamaproxy.config import Config
@@ -42,9 +42,9 @@ async def returning(plan: Plan) -> Result:
     rows = []
     for number in range(1, plan.rounds + 1):
         for name, kind, settings in variants():
-            setting = Setting(plan.engine, dict.fromkeys("ab", plan.model), ctx_size=4096, settings=settings)
+            setting = plan.with_files(dict.fromkeys("ab", plan.model), ctx_size=4096, settings=settings)
             async with kind(setting) as peer:
-                rows.append(Row(name, await _visit(peer), number))
+                rows.append(Row(name, {**await _visit(peer), **await peer.figures()}, number))
     return Result("a conversation of about 1,500 tokens, back after an eviction", rows, _marks(rows))
 
 

@@ -16,6 +16,9 @@ import aiohttp
 
 Message = Mapping[str, str]
 SHORT: tuple[Message, ...] = ({"role": "user", "content": "Name a colour."},)
+"""About 30 tokens, with what the template puts in front."""
+SHORTEST: tuple[Message, ...] = ({"role": "system", "content": ""}, {"role": "user", "content": "Hi"})
+"""About ten."""
 
 
 @dataclass(frozen=True, slots=True)

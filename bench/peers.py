@@ -22,6 +22,8 @@ from typing import Any, Self
 import aiohttp
 import psutil
 
+from bench.machine import Neighbours
+
 PATIENCE = 20.0
 """Seconds in which a server must begin to listen, and end when it is told to."""
 
@@ -34,7 +36,7 @@ class Setting:
     models: Mapping[str, Path]
     models_max: int = 1
     ctx_size: int = 2048
-    threads: int = 2
+    threads: int = 1
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -52,6 +54,7 @@ class Peer:
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
+        self.neighbours = Neighbours()
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(), env=self._environment(), stdout=asyncio.subprocess.DEVNULL, stderr=log
@@ -101,6 +104,10 @@ class Peer:
         """Engines started so far."""
         raise NotImplementedError
 
+    async def figures(self) -> dict[str, float]:
+        """What is known of a run at its end; `others_pct` is what other processes took of the machine."""
+        return {"others_pct": self.neighbours.share(), "starts": await self.starts()}
+
     def _command(self) -> Sequence[str]:
         raise NotImplementedError
 
@@ -135,9 +142,10 @@ class Gateway(Peer):
         loads = [model["load_seconds"] for model in (await self.get("/api/models"))["models"]]
         return max((load for load in loads if load is not None), default=0.0)
 
-    async def replays(self) -> int:
-        """Of the last 1,000 requests."""
-        return sum(row["replays"] for row in (await self.get("/api/requests?limit=1000"))["requests"])
+    async def figures(self) -> dict[str, float]:
+        """With the replays of the last 1,000 requests."""
+        rows = (await self.get("/api/requests?limit=1000"))["requests"]
+        return {**await super().figures(), "replays": sum(row["replays"] for row in rows)}
 
     async def get(self, path: str) -> Any:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:

@@ -1,7 +1,6 @@
 """Tables of what was measured, and the marks it is held to. Pure: nothing is measured or printed here."""
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -88,7 +87,7 @@ def all_of(rows: Sequence[Row], peer: str, name: str, count: float) -> Mark:
 
 
 def ratio(rows: Sequence[Row], peers: tuple[str, str], name: str, limit: float) -> Mark:
-    """Of medians over the rounds, the first to the second."""
-    first, second = (statistics.median(of(rows, peer, name)) for peer in peers)
+    """Of the best rounds of both: a neighbour on the machine only ever adds."""
+    first, second = (min(of(rows, peer, name)) for peer in peers)
     share = first / second if second else math.inf
     return Mark(f"{name}, {peers[0]} to {peers[1]}: {share:.2f}, at most {limit:g}", share <= limit)

@@ -5,14 +5,15 @@ A scenario starts its servers anew for each run and ends by its own deadline. Lo
 """
 
 import asyncio
+import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import tiny_model
-from bench.load import Answer, Ask, client, closed_loops, send, summary
+from bench.load import SHORTEST, Answer, Ask, client, closed_loops, send, summary
 from bench.peers import PEERS, Gateway, Peer, Setting
 from bench.report import Mark, Result, Row, all_of, at_most, ratio
 
@@ -30,12 +31,16 @@ class Plan:
     engine: str
     model: Path
     rounds: int = 2
+    threads: int = 1
     max_wait: float = 15.0
     give_up: float = 40.0
 
     def setting(self, models: str = "ab", settings: Mapping[str, Mapping[str, Any]] | None = None) -> Setting:
         """Models of one letter each, all of the same file, one of them at a time."""
-        return Setting(self.engine, dict.fromkeys(models, self.model), settings=settings or {})
+        return self.with_files(dict.fromkeys(models, self.model), settings=settings or {})
+
+    def with_files(self, models: Mapping[str, Path], **others: Any) -> Setting:
+        return Setting(self.engine, models, threads=self.threads, **others)
 
     def turns(self) -> Iterator[tuple[int, type[Peer]]]:
         """Every server in every round; who is first changes, so that no one always runs on the warmer machine."""
@@ -48,22 +53,36 @@ def alternating(models: str, count: int, max_tokens: int = 8) -> list[Ask]:
     return [Ask(models[number % len(models)], max_tokens) for number in range(count)]
 
 
+def fewest_starts(asks: Sequence[Ask], clients: int) -> int:
+    """With room for one of two models: a swap can wait until every client waits for the other, and no longer."""
+    line = iter(asks)
+    waiting = [ask.model for ask in itertools.islice(line, clients)]
+    starts = 0
+    while waiting:
+        starts, resident = starts + 1, waiting[0]
+        while resident in waiting:
+            waiting.remove(resident)
+            waiting += [ask.model for ask in itertools.islice(line, 1)]
+    return starts
+
+
 async def swaps(plan: Plan, count: int, clients: int, most_starts: int, share: float) -> Result:
     """A and B in turn, with room for one of them."""
-    rows = []
+    rows, asks = [], alternating("ab", count)
     for number, kind in plan.turns():
         async with kind(plan.setting()) as peer:
-            answers = await closed_loops(peer.url, alternating("ab", count), clients, DEADLINE)
-            rows.append(Row(peer.name, {"starts": await peer.starts(), **summary(answers, count)}, number))
+            answers = await closed_loops(peer.url, asks, clients, DEADLINE)
+            rows.append(Row(peer.name, {**await peer.figures(), **summary(answers, count)}, number))
     marks = [
         all_of(rows, "llamaproxy", "ok", count),
-        at_most(rows, "llamaproxy", "starts", most_starts),
+        at_most(rows, "llamaproxy", "starts", max(most_starts, fewest_starts(asks, clients))),
         ratio(rows, BOTH, "total_s", share),
     ]
     return Result(f"A and B alternating, {count} requests, {clients} at a time, room for one", rows, marks)
 
 
 async def many_clients(plan: Plan) -> Result:
+    """Four starts were hoped for; the load allows no fewer than five."""
     return await swaps(plan, 100, 16, most_starts=4, share=1.0)
 
 
@@ -121,7 +140,7 @@ async def _waits(peer: Peer, plan: Plan, b: Answer, on_a: list[Answer], sent: in
     if isinstance(peer, Gateway):
         # Stopping, and B's own answer, are of the order of a load: no more is allowed for them.
         values["bound_s"] = plan.max_wait + max(before) + 3 * await peer.load_seconds()
-    return {**values, "starts": await peer.starts()}
+    return {**await peer.figures(), **values}
 
 
 async def herd(plan: Plan) -> Result:
@@ -130,18 +149,19 @@ async def herd(plan: Plan) -> Result:
     for number, kind in plan.turns():
         async with kind(plan.setting("a")) as peer:
             answers = await closed_loops(peer.url, alternating("a", count, 4), count, DEADLINE)
-            rows.append(Row(peer.name, {"starts": await peer.starts(), **summary(answers, count)}, number))
+            rows.append(Row(peer.name, {**await peer.figures(), **summary(answers, count)}, number))
     marks = [all_of(rows, "llamaproxy", "ok", count), at_most(rows, "llamaproxy", "starts", 1)]
     return Result(f"{count} simultaneous requests for one cold model", rows, marks)
 
 
 async def kills(plan: Plan) -> Result:
-    """kill -9 of the engine again and again while four clients ask."""
+    """kill -9 of the engine again and again while four clients ask for what it can do in so short a life."""
     count, rows = 200, []
+    asks = [Ask("a", 2, SHORTEST)] * count
     for number, kind in plan.turns():
         async with kind(plan.setting("a")) as peer:
-            answers, killed = await under_fire(peer, alternating("a", count), 4, _KILL_EVERY)
-            rows.append(Row(peer.name, {"kills": killed, **await _after(peer), **summary(answers, count)}, number))
+            answers, killed = await under_fire(peer, asks, 4, _KILL_EVERY)
+            rows.append(Row(peer.name, {"kills": killed, **await peer.figures(), **summary(answers, count)}, number))
     return Result(f"{count} requests, kill -9 every 0.6 to 1.5 s", rows, [all_of(rows, "llamaproxy", "ok", count)])
 
 
@@ -151,13 +171,10 @@ async def endurance(plan: Plan) -> Result:
     for number in range(1, plan.rounds + 1):
         chance = random.Random(_SEED + number)
         asks = [Ask(chance.choice("abcdef"), 4, timeout=60.0) for _ in range(count)]
-        setting = plan.setting("abcdef")
-        folder_of = Gateway(setting)
-        file = tiny_model.write(folder_of.folder / "tiny.gguf")
-        folder_of.setting = Setting(plan.engine, dict.fromkeys("abcdef", file), ctx_size=512)
-        async with folder_of as peer:
+        gateway = Gateway(plan.with_files(dict.fromkeys("abcdef", tiny_model.write()), ctx_size=512))
+        async with gateway as peer:
             answers, killed = await under_fire(peer, asks, 8, (0.1, 0.5))
-            rows.append(Row(peer.name, {"kills": killed, **await _after(peer), **_losses(answers, count)}, number))
+            rows.append(Row(peer.name, {"kills": killed, **await peer.figures(), **_losses(answers, count)}, number))
     swaps = min(row.values["starts"] - row.values["kills"] for row in rows)
     marks = [all_of(rows, "llamaproxy", "ok", count), Mark(f"swaps: {swaps:.0f}, at least 50", swaps >= 50)]
     return Result(f"{count} requests over swaps of six models and random kills", rows, marks)
@@ -188,8 +205,3 @@ async def under_fire(peer: Peer, asks: list[Ask], clients: int, every: tuple[flo
         answers = await closed_loops(peer.url, asks, clients, DEADLINE)
         firing.cancel()
     return answers, killed
-
-
-async def _after(peer: Peer) -> dict[str, float]:
-    replays = {"replays": float(await peer.replays())} if isinstance(peer, Gateway) else {}
-    return {"starts": await peer.starts(), **replays}

@@ -1,30 +1,23 @@
 """The scheduler on the real engine, beside llama-server's own router mode: `python -m bench.swap [SCENARIO ...]`.
 
 Owns the command line and what is said about the machine. Every server starts the same llama-server on the same file,
-in turns within one invocation: ratios count, and figures are for orientation.
+in turns within one invocation: ratios count, and figures are for orientation. One thread for each engine, unless told
+otherwise: two that wait for each other lose many times what a neighbour takes.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import platform
-import resource
 import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-import llamaproxy
-from bench import cold_start, conversation, scenarios
+from bench import cold_start, conversation, machine, scenarios
 from bench.report import Mark, Result, Row
 from bench.scenarios import Plan
 from llamaproxy.backends import engine
-
-_FILES = 8192
-"""Descriptors: a herd has one for each client, and as many again in the server."""
 
 
 async def cold(plan: Plan) -> Result:
@@ -57,6 +50,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--engine", help="a llama-server; the one on PATH if none is named")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each server")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each engine process")
     parser.add_argument("--max-wait", type=float, default=15.0, help="limits.max_wait under constant load, in seconds")
     parser.add_argument("--give-up", type=float, default=40.0, help="seconds after which a starved client gives up")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
@@ -70,32 +64,17 @@ def plan_of(told: argparse.Namespace) -> Plan:
         raise SystemExit("no llama-server on PATH; name one with --engine")
     if not (model := engine.bundled_model()):
         raise SystemExit("the bundled model is not installed: make run installs it")
-    return Plan(str(Path(found).absolute()), model, max(1, told.rounds), told.max_wait, told.give_up)
-
-
-def machine(plan: Plan) -> dict[str, str]:
-    version = subprocess.run((plan.engine, "--version"), capture_output=True, text=True, check=False, timeout=30)
-    return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "llamaproxy": f"{llamaproxy.__version__}, Python {platform.python_version()}",
-        "llama-server": (version.stdout + version.stderr).strip().splitlines()[0],
-        "model": plan.model.name,
-    }
-
-
-def _allow_many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return Plan(
+        str(Path(found).absolute()), model, max(1, told.rounds), max(1, told.threads), told.max_wait, told.give_up
+    )
 
 
 def main() -> int:
     """0 where every mark was met."""
     told = arguments()
     plan = plan_of(told)
-    _allow_many_files()
-    about = machine(plan)
+    machine.allow_many_files()
+    about = machine.about(plan.engine, plan.model)
     print("\n".join(f"{name}: {value}" for name, value in about.items()))
     results: dict[str, Result] = {}
     for name in told.scenario or SCENARIOS:

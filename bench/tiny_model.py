@@ -1,10 +1,12 @@
-"""A model of about 1 MB with random weights: it answers nonsense, and loads in a blink.
+"""A model of half a megabyte with random weights: it answers nonsense, and loads in a blink.
 
 For runs in which engines start by the hundred and what they say does not matter. Written with the package `gguf`, which
 is among the test dependencies.
 """
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy
@@ -15,8 +17,9 @@ _SPECIAL = ("<unk>", "<s>", "</s>")
 _SEED = 1
 
 
-def write(path: Path) -> Path:
-    """Two llama layers and a vocabulary of bytes."""
+def write(path: Path | None = None) -> Path:
+    """Two llama layers and a vocabulary of bytes; into a new directory, if no path is named."""
+    path = path or Path(tempfile.mkdtemp(prefix="lp-")) / "tiny.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     _describe(writer)
     tokens = _add_vocabulary(writer)
@@ -69,9 +72,9 @@ def _shapes(tokens: int) -> list[tuple[str, tuple[int, ...]]]:
     return outside + blocks
 
 
-def _weights(chance: numpy.random.Generator, shape: tuple[int, ...]) -> NDArray[numpy.float32]:
+def _weights(chance: numpy.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
     """Norms are ones; the last axis of a matrix is what is summed over."""
     if len(shape) == 1:
         return numpy.ones(shape, dtype=numpy.float32)
-    weights: NDArray[numpy.float64] = chance.standard_normal(shape)
-    return (weights / shape[-1] ** 0.5).astype(numpy.float32)
+    weights: NDArray[Any] = chance.standard_normal(shape, dtype=numpy.float32) / numpy.float32(shape[-1] ** 0.5)
+    return weights
