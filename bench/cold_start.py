@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llamaproxy.backends import command, engine
@@ -25,6 +25,8 @@ from llamaproxy.backends.command import Address
 from llamaproxy.config import EngineConfig, ModelConfig
 
 POLL = 0.002
+PATIENCE = 60.0
+"""Seconds after which an engine that is not ready, or not gone, never will be."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -45,12 +47,20 @@ def direct(binary: str, model: ModelConfig, folder: Path, number: int) -> float:
     process = subprocess.Popen(
         built.argv, env=dict(built.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while _status(address.socket) != 200:
+    try:
+        _until(lambda: _status(address.socket) == 200, "the engine is ready")
+        return time.perf_counter() - begun
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    end = time.perf_counter() + PATIENCE
+    while not condition():
+        if time.perf_counter() > end:
+            raise SystemExit(f"not within {PATIENCE:.0f} s: {what}")
         time.sleep(POLL)
-    seconds = time.perf_counter() - begun
-    process.kill()
-    process.wait()
-    return seconds
 
 
 def _status(path: Path | None) -> int | None:
@@ -79,10 +89,7 @@ def _call(port: int, path: str, body: object = None) -> Mapping[str, object]:
 
 def _watch(folder: Path, seen: list[float]) -> None:
     """Notes when the engine of a gateway that runs below `folder` was first ready."""
-    while not (sockets := list(folder.glob("llamaproxy/gw-*/*.sock"))):
-        time.sleep(POLL)
-    while _status(sockets[0]) != 200:
-        time.sleep(POLL)
+    _until(lambda: any(_status(path) == 200 for path in folder.glob("llamaproxy/gw-*/*.sock")), "an engine is ready")
     seen.append(time.perf_counter())
 
 
@@ -98,9 +105,10 @@ def through_gateway(port: int, folder: Path) -> tuple[float, float]:
     _call(port, "/tokenize", {"model": "m", "content": "one"})
     ended = time.perf_counter()
     watching.join()
+    if not ready:
+        raise SystemExit("the engine answered, and was never seen to be ready")
     _call(port, "/models/unload", {"model": "m"})
-    while "stopped" not in json.dumps(_call(port, "/api/models")):
-        time.sleep(POLL)
+    _until(lambda: "stopped" in json.dumps(_call(port, "/api/models")), "the model is stopped")
     return ended - begun, ended - ready[0]
 
 
@@ -136,7 +144,7 @@ def measure(rounds: int, binary: str = "auto") -> Mapping[str, list[float]]:
             times["ready to answer"].append(after)
     finally:
         gateway.terminate()
-        gateway.wait()
+        gateway.wait(PATIENCE)
     return times
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -62,9 +62,9 @@ class Answer:
         return self.ended_at - self.asked_at
 
 
-def client(connections: int = 0) -> aiohttp.ClientSession:
-    """A connection for each request: which server closes idle ones when is not what is measured."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections, force_close=True))
+def client() -> aiohttp.ClientSession:
+    """A connection for each request, as many as there are: when a server closes idle ones is not what is measured."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
 
 async def send(session: aiohttp.ClientSession, url: str, ask: Ask, stream: bool = False) -> Answer:
@@ -127,8 +127,7 @@ async def closed_loops(url: str, asks: Iterable[Ask], clients: int, deadline: fl
         for ask in line:
             if (left := end - time.monotonic()) <= 0:
                 return
-            bounded = Ask(ask.model, ask.max_tokens, ask.messages, min(ask.timeout, left))
-            answers.append(await send(session, url, bounded))
+            answers.append(await send(session, url, replace(ask, timeout=min(ask.timeout, left))))
 
     async with client() as session:
         await asyncio.gather(*(one(session) for _ in range(clients)))

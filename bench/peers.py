@@ -142,10 +142,19 @@ class Gateway(Peer):
         loads = [model["load_seconds"] for model in (await self.get("/api/models"))["models"]]
         return max((load for load in loads if load is not None), default=0.0)
 
+    async def waited(self, model: str) -> float:
+        """Seconds from arrival to lease, the longest of the model's last requests."""
+        rows = [row for row in await self._rows() if row["model"] == model]
+        return max(((row["queue_ms"] or 0) + (row["load_ms"] or 0) for row in rows), default=0.0) / 1000
+
     async def figures(self) -> dict[str, float]:
-        """With the replays of the last 1,000 requests."""
-        rows = (await self.get("/api/requests?limit=1000"))["requests"]
-        return {**await super().figures(), "replays": sum(row["replays"] for row in rows)}
+        """With the replays of the last requests."""
+        return {**await super().figures(), "replays": sum(row["replays"] for row in await self._rows())}
+
+    async def _rows(self) -> list[dict[str, Any]]:
+        """The last 1,000 requests; the gateway keeps no more."""
+        rows: list[dict[str, Any]] = (await self.get("/api/requests?limit=1000"))["requests"]
+        return rows
 
     async def get(self, path: str) -> Any:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:
