@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+QUIET = 10.0
+"""Percent of the machine that others may take before wall-clock is in doubt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -87,7 +90,11 @@ def all_of(rows: Sequence[Row], peer: str, name: str, count: float) -> Mark:
 
 
 def ratio(rows: Sequence[Row], peers: tuple[str, str], name: str, limit: float) -> Mark:
-    """Of the best rounds of both: a neighbour on the machine only ever adds."""
-    first, second = (min(of(rows, peer, name)) for peer in peers)
-    share = first / second if second else math.inf
-    return Mark(f"{name}, {peers[0]} to {peers[1]}: {share:.2f}, at most {limit:g}", share <= limit)
+    """Of the best rounds of both: a neighbour on the machine only ever adds. Says so, where even these had one."""
+    first, second = best = [
+        min((row for row in rows if row.peer == peer), key=lambda row: row.values[name]) for peer in peers
+    ]
+    share = first.values[name] / second.values[name] if second.values[name] else math.inf
+    others = max(row.values.get("others_pct", 0.0) for row in best)
+    doubt = f" (worth little: others took {others:.0f} % of the machine)" if others > QUIET else ""
+    return Mark(f"{name}, {peers[0]} to {peers[1]}: {share:.2f}, at most {limit:g}{doubt}", share <= limit)

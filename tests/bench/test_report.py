@@ -34,6 +34,12 @@ def test_a_ratio_is_one_of_the_best_rounds() -> None:
     assert not ratio(ROWS, ("ours", "theirs"), "total_s", 0.8).met
 
 
+def test_a_ratio_from_a_busy_machine_is_in_doubt() -> None:
+    busy = [Row("ours", {"s": 1, "others_pct": 3}), Row("theirs", {"s": 2, "others_pct": 40})]
+    assert "others took 40 %" in ratio(busy, ("ours", "theirs"), "s", 1).text
+    assert "others" not in ratio(busy[:1] * 2, ("ours", "ours"), "s", 1).text
+
+
 def test_a_mark_that_was_missed_is_seen_at_once() -> None:
     text = str(Result("a title", ROWS[:1], [Mark("met", True), Mark("not met", False)]))
     assert text.splitlines()[0] == "a title"
