@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -49,7 +50,7 @@ class Peer:
         self.setting = setting
         self.url = ""
         # Sockets have short paths.
-        self.folder = Path(tempfile.mkdtemp(prefix="lp-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="lp-bench-"))
         self._log = self.folder / "log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -78,6 +79,7 @@ class Peer:
         for engine in left:
             with suppress(psutil.NoSuchProcess):
                 engine.kill()
+        shutil.rmtree(self.folder)
 
     def engines(self) -> list[psutil.Process]:
         """The engine processes that run now."""

@@ -7,6 +7,7 @@ A scenario starts its servers anew for each run and ends by its own deadline. Lo
 import asyncio
 import itertools
 import random
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,13 +167,16 @@ async def kills(plan: Plan) -> Result:
 async def endurance(plan: Plan) -> Result:
     """1,000 requests over many swaps and kills, on models that load in a blink."""
     count, rows = 1000, []
-    for number in range(1, plan.rounds + 1):
-        chance = random.Random(_SEED + number)
-        asks = [Ask(chance.choice("abcdef"), 4, timeout=60.0) for _ in range(count)]
-        gateway = Gateway(plan.with_files(dict.fromkeys("abcdef", tiny_model.write()), ctx_size=512))
-        async with gateway as peer:
-            answers, killed = await under_fire(peer, asks, 8, (0.1, 0.5))
-            rows.append(Row(peer.name, {"kills": killed, **await peer.figures(), **_losses(answers, count)}, number))
+    with tempfile.TemporaryDirectory(prefix="lp-bench-") as folder:
+        models = dict.fromkeys("abcdef", tiny_model.write(Path(folder) / "tiny.gguf"))
+        for number in range(1, plan.rounds + 1):
+            chance = random.Random(_SEED + number)
+            asks = [Ask(chance.choice("abcdef"), 4, timeout=60.0) for _ in range(count)]
+            async with Gateway(plan.with_files(models, ctx_size=512)) as peer:
+                answers, killed = await under_fire(peer, asks, 8, (0.1, 0.5))
+                rows.append(
+                    Row(peer.name, {"kills": killed, **await peer.figures(), **_losses(answers, count)}, number)
+                )
     swaps = min(row.values["starts"] - row.values["kills"] for row in rows)
     marks = [all_of(rows, "llamaproxy", "ok", count), Mark(f"swaps: {swaps:.0f}, at least 50", swaps >= 50)]
     return Result(f"{count} requests over swaps of six models and random kills", rows, marks)

@@ -4,7 +4,6 @@ For runs in which engines start by the hundred and what they say does not matter
 is among the test dependencies.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ _SPECIAL = ("<unk>", "<s>", "</s>")
 _SEED = 1
 
 
-def write(path: Path | None = None) -> Path:
-    """Two llama layers and a vocabulary of bytes; into a new directory, if no path is named."""
-    path = path or Path(tempfile.mkdtemp(prefix="lp-")) / "tiny.gguf"
+def write(path: Path) -> Path:
+    """Two llama layers and a vocabulary of bytes."""
     writer = gguf.GGUFWriter(path, "llama")
     _describe(writer)
     tokens = _add_vocabulary(writer)
