@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import platform
+import shutil
 import socket
 import statistics
 import subprocess
@@ -145,6 +146,7 @@ def measure(rounds: int, binary: str = "auto") -> Mapping[str, list[float]]:
     finally:
         gateway.terminate()
         gateway.wait(PATIENCE)
+        shutil.rmtree(folder)
     return times
 
 
