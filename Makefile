@@ -25,8 +25,9 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.run
+bench: $(VENV)/.test
 	$(BIN)/python -m bench.cold_start
+	$(BIN)/python -m bench.swap $(ARGS)
 
 soak: $(VENV)/.test
 	$(BIN)/pytest -m soak --timeout 3600

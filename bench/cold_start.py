@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import platform
+import shutil
 import socket
 import statistics
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llamaproxy.backends import command, engine
@@ -25,6 +26,8 @@ from llamaproxy.backends.command import Address
 from llamaproxy.config import EngineConfig, ModelConfig
 
 POLL = 0.002
+PATIENCE = 60.0
+"""Seconds after which an engine that is not ready, or not gone, never will be."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -37,20 +40,28 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def direct(model: ModelConfig, folder: Path, number: int) -> float:
+def direct(binary: str, model: ModelConfig, folder: Path, number: int) -> float:
     """Seconds from starting the engine to its being ready."""
     address = Address(socket=folder / f"{number}.sock")
-    built = command.build(engine.find("auto").program, "m", model, EngineConfig(), address, os.environ)
+    built = command.build(engine.find(binary).program, "m", model, EngineConfig(), address, os.environ)
     begun = time.perf_counter()
     process = subprocess.Popen(
         built.argv, env=dict(built.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while _status(address.socket) != 200:
+    try:
+        _until(lambda: _status(address.socket) == 200, "the engine is ready")
+        return time.perf_counter() - begun
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    end = time.perf_counter() + PATIENCE
+    while not condition():
+        if time.perf_counter() > end:
+            raise SystemExit(f"not within {PATIENCE:.0f} s: {what}")
         time.sleep(POLL)
-    seconds = time.perf_counter() - begun
-    process.kill()
-    process.wait()
-    return seconds
 
 
 def _status(path: Path | None) -> int | None:
@@ -79,10 +90,7 @@ def _call(port: int, path: str, body: object = None) -> Mapping[str, object]:
 
 def _watch(folder: Path, seen: list[float]) -> None:
     """Notes when the engine of a gateway that runs below `folder` was first ready."""
-    while not (sockets := list(folder.glob("llamaproxy/gw-*/*.sock"))):
-        time.sleep(POLL)
-    while _status(sockets[0]) != 200:
-        time.sleep(POLL)
+    _until(lambda: any(_status(path) == 200 for path in folder.glob("llamaproxy/gw-*/*.sock")), "an engine is ready")
     seen.append(time.perf_counter())
 
 
@@ -98,20 +106,27 @@ def through_gateway(port: int, folder: Path) -> tuple[float, float]:
     _call(port, "/tokenize", {"model": "m", "content": "one"})
     ended = time.perf_counter()
     watching.join()
+    if not ready:
+        raise SystemExit("the engine answered, and was never seen to be ready")
     _call(port, "/models/unload", {"model": "m"})
-    while "stopped" not in json.dumps(_call(port, "/api/models")):
-        time.sleep(POLL)
+    _until(lambda: "stopped" in json.dumps(_call(port, "/api/models")), "the model is stopped")
     return ended - begun, ended - ready[0]
 
 
-def main(rounds: int) -> None:
+def measure(rounds: int, binary: str = "auto") -> Mapping[str, list[float]]:
+    """Seconds of every round: of a direct start, of one through a gateway, and those of the latter after readiness.
+
+    `binary` is what `engine.binary` may be.
+    """
     file = engine.bundled_model()
     if file is None:
         raise SystemExit("the bundled model is not installed: make run installs it")
     model = ModelConfig(path=str(file), ctx_size=2048)
     folder = Path(tempfile.mkdtemp(prefix="lp-bench-"))
     configuration = folder / "llamaproxy.toml"
-    configuration.write_text(f"[models.m]\npath = {json.dumps(str(file))}\nctx_size = 2048\n")
+    configuration.write_text(
+        f"[engine]\nbinary = {json.dumps(binary)}\n[models.m]\npath = {json.dumps(str(file))}\nctx_size = 2048\n"
+    )
     gateway = subprocess.Popen(
         (sys.executable, "-m", "llamaproxy", "serve", "--port", "0", "--config", str(configuration)),
         env={**os.environ, "XDG_RUNTIME_DIR": str(folder)},
@@ -124,14 +139,15 @@ def main(rounds: int) -> None:
     times: dict[str, list[float]] = {"direct": [], "gateway": [], "ready to answer": []}
     try:
         for number in range(rounds):
-            times["direct"].append(direct(model, folder, number))
+            times["direct"].append(direct(binary, model, folder, number))
             whole, after = through_gateway(port, folder)
             times["gateway"].append(whole)
             times["ready to answer"].append(after)
     finally:
         gateway.terminate()
-        gateway.wait()
-    _report(times)
+        gateway.wait(PATIENCE)
+        shutil.rmtree(folder)
+    return times
 
 
 def _report(times: Mapping[str, list[float]]) -> None:
@@ -148,4 +164,4 @@ def _report(times: Mapping[str, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    _report(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
