@@ -114,7 +114,7 @@ def main(rounds: int) -> None:
     configuration.write_text(f"[models.m]\npath = {json.dumps(str(file))}\nctx_size = 2048\n")
     gateway = subprocess.Popen(
         (sys.executable, "-m", "llamaproxy", "serve", "--port", "0", "--config", str(configuration)),
-        env={**os.environ, "XDG_RUNTIME_DIR": str(folder)},
+        env={**os.environ, "XDG_RUNTIME_DIR": str(folder), "XDG_CACHE_HOME": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -181,6 +181,18 @@ class CatalogConfig(_Section):
     )
 
 
+class KvConfig(_Section):
+    carry: bool = Field(True, description="carry the slots' KV caches over from one process of a model to the next")
+    directory: Text | None = Field(
+        None, min_length=1, description="where they are kept; unset: llamaproxy/kv in the user's cache directory"
+    )
+    cache_bytes: Size = Field(8 * 1024**3, description="most disk space for them; the oldest go first")
+    save_timeout: PositiveSeconds = Field(5.0, description="longest delay of a stop to save slots")
+    restore_timeout: PositiveSeconds = Field(
+        2.0, description="longest delay of a start to restore them, for each GB and at least once"
+    )
+
+
 class ModelConfig(_Section):
     path: Text = Field(min_length=1, description="the GGUF file")
     mmproj: Text | None = Field(None, description="the multimodal projector's GGUF file; unset: none")
@@ -203,6 +215,7 @@ class ModelConfig(_Section):
     parallel: int | None = Field(None, ge=1, le=256, description="slots; unset: the engine's choice, which is 4")
     port: int | None = Field(None, ge=1024, le=32767, description="TCP port of the engine; unset: a Unix socket")
     ttl: PositiveSeconds | None = Field(None, description="stop when idle for this long; unset: never")
+    kv_carry: bool = Field(True, description="carry slots over where kv.carry does")
     pinned: bool = Field(False, description="never evicted to make room")
     preload: bool = Field(False, description="started with the gateway")
     priority: int = Field(0, ge=-1000, le=1000, description="models of lower priority are evicted first")
@@ -232,6 +245,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     breaker: BreakerConfig = BreakerConfig()
     catalog: CatalogConfig = CatalogConfig()
+    kv: KvConfig = KvConfig()
     models: dict[ModelName, ModelConfig] = Field({}, max_length=10_000)
     keys: dict[ModelName, KeyConfig] = Field({}, max_length=100_000)
     telemetry: TelemetryConfig = TelemetryConfig()

@@ -257,7 +257,7 @@ class Pool:
             case Stop():
                 log.info("%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor))
                 if running := self._spawns.get(effect.model):
-                    spawn(running.stop(), name=f"stop-{effect.model}")
+                    spawn(running.stop(effect.reason), name=f"stop-{effect.model}")
 
     def _grant(self, effect: Grant) -> None:
         waiter = self._waiters[effect.request]

@@ -17,6 +17,8 @@ from llamaproxy.backends.command import Address
 # llama-server closes a connection after 5 s of rest or 100 requests, and a request that meets the close is lost. A new
 # connection to a Unix socket costs less than the bookkeeping that would avoid this.
 _READ_BUFFER = 64 * 1024
+_LONGEST_ANSWER = 8 * 1024**2
+"""Bytes of an answer to the gateway itself: /slots has some KB for each of at most a few hundred slots."""
 _BEING_STOPPED = "the backend is being stopped"
 
 
@@ -95,6 +97,18 @@ class Upstream:
                 return response.status
         except UpstreamLost:
             return None
+
+    async def ask(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body of a short exchange that is the gateway's own. Raises UpstreamLost."""
+        fields = [("Content-Type", "application/json")] if body else []
+        async with self.exchange(method, target, fields, body) as response:
+            answer = bytearray()
+            try:
+                while (chunk := await response.content.readany()) and len(answer) < _LONGEST_ANSWER:
+                    answer += chunk
+            except (aiohttp.ClientError, OSError) as error:
+                raise UpstreamLost(str(error) or type(error).__name__) from error
+            return response.status, bytes(answer)
 
     async def close(self) -> None:
         """End every exchange: those that wait for a head get UpstreamLost, readers of a body a ClientError.

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.errors import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from llamaproxy.models.catalogue import Catalogue, Model
@@ -26,10 +27,11 @@ _BODY_TIMEOUT = 10.0
 class Admin:
     """Handlers for the gateway's own routes."""
 
-    def __init__(self, catalogue: Catalogue, pool: Pool, ledger: Ledger) -> None:
+    def __init__(self, catalogue: Catalogue, pool: Pool, ledger: Ledger, carrier: Carrier) -> None:
         self._catalogue = catalogue
         self._pool = pool
         self._ledger = ledger
+        self._carrier = carrier
 
     async def models(self, request: web.Request) -> web.Response:
         return json_response({"models": [self._model(model) for model in self._catalogue.models.values()]})
@@ -92,5 +94,6 @@ class Admin:
             "starts": backend.spawn,
             "load_seconds": backend.load_seconds,
             "breaker": {"state": backend.breaker.state(now).value, "reason": backend.breaker.reason},
+            "kv": self._carrier.describe(model.name, model.config),
             "leaving": backend.leaving.value if backend.leaving else None,
         }

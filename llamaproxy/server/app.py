@@ -14,6 +14,7 @@ from aiohttp import web
 
 from llamaproxy import __version__
 from llamaproxy.backends import arguments, command, engine, orphans
+from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.ports import free_port
@@ -80,6 +81,7 @@ class Gateway:
             log.warning("ended process %d, left behind by an earlier gateway", pid)
         self._run_directory = orphans.RunDirectory(runtime_base)
         self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
+        self.carrier = Carrier(config.kv, config.engine)
         models = {name: model.config for name, model in self.catalogue.models.items()}
         self.pool = Pool(models, config, self._launch, self._check_startable)
         self.draining = False
@@ -132,12 +134,14 @@ class Gateway:
     def _launch(self, name: str, number: int) -> Spawn:
         """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
         model = self.catalogue.models[name].config
-        program = engine.find(self.config.engine.binary).program
+        found = engine.find(self.config.engine.binary)
+        carry = self.carrier.prepare(name, model, found)
         address = Address(socket=self._run_directory.socket(name, number))
         if model.port or not orphans.UNIX_SOCKETS:
             address = Address(port=model.port or free_port(), key=os.urandom(20).hex())
-        built = command.build(program, name, model, self.config.engine, address, os.environ)
-        return Spawn(name, number, address, built, self.config.engine, self._run_directory)
+        slots = carry.directory if carry else None
+        built = command.build(found.program, name, model, self.config.engine, address, os.environ, slots)
+        return Spawn(name, number, address, built, self.config.engine, self._run_directory, carry)
 
 
 class Server:
@@ -147,7 +151,7 @@ class Server:
         self._gateway = gateway
         self._guard = Guard(gateway.config)
         self._proxy = Proxy(gateway.config, gateway.catalogue, gateway.pool, gateway.ledger)
-        admin = Admin(gateway.catalogue, gateway.pool, gateway.ledger)
+        admin = Admin(gateway.catalogue, gateway.pool, gateway.ledger, gateway.carrier)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},

@@ -188,6 +188,8 @@ class Proxy:
             elif status != 503:
                 lease.failed(f"the engine answered {status}")
 
+        carry = None if job.endpoint.light else lease.backend.carry
+        serving = carry.serving(job.outgoing.body or b"") if carry else None
         outcome = await forward(
             job.request,
             lease.upstream,
@@ -197,8 +199,11 @@ class Proxy:
             _own_headers(job),
             answered,
             begun,
+            serving.observe if serving else None,
         )
         row.bytes_out = outcome.sent
+        if serving and outcome.status == 200 and not outcome.broken:
+            serving.finished()
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
         elif outcome.broken:

@@ -67,10 +67,12 @@ async def forward(
     own_headers: dict[str, str],
     on_head: Callable[[int], None],
     begun: web.StreamResponse | None = None,
+    observe: Callable[[bytes], None] | None = None,
 ) -> Outcome:
     """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
 
     `begun` is a stream that the client has the head of already: an answer that is no stream ends it as an error.
+    `observe` sees the chunks of the body as the client gets them.
 
     Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
     outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
@@ -87,7 +89,7 @@ async def forward(
             error = UpstreamError(f"the engine answered {answer.status}", detail=said)
             await refuse(request, response, error, dialect, deadlines.idle)
         elif request.method != "HEAD":
-            await _body(request, answer, first, deadlines.idle, dialect, outcome)
+            await _body(request, answer, first, deadlines.idle, dialect, outcome, observe)
         return outcome
 
 
@@ -149,9 +151,12 @@ async def _body(
     idle: float,
     dialect: Dialect,
     outcome: Outcome,
+    observe: Callable[[bytes], None] | None,
 ) -> None:
     try:
         while chunk:
+            if observe:
+                observe(chunk)
             await _sent(request, outcome.response.write(chunk), idle)
             outcome.sent += len(chunk)
             chunk = await _next_chunk(answer, idle)

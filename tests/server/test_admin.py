@@ -11,9 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
+from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config
+from llamaproxy.config import Config, KvConfig
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
@@ -39,7 +40,8 @@ class Room:
         self.ledger = Ledger()
         self.pool = Pool(CONFIG.models, CONFIG, self._launch)
         catalogue = Catalogue(Model(name, model, "configured") for name, model in CONFIG.models.items())
-        self.admin = Admin(catalogue, self.pool, self.ledger)
+        carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
+        self.admin = Admin(catalogue, self.pool, self.ledger, carrier)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -107,6 +109,12 @@ class TestModels:
             "starts": 0,
             "load_seconds": None,
             "breaker": {"state": "closed", "reason": ""},
+            "kv": {
+                "carry": False,
+                "reason": "switched off in the configuration",
+                "saved_tokens": 0,
+                "restored_tokens": 0,
+            },
             "leaving": None,
         }
         assert not room.wanted
