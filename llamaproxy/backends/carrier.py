@@ -26,6 +26,7 @@ _NOT_CONFIGURED = "switched off in the configuration"
 _KEEPS_NOTHING = "an engine for embeddings keeps no conversation"
 _POINTLESS = {
     **dict.fromkeys(("--embedding", "--embeddings", "--rerank", "--reranking"), _KEEPS_NOTHING),
+    "--slot-save-path": "the model's arguments name a directory of their own",
     "--no-cache-prompt": "the engine is told to reuse nothing",
     "--sleep-idle-seconds": "an engine that sleeps would be woken to save what it has forgotten",
 }
@@ -49,6 +50,10 @@ class Carrier:
             return None
         try:
             key = f"{_owner(name)}{_hash(_identity(model, self._engine, engine))}"
+        except (OSError, metadata.PackageNotFoundError) as error:
+            log.warning("%s: KV is not carried over: %s", name, error)
+            return None
+        try:
             if (carry := self._carries.get(name)) is None or carry.key != key:
                 carry = self._carries[name] = Carry(name, key, self._files, self._settings)
         except OSError as error:
@@ -114,7 +119,7 @@ def _hash(value: Any) -> str:
 
 
 def _identity(model: ModelConfig, settings: EngineConfig, engine: Engine) -> Mapping[str, Any]:
-    """Raises OSError where a file cannot be looked at."""
+    """Raises OSError where a file cannot be looked at, PackageNotFoundError where the engine has no version."""
     return {
         "files": [_version(path) for path in (model.path, model.mmproj) if path],
         "settings": model.model_dump(include=_TYPED),

@@ -188,8 +188,10 @@ class Proxy:
             elif status != 503:
                 lease.failed(f"the engine answered {status}")
 
-        carry = None if job.endpoint.light else lease.backend.carry
-        serving = carry.serving(job.outgoing.body or b"") if carry else None
+        carry = lease.backend.carry
+        if carry and routing.touches_slot_files(job.outgoing.method, job.outgoing.target):
+            raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
+        serving = carry.serving(job.outgoing.body or b"") if carry and not job.endpoint.light else None
         outcome = await forward(
             job.request,
             lease.upstream,

@@ -1,6 +1,7 @@
 """llamaproxy.backends.slot_files: what is kept on the disk, for how long, and for whom."""
 
 import os
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -8,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from llamaproxy.backends import slot_files
 from llamaproxy.backends.slot_files import SlotFiles, draft_name
 
 DAY = 86_400.0
@@ -94,12 +94,12 @@ class TestSaves:
         self, files: SlotFiles, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write(files, "a", 1)
-        monkeypatch.setattr(slot_files.time, "time_ns", lambda: 1)
+        monkeypatch.setattr(time, "time_ns", lambda: 1)
         write(files, "a", 2)
         assert sizes(files, "a") == [2]
 
     def test_two_gateways_never_write_to_the_same_file(self, files: SlotFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(slot_files.time, "time_ns", lambda: 1)
+        monkeypatch.setattr(time, "time_ns", lambda: 1)
         assert files.new_save("a") != files.new_save("a")
 
     def test_files_that_are_none_of_ours_are_left_alone(self, files: SlotFiles) -> None:
@@ -162,7 +162,7 @@ class TestRoom:
     def test_some_of_the_disk_is_left_to_others(
         self, files: SlotFiles, monkeypatch: pytest.MonkeyPatch, total: int, free: int, expected: int, room: bool
     ) -> None:
-        monkeypatch.setattr(slot_files.shutil, "disk_usage", lambda _: SimpleNamespace(total=total, free=free))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=total, free=free))
         assert files.has_room(expected) is room
 
 

@@ -188,8 +188,8 @@ class TestBounds:
         assert house.saved() == []
 
     async def test_what_was_saved_in_time_is_kept(self, house: House) -> None:
-        carry = house.carry(save_timeout=0.6)
-        async with house.engine({"FAKE_SLOT_SECONDS": "0.4"}) as upstream:
+        carry = house.carry(save_timeout=1.6)
+        async with house.engine({"FAKE_SLOT_SECONDS": "1"}) as upstream:
             for prompt in (BEES, WASPS):
                 await post(upstream, prompt)
             await carry.save(upstream)

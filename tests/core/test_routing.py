@@ -14,6 +14,7 @@ from llamaproxy.core.routing import (
     normalise,
     read_body,
     resolve,
+    touches_slot_files,
     upstream,
 )
 from llamaproxy.errors import DuplicateModel, GatewayError, InvalidJson, InvalidRequest
@@ -226,3 +227,22 @@ def test_below_upstream_reading_and_known_light_routes_are_light() -> None:
 def test_upstream_prefix_is_cut_once_and_the_rest_stays() -> None:
     assert below_upstream("/upstream/m/a//b/") == "m/a//b/"
     assert below_upstream("//upstream//m/upstream/") == "m/upstream/"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "touches"),
+    [
+        ("POST", "/slots/0?action=save", True),
+        ("POST", "/slots/0?action=restore&model=m", True),
+        ("POST", "/slots/0?%61ction=save", True),
+        ("POST", "/%73lots/0?action=save", True),
+        ("POST", "//slots//0?action=save", True),
+        ("POST", "/slots/0?action=erase&action=save", True),
+        ("POST", "/slots/0", True),
+        ("POST", "/slots/0?action=erase", False),
+        ("GET", "/slots", False),
+        ("POST", "/completion?action=save", False),
+    ],
+)
+def test_slot_files_are_touched_under_every_spelling(method: str, target: str, touches: bool) -> None:
+    assert touches_slot_files(method, target) is touches

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestClient
 
 from tests.gateway import chat_body, fake_model
@@ -110,3 +111,11 @@ async def test_engine_that_is_killed_under_every_try_is_given_up(serve: Serve, t
     assert (response.status, (await response.json())["error"]["code"]) == (503, "model_unavailable")
     (row,) = await rows(client)
     assert row["replays"] == 6
+
+
+@pytest.mark.parametrize("path", ["/slots/0?action=save&model=m", "/upstream/m/slots/0?action=restore"])
+async def test_clients_write_no_slot_files_where_the_gateway_keeps_its_own(serve: Serve, path: str) -> None:
+    client = await serve()
+    response = await client.post(path, json={"filename": "mine"})
+    assert (response.status, (await response.json())["error"]["param"]) == (400, "action")
+    assert (await client.post("/slots/0?action=erase&model=m", json={})).status == 200
