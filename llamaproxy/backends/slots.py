@@ -30,7 +30,7 @@ _FAILURES = (SlotsRefused, UpstreamLost, OSError)
 class _Save:
     """How far a save has come; `whole` once every slot was saved."""
 
-    name: str
+    name: str = ""
     done: list[Path] = field(default_factory=list)
     tokens: int = 0
     whole: bool = False
@@ -94,7 +94,7 @@ class Carry:
         if self.off:
             return
         begun = time.monotonic()
-        save = _Save(self._files.new_save(self.key))
+        save = _Save()
         try:
             async with asyncio.timeout(self._settings.save_timeout):
                 await self._save_slots(upstream, save)
@@ -108,8 +108,7 @@ class Carry:
     async def restore(self, upstream: Upstream) -> None:
         """Restore what was saved last. Never raises; cancelling it changes nothing on the disk."""
         self.restored_tokens, self._returning = 0, None
-        files = self._files.saved(self.key)
-        if self.off or not files:
+        if self.off or not (files := self._saved()):
             return
         begun = time.monotonic()
         timeout = self._settings.restore_timeout * max(1.0, sum(file.size for file in files) / _GB)
@@ -117,8 +116,9 @@ class Carry:
             async with asyncio.timeout(timeout):
                 await self._restore_slots(upstream, files)
         except _FAILURES as error:
-            log.warning("%s: slots were not restored: %s", self.model, _words(error, timeout))
-            self._distrust(files)
+            reason = f"slots were not restored: {_words(error, timeout)}"
+            log.warning("%s: %s", self.model, reason)
+            self._distrust(files, reason)
         else:
             seconds = time.monotonic() - begun
             log.info("%s: %d tokens of KV restored in %.2f s", self.model, self.restored_tokens, seconds)
@@ -133,7 +133,7 @@ class Carry:
 
     async def _save_slots(self, upstream: Upstream, save: _Save) -> None:
         """What was done before the time is up is kept: a slot is of use without the others."""
-        folder = self._files.folder(self.key)
+        folder, save.name = self._files.folder(self.key), self._files.new_save(self.key)
         slots = await list_slots(upstream)
         idle = sorted((slot for slot in slots if not slot.busy), key=lambda slot: slot.task, reverse=True)
         largest = max((file.size for file in self._files.saved(self.key)), default=0)
@@ -161,19 +161,26 @@ class Carry:
         log.info("%s: %d tokens of KV saved in %.2f s", self.model, save.tokens, seconds)
         _in_background(self._files.tidy, "tidy-slots")
 
+    def _saved(self) -> list[SlotFile]:
+        try:
+            return self._files.saved(self.key)
+        except OSError as error:
+            log.warning("%s: saved slots cannot be found: %s", self.model, error)
+            return []
+
     async def _restore_slots(self, upstream: Upstream, files: list[SlotFile]) -> None:
         """Into the lowest ids: a new conversation takes the highest of the slots that have served nothing yet."""
         ids = sorted(slot.id for slot in await list_slots(upstream))
         for slot, file in zip(ids, files, strict=False):
             self.restored_tokens += await restore_slot(upstream, slot, file.path.name)
 
-    def _distrust(self, files: list[SlotFile]) -> None:
+    def _distrust(self, files: list[SlotFile], reason: str) -> None:
         """What could not be restored, or cost the engine its life, is not tried again.
 
         Where it is gone, another gateway has saved something newer meanwhile, and nobody is to blame.
         """
         if all(file.path.exists() for file in files):
-            self._judge(False, "saved slots cannot be restored")
+            self._judge(False, reason)
         _in_background(lambda: remove(file.path for file in files), f"discard-slots-{self.model}")
 
     def _judge(self, useful: bool, reason: str) -> None:
@@ -189,7 +196,14 @@ class Carry:
 
 def _in_background(work: Callable[[], None], name: str) -> None:
     """Large files take their time to go, and nobody waits for that."""
-    spawn(asyncio.to_thread(work), name=name)
+
+    async def working() -> None:
+        try:
+            await asyncio.to_thread(work)
+        except OSError as error:
+            log.warning("%s failed: %s", name, error)
+
+    spawn(working(), name=name)
 
 
 def _words(error: Exception, timeout: float) -> str:

@@ -98,11 +98,13 @@ class Spawn:
         first, self._stopping = not self._stopping, True
         if self._restoring:
             self._restoring.cancel()
-        if self.carry and self._ready and first and reason is not StopReason.UNHEALTHY:
-            await self.carry.save(self.upstream)
-        await self.upstream.close()
-        if self._process:
-            await self._process.stop(self._engine.stop_timeout)
+        try:
+            if self.carry and self._ready and first and reason is not StopReason.UNHEALTHY:
+                await self.carry.save(self.upstream)
+        finally:
+            await self.upstream.close()
+            if self._process:
+                await self._process.stop(self._engine.stop_timeout)
 
     async def kill_if_hung(self) -> None:
         """A process that does not even tell its health will not finish anything: its end is a crash like any other."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import takewhile
 
-BLOCK = 256
+BLOCK = 512
 """Bytes of a body for each hash. What is shorter is not known again, and not worth carrying."""
-MOST_BLOCKS = 256
-"""64 KiB of a body are looked at: reading all of a large one would cost more than is learned."""
+MOST_BLOCKS = 64
+"""32 KiB of a body are looked at: reading all of a large one would cost more than is learned."""
 TAIL_BYTES = 8192
 """The end of an answer in which its `timings` stand, in a stream's last events or near the end of a document."""
 MOST_IN_VAIN = 2

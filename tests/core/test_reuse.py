@@ -30,7 +30,7 @@ def share(later: bytes, earlier: bytes) -> float:
 
 class TestFingerprint:
     def test_a_conversation_that_goes_on_is_known_again(self) -> None:
-        first = "tell me all about bees " * 100
+        first = "tell me all about bees " * 300
         assert share(request(first, "and wasps?"), request(first)) > 0.9
 
     def test_the_longer_what_is_new_the_smaller_the_share(self) -> None:

@@ -116,7 +116,7 @@ async def test_restores_that_fail_are_a_line_in_the_log(start: Start, tmp_path: 
             await talk(client)
             await swap(client)
         await talk(client)
-        assert client.gateway.log.count("a: slots were not restored: the engine answered 400") == 2
+        assert client.gateway.log.count(" a: slots were not restored: the engine answered 400") == 2
         assert not (await client.model("a"))["kv"]["carry"]
 
 
