@@ -22,6 +22,7 @@ from llamaproxy.backends.orphans import check_ours
 _SAVED = ".kv"
 _DRAFT = ".part"
 _OFF = "off"
+_KEY = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}")
 _NAME = re.compile(r"(\d{20}-[0-9a-f]{8})-(\d{3})")
 _LONGEST_REASON = 500
 _STALE = 3600.0
@@ -47,14 +48,19 @@ class SlotFiles:
         """`limit` in bytes."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_ours(directory)
-        directory.chmod(0o700)
+        if directory.stat().st_mode & 0o077:
+            # Not made so here: it may be a directory that others have a right to.
+            raise PermissionError(f"{directory} is open to other users: it must have mode 0700")
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(f"{directory} cannot be written to")
         self._directory = directory
         self._limit = limit
 
     def folder(self, key: str) -> Path:
-        """The folder of a key, made where it is missing, and safe for a while from being tidied up. Raises OSError."""
+        """The folder of a key: owner and version, of 16 hex digits each, with a dash between them.
+
+        Made where it is missing, and safe for a while from being tidied up. Raises OSError.
+        """
         folder = self._directory / key
         folder.mkdir(mode=0o700, exist_ok=True)
         check_ours(folder)
@@ -86,14 +92,14 @@ class SlotFiles:
 
         Of one save those of the highest rank go first.
         """
-        folders = [path for path in self._directory.iterdir() if path.is_dir()]
+        folders = [path for path in self._directory.iterdir() if _KEY.fullmatch(path.name) and path.is_dir()]
         kept = 0
         for file in sorted((file for folder in folders for file in _drop_replaced(folder)), key=_newest_first):
             kept += file.size
             if kept > self._limit:
                 file.path.unlink(missing_ok=True)
         for folder in folders:
-            remove(path for path in folder.glob(f"*{_DRAFT}") if _is_stale(path))
+            remove(path for path in folder.glob(f"*{_DRAFT}") if _NAME.fullmatch(path.stem) and _is_stale(path))
             if _is_stale(folder):
                 with contextlib.suppress(OSError):  # not empty, or another gateway was faster
                     folder.rmdir()

@@ -24,6 +24,7 @@ from tests.backends.processes import PATIENCE, until, within
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(60)]
 
+KEY = f"{'a' * 16}-{'0' * 16}"
 BEES = "bees " * 300
 WASPS = "wasps " * 200
 
@@ -40,11 +41,11 @@ class House:
         self._spawned = 0
 
     def carry(self, **settings: Any) -> Carry:
-        return Carry("qwen", "key", self.files, KvConfig(**settings))
+        return Carry("qwen", KEY, self.files, KvConfig(**settings))
 
     def saved(self) -> list[int]:
         """Tokens in each file, by its rank: the fake engine writes a list of them."""
-        return [len(json.loads(file.path.read_text())) for file in self.files.saved("key")]
+        return [len(json.loads(file.path.read_text())) for file in self.files.saved(KEY)]
 
     def everything(self) -> list[str]:
         return sorted(path.name for path in self.path.rglob("*") if path.is_file())
@@ -53,7 +54,7 @@ class House:
     async def engine(self, environment: Mapping[str, str] | None = None, *args: str) -> AsyncIterator[Upstream]:
         self._spawned += 1
         address = Address(socket=self._run.socket("qwen", self._spawned))
-        kept = ("--slot-save-path", str(self.files.folder("key")), "--no-cache-idle-slots", *args)
+        kept = ("--slot-save-path", str(self.files.folder(KEY)), "--no-cache-idle-slots", *args)
         command = fake_command(address, self._state, "qwen", environment, *kept)
         life = Spawn("qwen", self._spawned, address, command, EngineConfig(), self._run)
         ready = asyncio.Event()
@@ -218,8 +219,8 @@ class TestBounds:
         carry = house.carry()
         async with house.engine() as upstream:
             await post(upstream, BEES)
-            (house.path / "key").rmdir()
-            (house.path / "key").write_text("in the way")
+            (house.path / KEY).rmdir()
+            (house.path / KEY).write_text("in the way")
             await carry.save(upstream)
         assert "slots were not all saved" in caplog.text
 
@@ -290,7 +291,7 @@ class TestVerdict:
             async with house.engine({"FAKE_RESTORE": "fail"}) as upstream:
                 await carry.restore(upstream)
                 assert await cached(upstream, BEES) == 0
-            await until(lambda: not house.files.saved("key"))
+            await until(lambda: not house.files.saved(KEY))
         failed = "slots were not restored: the engine answered 400"
         assert sum(message.startswith(f"qwen: {failed}") for message in caplog.messages) == 2
         assert carry.off
@@ -302,7 +303,7 @@ class TestVerdict:
         carry = house.carry()
         for _ in range(3):
             await swap(house, carry, None, BEES)
-            listed = house.files.saved("key")
+            listed = house.files.saved(KEY)
             for file in listed:
                 file.path.unlink()
             with monkeypatch.context() as patch:

@@ -412,7 +412,7 @@ class TestSlots:
 
     @pytest.fixture
     def carry(self, short_path: Path) -> Carry:
-        return Carry("qwen", "key", SlotFiles(short_path / "kv", 10**6), KvConfig())
+        return Carry("qwen", f"{'a' * 16}-{'0' * 16}", SlotFiles(short_path / "kv", 10**6), KvConfig())
 
     def life(self, world: World, carry: Carry, environment: Mapping[str, str] | None = None, **options: Any) -> Any:
         args = ("--slot-save-path", str(carry.directory))
