@@ -141,9 +141,10 @@ class TestSaveAndRestore:
     async def test_a_new_conversation_takes_no_slot_that_was_restored(self, house: House) -> None:
         carry = house.carry()
         await swap(house, carry, None, BEES, WASPS)
-        async with house.engine() as upstream:
+        async with house.engine(None, "--cache-ram", "0") as upstream:
             await carry.restore(upstream)
             await post(upstream, "hornets " * 100)
+            assert await cached(upstream, WASPS) == 199
             assert await cached(upstream, BEES) == 299
 
     async def test_of_more_files_than_slots_the_newest_are_restored(self, house: House) -> None:
