@@ -129,7 +129,7 @@ def measure(rounds: int, binary: str = "auto") -> Mapping[str, list[float]]:
     )
     gateway = subprocess.Popen(
         (sys.executable, "-m", "llamaproxy", "serve", "--port", "0", "--config", str(configuration)),
-        env={**os.environ, "XDG_RUNTIME_DIR": str(folder)},
+        env={**os.environ, "XDG_RUNTIME_DIR": str(folder), "XDG_CACHE_HOME": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -105,6 +105,18 @@ class CatalogConfig(_Section):
     )
 
 
+class KvConfig(_Section):
+    carry: bool = Field(True, description="carry the slots' KV caches over from one process of a model to the next")
+    directory: Text | None = Field(
+        None, min_length=1, description="where they are kept; unset: llamaproxy/kv in the user's cache directory"
+    )
+    cache_bytes: Size = Field(8 * 1024**3, description="most disk space for them; the oldest go first")
+    save_timeout: PositiveSeconds = Field(5.0, description="longest delay of a stop to save slots")
+    restore_timeout: PositiveSeconds = Field(
+        2.0, description="longest delay of a start to restore them, for each GB and at least once"
+    )
+
+
 class ModelConfig(_Section):
     """One model: a `path` for llama-server, or a `command` that serves it, or the `url` of who does."""
 
@@ -148,6 +160,7 @@ class ModelConfig(_Section):
         None, ge=1024, le=32767, description="TCP port of the engine; unset: a Unix socket, or a free one for ${port}"
     )
     ttl: PositiveSeconds | None = Field(None, description="stop when idle for this long; unset: never")
+    kv_carry: bool = Field(True, description="carry slots over where kv.carry does")
     pinned: bool = Field(False, description="never evicted to make room")
     preload: bool = Field(False, description="started with the gateway")
     priority: int = Field(0, ge=-1000, le=1000, description="models of lower priority are evicted first")
@@ -209,8 +222,8 @@ class ModelConfig(_Section):
 _LLAMA_SERVER = {"mmproj", "args", "ctx_size", "batch_size", "threads", "gpu_layers", "parallel"}
 MEANINGLESS = {
     "path": {"api_key", "upstream_name", "health_path", "health_interval"},
-    "command": _LLAMA_SERVER | {"api_key", "health_interval"},
-    "url": _LLAMA_SERVER | {"env", "port", "ttl", "pinned", "priority"},
+    "command": _LLAMA_SERVER | {"api_key", "health_interval", "kv_carry"},
+    "url": _LLAMA_SERVER | {"env", "kv_carry", "port", "ttl", "pinned", "priority"},
 }
 """The keys that would do nothing, by the kind of the model: the key that says who serves it."""
 
@@ -249,6 +262,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     breaker: BreakerConfig = BreakerConfig()
     catalog: CatalogConfig = CatalogConfig()
+    kv: KvConfig = KvConfig()
     models: dict[ModelName, ModelConfig] = Field({}, max_length=10_000)
     keys: dict[ModelName, KeyConfig] = Field({}, max_length=100_000)
     telemetry: TelemetryConfig = TelemetryConfig()

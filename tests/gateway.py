@@ -86,7 +86,8 @@ class GatewayProcess:
 
     async def start(self) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LLAMAPROXY_")}
-        environment = {**kept, "XDG_RUNTIME_DIR": str(self.runtime), **self._environment}
+        own = {"XDG_RUNTIME_DIR": str(self.runtime), "XDG_CACHE_HOME": str(self._folder / "cache")}
+        environment = {**kept, **own, **self._environment}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "llamaproxy", "serve", "--config", str(self._file)),

@@ -203,7 +203,7 @@ class TestVariables:
             ("KEYS__ALICE__SHA265", ", did you mean LLAMAPROXY_KEYS__ALICE__SHA256?"),
             ("SERVER__PORT__X", ""),
             ("BREAKER__XYZZY", "; valid here: start_failures, request_failures, open, open_max"),
-            ("XYZZY", "; valid here: server, engine, limits, breaker, catalog, models, keys, telemetry"),
+            ("XYZZY", "; valid here: server, engine, limits, breaker, catalog, kv, models, keys, telemetry"),
         ],
     )
     def test_unknown_ones_are_named_with_the_nearest(

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from llamaproxy import placeholders
 from llamaproxy.config import EngineConfig, ModelConfig
@@ -18,6 +19,10 @@ _PASSED = re.compile(
     r"PATH|HOME|USER|LANG|LC_.*|TZ|TMPDIR|TEMP|TMP|SYSTEMROOT|LD_LIBRARY_PATH|DYLD_.*|SSL_CERT_.*"
     r"|CUDA_.*|NVIDIA_.*|HIP_.*|ROCR_.*|HSA_.*|GPU_.*|ONEAPI_.*|SYCL_.*|ZE_.*|VK_.*|GGML_.*|OMP_.*|KMP_.*|GOMP_.*"
 )
+
+# An idle slot that is cleared has nothing left to save. As a variable it does no harm to a llama-server that is too old
+# for it, where the flag --no-cache-idle-slots would keep it from starting; and every flag of the user's wins over it.
+_KEEP_SLOTS = {"LLAMA_ARG_CACHE_IDLE_SLOTS": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +65,18 @@ def build(
     engine: EngineConfig,
     address: Address,
     inherited: Mapping[str, str],
+    slots: Path | None = None,
 ) -> Command:
-    """The command that serves `model` as `name` at `address`; `program` is the engine's own first arguments."""
+    """The command that serves `model` as `name` at `address`; `program` is the engine's own first arguments.
+
+    `slots` is the directory in which its slots may be saved.
+    """
     assert model.path
     flags = [*program, "-m", model.path, "--alias", name, *_listen(address), *_typed(model), "--metrics"]
-    return Command((*flags, *engine.args, *model.args), _environment(model, engine, address, inherited))
+    if slots:
+        flags += ["--slot-save-path", str(slots)]
+    environment = _environment(model, engine, address, inherited, _KEEP_SLOTS if slots else {})
+    return Command((*flags, *engine.args, *model.args), environment)
 
 
 def _listen(address: Address) -> list[str]:
@@ -88,10 +100,14 @@ def _gpu_layers(layers: int | None) -> str | int | None:
 
 
 def _environment(
-    model: ModelConfig, engine: EngineConfig, address: Address, inherited: Mapping[str, str]
+    model: ModelConfig,
+    engine: EngineConfig,
+    address: Address,
+    inherited: Mapping[str, str],
+    own: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     environment = {name: value for name, value in inherited.items() if _PASSED.fullmatch(name)}
-    environment |= engine.env | model.env
+    environment |= {**own, **engine.env, **model.env}
     if address.key:
         environment["LLAMA_API_KEY"] = address.key
     return environment

@@ -144,6 +144,8 @@ FLAGS: Final = (
     Flag("-ctk --cache-type-k", "cache_type_k", "type of the KV cache's keys (f16)", CACHE_TYPE, "TYPE"),
     Flag("-ctv --cache-type-v", "cache_type_v", "type of the KV cache's values (f16)", CACHE_TYPE, "TYPE"),
     Flag("-cram --cache-ram", "cache_ram_mib", "MiB for cached prompts (8192; -1: no limit, 0: off)", CACHE_RAM),
+    Flag("--cache-idle-slots", "cache_idle_slots", "idle slots give way to the cache of prompts (default)"),
+    Flag("--no-cache-idle-slots", "cache_idle_slots", "idle slots keep what they hold", constant=False),
     Flag("-s --seed", "sampling.seed", "random seed (-1: a new one each time)", seed),
     Flag("--embedding --embeddings", "embedding", "embeddings only, for models made for that"),
     Flag("--pooling", "pooling_type", "pooling of embeddings (the model's own)", POOLING, "TYPE"),
@@ -170,9 +172,16 @@ class Version(argparse.Action):
 def parse(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> argparse.Namespace:
     """The parameters that were given, by their path below CommonParams. Exits with 2 on a bad or unknown flag."""
     parser = build_parser()
-    if key := (environ or {}).get("LLAMA_API_KEY"):
-        argv = ["--api-key", key, *argv]  # first, so that a flag wins
+    argv = [*from_environment(environ or {}), *argv]  # first, so that a flag wins
     return parser.parse_args(list(whole_words(argv, parser)))
+
+
+def from_environment(environ: Mapping[str, str]) -> list[str]:
+    """The flags that the gateway gives as variables, with llama-server's words for no."""
+    flags = ["--api-key", key] if (key := environ.get("LLAMA_API_KEY")) else []
+    if environ.get("LLAMA_ARG_CACHE_IDLE_SLOTS") in ("0", "off", "false", "disabled"):
+        flags.append("--no-cache-idle-slots")
+    return flags
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from llamaproxy.backends.output import OutputLog
+from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.upstream import Upstream
-from llamaproxy.core.events import BackendExited, BackendReady
+from llamaproxy.core.events import BackendExited, BackendReady, StopReason
 
 Report = Callable[[BackendReady | BackendExited], None]
 
@@ -17,7 +18,8 @@ Report = Callable[[BackendReady | BackendExited], None]
 class Life(Protocol):
     """One life of one backend; `exited` is set when its end was reported, `started_at` in monotonic seconds.
 
-    `crashed`: the process ended itself by a signal, which is evidence against the requests it was serving.
+    `crashed`: the process ended itself by a signal, which is evidence against the requests it was serving. `carry`
+    knows of its slots, where they are carried over to the next life.
     """
 
     model: str
@@ -27,6 +29,7 @@ class Life(Protocol):
     upstream: Upstream
     exited: asyncio.Event
     crashed: bool
+    carry: Carry | None
 
     @property
     def pid(self) -> int | None:
@@ -35,7 +38,7 @@ class Life(Protocol):
     async def run(self, report: Report) -> None:
         """Live. Reports BackendReady at most once, and then or instead BackendExited exactly once."""
 
-    async def stop(self) -> None:
+    async def stop(self, reason: StopReason = StopReason.REQUESTED) -> None:
         """End it, whatever it is doing; returns when that is done or out of its hands."""
 
     async def kill(self) -> None:

@@ -112,7 +112,7 @@ def reap(base: Path | None = None) -> list[int]:
     base = base or default_base()
     if not base.exists():
         return []
-    _check_ours(base)
+    check_ours(base)
     ended = []
     for directory in base.glob("gw-*"):
         if (state := _read(directory)) and not state.gateway.process():
@@ -138,12 +138,13 @@ def default_base() -> Path:
 def _make(base: Path) -> Path:
     """A new directory that is ours alone. Raises OSError, also where somebody else got to the base first."""
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_ours(base)
+    check_ours(base)
     base.chmod(0o700)
     return Path(tempfile.mkdtemp(prefix="gw-", dir=base))
 
 
-def _check_ours(base: Path) -> None:
+def check_ours(base: Path) -> None:
+    """Raises PermissionError where somebody else could put something there, OSError where nothing is there."""
     status = base.lstat()
     if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
         raise PermissionError(f"{base} is not a directory of this user's own")

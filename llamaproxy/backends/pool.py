@@ -297,7 +297,7 @@ class Pool:
                 log.info("%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor))
                 self._announce(effect.successor)
                 if running := self._spawns.get(effect.model):
-                    spawn(running.stop(), name=f"stop-{effect.model}")
+                    spawn(running.stop(effect.reason), name=f"stop-{effect.model}")
 
     def _announce(self, successor: str | None) -> None:
         if successor:

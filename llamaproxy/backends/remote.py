@@ -12,8 +12,9 @@ import time
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.life import Report
 from llamaproxy.backends.output import OutputLog
+from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
-from llamaproxy.core.events import BackendExited, BackendReady
+from llamaproxy.core.events import BackendExited, BackendReady, StopReason
 from llamaproxy.errors import GatewayError, ModelStartFailed, Unavailable
 from llamaproxy.tasks import spawn
 
@@ -37,6 +38,7 @@ class Remote:
 
     pid = None
     crashed = False
+    carry: Carry | None = None
 
     def __init__(self, model: str, number: int, address: Address, health_path: str | None, interval: float) -> None:
         self.model = model
@@ -60,7 +62,7 @@ class Remote:
         self.exited.set()
         report(BackendExited(self.model, self.number, error, retry))
 
-    async def stop(self) -> None:
+    async def stop(self, reason: StopReason = StopReason.REQUESTED) -> None:
         """Whatever is still being answered is cut off: the scheduler lets it end first where it may."""
         self._end(Unavailable(f"{self.model}: stopped", retry_after=1), retry=True)
         await self.upstream.close()

@@ -15,9 +15,10 @@ from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.output import OutputLog
 from llamaproxy.backends.process import EngineProcess
 from llamaproxy.backends.readiness import wait_ready
+from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import EngineConfig
-from llamaproxy.core.events import BackendExited, BackendReady
+from llamaproxy.core.events import BackendExited, BackendReady, StopReason
 from llamaproxy.errors import GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable
 from llamaproxy.tasks import spawn
 
@@ -52,6 +53,7 @@ class Spawn:
         engine: EngineConfig,
         run: RunDirectory,
         health_path: str = "/health",
+        carry: Carry | None = None,
     ) -> None:
         self.model = model
         self.number = number
@@ -60,10 +62,13 @@ class Spawn:
         self.upstream = Upstream(address, health_path)
         self.exited = asyncio.Event()
         self.crashed = False
+        self.carry = carry
         self._command = command
         self._engine = engine
         self._run_directory = run
         self._process: EngineProcess | None = None
+        self._restoring: asyncio.Task[None] | None = None
+        self._ready = False
         self._stopping = False
         self._patience = engine.stop_timeout
 
@@ -87,12 +92,18 @@ class Spawn:
         self.exited.set()
         report(BackendExited(self.model, self.number, error, retry))
 
-    async def stop(self) -> None:
-        """Connections first: an engine that is serving does not exit while its clients are there."""
-        self._stopping = True
-        await self.upstream.close()
-        if self._process:
-            await self._process.stop(self._engine.stop_timeout)
+    async def stop(self, reason: StopReason = StopReason.REQUESTED) -> None:
+        """Slots, then connections: an engine that is serving does not exit while its clients are there."""
+        first, self._stopping = not self._stopping, True
+        if self._restoring:
+            self._restoring.cancel()
+        try:
+            if self.carry and self._ready and first and reason is not StopReason.UNHEALTHY:
+                await self.carry.save(self.upstream)
+        finally:
+            await self.upstream.close()
+            if self._process:
+                await self._process.stop(self._engine.stop_timeout)
 
     async def kill_if_hung(self) -> None:
         """A process that does not even tell its health will not finish anything: its end is a crash like any other."""
@@ -111,6 +122,8 @@ class Spawn:
     async def kill(self) -> None:
         self._stopping = True
         self._patience = 0.0
+        if self._restoring:
+            self._restoring.cancel()
         if self._process:
             await self._process.kill()
 
@@ -120,6 +133,8 @@ class Spawn:
         process = await self._start()
         ready = await self._until_ready(process)
         if ready:
+            await self._restore()
+            self._ready = True
             log.info("%s: ready after %.2f s", self.model, time.monotonic() - self.started_at)
             report(BackendReady(self.model, self.number))
         code = await asyncio.shield(process.exited)
@@ -157,6 +172,11 @@ class Spawn:
         waited = time.monotonic() - self.started_at
         raise LoadTimeout(f"{self.model}: the engine was not ready after {waited:.1f} s", detail=self._tail())
 
+    async def _restore(self) -> None:
+        if self.carry and not self._stopping:
+            self._restoring = spawn(self.carry.restore(self.upstream), name=f"restore-{self.model}")
+            await asyncio.wait({self._restoring})
+
     def _obituary(self, code: int, was_ready: bool) -> tuple[GatewayError, bool]:
         """What to tell those who wait for this spawn, and whether another one may help them."""
         if self._stopping:
@@ -186,6 +206,8 @@ class Spawn:
         await self.upstream.close()
         if self._process:
             self._run_directory.remove(self._process.pid)
+        if self.carry:
+            self.carry.process_gone()
         if socket := self.upstream.address.socket:
             socket.unlink(missing_ok=True)
 

@@ -54,6 +54,10 @@ _NOT_TO_CLIENT = _HOP_BY_HOP | {
 }
 
 
+_OUR_OWN = ("access-control-", "x-llamaproxy-")
+"""Beginnings of names that only the gateway's own fields have for its clients; a backend may be a gateway, too."""
+
+
 def to_engine(raw: RawHeaders) -> Headers:
     """The client's fields that the engine gets."""
     return _passing(raw, _NOT_TO_ENGINE)
@@ -80,9 +84,7 @@ def _status_and_fields(status: int, reason: bytes, fields: Fields) -> bytes:
 
 def to_client(raw: RawHeaders) -> Headers:
     """The engine's fields that the client gets, Content-Length among them."""
-    return [
-        (name, value) for name, value in _passing(raw, _NOT_TO_CLIENT) if not name.lower().startswith("access-control-")
-    ]
+    return [(name, value) for name, value in _passing(raw, _NOT_TO_CLIENT) if not name.lower().startswith(_OUR_OWN)]
 
 
 def _passing(raw: RawHeaders, dropped: frozenset[bytes]) -> Headers:

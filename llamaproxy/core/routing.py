@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice, pairwise
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import orjson
 
@@ -99,6 +99,14 @@ def upstream(method: str, path: str) -> Endpoint:
     if known:
         return replace(known, name="upstream")
     return Endpoint("upstream", Dialect.NATIVE, frozenset(), light=method in ("GET", "HEAD"))
+
+
+def touches_slot_files(method: str, target: str) -> bool:
+    """Whether the engine would write or read a slot's file for this path and query, however they are spelled."""
+    path, _, query = target.partition("?")
+    if method != "POST" or not normalise(unquote(path)).startswith("/slots/"):
+        return False
+    return parse_qs(query).get("action") != ["erase"]
 
 
 def below_upstream(raw_path: str) -> str:

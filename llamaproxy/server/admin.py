@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from llamaproxy import __version__
+from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.errors import InvalidJson, InvalidRequest, UnsupportedMediaType
 from llamaproxy.models.catalogue import Model
@@ -30,11 +31,12 @@ _BODY_TIMEOUT = 10.0
 class Admin:
     """Handlers for the gateway's own routes."""
 
-    def __init__(self, current: Current, pool: Pool, ledger: Ledger, reloader: Reloader) -> None:
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger, reloader: Reloader, carrier: Carrier) -> None:
         self._current = current
         self._pool = pool
         self._ledger = ledger
         self._reloader = reloader
+        self._carrier = carrier
 
     async def health(self, request: web.Request) -> web.Response:
         """Degraded where the gateway serves, and somebody should look."""
@@ -109,5 +111,6 @@ class Admin:
             "load_seconds": backend.load_seconds,
             "footprint": {**asdict(backend.footprint), "measured": backend.measured} if backend.footprint else None,
             "breaker": {"state": backend.breaker.state(now).value, "reason": backend.breaker.reason},
+            "kv": self._carrier.describe(model.name, model.config),
             "leaving": backend.leaving.value if backend.leaving else None,
         }

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from llamaproxy import __version__
 from llamaproxy.backends import arguments, command, engine, foreign, orphans
+from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.pool import Pool
@@ -89,6 +90,7 @@ class Gateway:
         self._run_directory = orphans.RunDirectory(runtime_base)
         self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
         self._read_ahead = ReadAhead()
+        self.carrier = Carrier(config.kv, config.engine)
         self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect)
         self.draining = False
 
@@ -110,6 +112,7 @@ class Gateway:
         check(config)
         self.current.replace(config, loaded.catalogue)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
+        self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         logging.getLogger().setLevel(config.telemetry.log_level.upper())
         self._preload(changes.added)
 
@@ -189,12 +192,14 @@ class Gateway:
         model = self.catalogue.models[name].config
         if model.path is None:
             return foreign.prepare(name, number, model, self.config.engine, self._run_directory, os.environ)
-        program = engine.find(self.config.engine.binary).program
+        found = engine.find(self.config.engine.binary)
+        carry = self.carrier.prepare(name, model, found)
         address = Address(socket=self._run_directory.socket(name, number))
         if model.port or not orphans.UNIX_SOCKETS:
             address = Address(port=model.port or free_port(), key=os.urandom(20).hex())
-        built = command.build(program, name, model, self.config.engine, address, os.environ)
-        return Spawn(name, number, address, built, self.config.engine, self._run_directory)
+        slots = carry.directory if carry else None
+        built = command.build(found.program, name, model, self.config.engine, address, os.environ, slots)
+        return Spawn(name, number, address, built, self.config.engine, self._run_directory, carry=carry)
 
 
 class Server:
@@ -204,7 +209,7 @@ class Server:
         self._gateway = gateway
         self._current = gateway.current
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
-        admin = Admin(gateway.current, gateway.pool, gateway.ledger, gateway.reloader)
+        admin = Admin(gateway.current, gateway.pool, gateway.ledger, gateway.reloader, gateway.carrier)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},

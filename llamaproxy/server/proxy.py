@@ -171,6 +171,10 @@ class Proxy:
             elif status != 503:
                 lease.failed(f"the engine answered {status}")
 
+        carry = lease.backend.carry
+        if carry and routing.touches_slot_files(job.outgoing.method, job.outgoing.target):
+            raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
+        serving = carry.serving(job.outgoing.body or b"") if carry and not job.endpoint.light else None
         outcome = await forward(
             job.request,
             lease.upstream,
@@ -180,8 +184,11 @@ class Proxy:
             {**stamp(job.request, self._current.guard), **_own_headers(job)},
             answered,
             begun,
+            serving.observe if serving else None,
             on_sent=lambda size: setattr(row, "bytes_out", size),
         )
+        if serving and outcome.status == 200 and not outcome.broken:
+            serving.finished()
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
         elif outcome.broken:

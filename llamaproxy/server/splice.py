@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, web
 from llamaproxy.backends.upstream import Answer, Fields, Upstream, UpstreamLost
 from llamaproxy.backends.wire import ConnectionLost
 from llamaproxy.core import headers
+from llamaproxy.core.framing import ChunkedBody
 from llamaproxy.core.response import BadResponse, Framing
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
@@ -27,7 +28,7 @@ _LONGEST_ECHO = 4096
 _NOTHING = b":\n\n"
 """A comment, to have everything sent that was written before."""
 
-Observe = Callable[[bytes], None]
+Observe = Callable[[bytes], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ async def forward(
     """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
 
     `begun` is a stream that the client has the head of already: an answer that is no stream ends it as an error.
-    `observe` sees the body's bytes as the engine sent them, its framing included. `on_sent` is told, however it ends,
-    how many of them the client was sent.
+    `observe` sees the content of the body. `on_sent` is told, however it ends, how many bytes of it the client was
+    sent, as they are framed.
 
     Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
     outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
@@ -181,7 +182,7 @@ class _Relay:
         self._outlet: Outlet = outlet(framing, to_chunks=begun and newest, to_close=not newest)
         self._pending = b"" if begun else headers.answer_head(answer.head, own, self._chunked, goes_on)
         self._idle = idle
-        self._observe = observe
+        self._observe = ChunkedBody(observe).feed if observe and framing is Framing.CHUNKED else observe
         self._loop = asyncio.get_running_loop()
         self._draining: asyncio.Task[None] | None = None
         self._gone = self._stalled = False

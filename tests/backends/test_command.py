@@ -18,10 +18,10 @@ def built(
     engine: EngineConfig | None = None,
     address: Address = SOCKET,
     inherited: Mapping[str, str] | None = None,
+    slots: Path | None = None,
 ) -> Command:
-    return build(
-        PROGRAM, "qwen", model or ModelConfig(path="/m/qwen.gguf"), engine or EngineConfig(), address, inherited or {}
-    )
+    model, engine = model or ModelConfig(path="/m/qwen.gguf"), engine or EngineConfig()
+    return build(PROGRAM, "qwen", model, engine, address, inherited or {}, slots)
 
 
 def test_the_plainest_command() -> None:
@@ -87,6 +87,21 @@ def test_a_socket_needs_no_key() -> None:
 def test_the_key_of_this_spawn_wins_over_a_configured_one() -> None:
     engine = EngineConfig(env={"LLAMA_API_KEY": "configured"})
     assert built(engine=engine, address=TCP).environment["LLAMA_API_KEY"] == TCP.key
+
+
+class TestSlots:
+    def test_a_directory_for_them_is_an_argument(self) -> None:
+        argv = built(slots=Path("/cache/kv/a b")).argv
+        assert argv[-2:] == ("--slot-save-path", "/cache/kv/a b")
+        assert "--slot-save-path" not in built().argv
+
+    def test_idle_ones_keep_what_they_hold_in_a_way_that_old_engines_do_not_mind(self) -> None:
+        assert built(slots=Path("/kv")).environment == {"LLAMA_ARG_CACHE_IDLE_SLOTS": "0"}
+        assert built().environment == {}
+
+    def test_unless_the_user_says_otherwise(self) -> None:
+        engine = EngineConfig(env={"LLAMA_ARG_CACHE_IDLE_SLOTS": "1"})
+        assert built(engine=engine, slots=Path("/kv")).environment == {"LLAMA_ARG_CACHE_IDLE_SLOTS": "1"}
 
 
 def test_neither_address_nor_command_shows_the_key_when_printed() -> None:

@@ -65,6 +65,8 @@ ACCEPTED: list[tuple[str, str | None, str, Any]] = [
     ("--cache-type-v", "f32", "cache_type_v", "GGML_TYPE_F32"),
     ("-cram", "-1", "cache_ram_mib", -1),
     ("--cache-ram", "0", "cache_ram_mib", 0),
+    ("--cache-idle-slots", None, "cache_idle_slots", True),
+    ("--no-cache-idle-slots", None, "cache_idle_slots", False),
     ("-s", "-1", "sampling.seed", 2**32 - 1),
     ("--seed", "42", "sampling.seed", 42),
     ("--embedding", None, "embedding", True),
@@ -189,6 +191,14 @@ def test_the_api_key_comes_from_the_environment_unless_a_flag_gives_one() -> Non
     assert parse(environ={"LLAMA_API_KEY": "-env1,env2"}).api_keys == ["-env1", "env2"]
     assert parse("--api-key", "flag", environ={"LLAMA_API_KEY": "env"}).api_keys == ["flag"]
     assert "api_keys" not in parse(environ={"LLAMA_API_KEY": "", "LLAMA_ARG_CTX_SIZE": "512"})
+
+
+@pytest.mark.parametrize("no", ["0", "off", "false", "disabled"])
+def test_so_does_the_keeping_of_idle_slots(no: str) -> None:
+    environ = {"LLAMA_ARG_CACHE_IDLE_SLOTS": no}
+    assert parse(environ=environ).cache_idle_slots is False
+    assert parse("--cache-idle-slots", environ=environ).cache_idle_slots is True
+    assert "cache_idle_slots" not in parse(environ={"LLAMA_ARG_CACHE_IDLE_SLOTS": "1"})
 
 
 # --- parameters, pure -------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from llamaproxy.core.events import (
     RequestArrived,
     RequestLeft,
     Start,
+    StopReason,
 )
 from llamaproxy.errors import (
     EngineMissing,
@@ -81,7 +82,7 @@ class Puppet(Spawn):
         if not self._over.done():
             self._over.set_result((Unavailable(message), retry))
 
-    async def stop(self) -> None:
+    async def stop(self, reason: StopReason = StopReason.REQUESTED) -> None:
         self.asked.append("stop")
         if not self.stubborn:
             self.die("stopped")

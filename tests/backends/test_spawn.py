@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from llamaproxy.backends.command import Address, Command
 from llamaproxy.backends.orphans import STATE_FILE, RunDirectory
 from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.process import EngineProcess
+from llamaproxy.backends.slot_files import SlotFiles
+from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
-from llamaproxy.config import EngineConfig
-from llamaproxy.core.events import BackendExited, BackendReady
+from llamaproxy.config import EngineConfig, KvConfig
+from llamaproxy.core.events import BackendExited, BackendReady, StopReason
 from llamaproxy.errors import GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable
 from llamaproxy.tasks import spawn
 from tests.backends.engines import fake_command, script
@@ -91,9 +93,15 @@ def state(short_path: Path) -> Path:
 
 @asynccontextmanager
 async def life_of(
-    command: Command, address: Address, run: RunDirectory, *, begin: bool = True, **engine: Any
+    command: Command,
+    address: Address,
+    run: RunDirectory,
+    *,
+    begin: bool = True,
+    carry: Carry | None = None,
+    **engine: Any,
 ) -> AsyncIterator[Life]:
-    life = Life(Spawn("qwen", NUMBER, address, command, EngineConfig(**engine), run))
+    life = Life(Spawn("qwen", NUMBER, address, command, EngineConfig(**engine), run, carry=carry))
     if begin:
         life.begin()
     try:
@@ -120,9 +128,9 @@ class World:
     def journal(self) -> list[list[str]]:
         return [line.split() for line in (self.state / "journal").read_text().splitlines()]
 
-    def asked(self, path: str) -> bool:
-        """Whether the engine has got a request for this path."""
-        return any(words[0] == "request" and words[3] == path for words in self.journal())
+    def asked(self, path: str, times: int = 1) -> bool:
+        """Whether the engine has got so many requests for this path, over all its lives."""
+        return sum(words[0] == "request" and words[3] == path for words in self.journal()) >= times
 
     def left_by_itself(self) -> bool:
         """The engine came to its own end: what it writes last cannot be written by one that was killed."""
@@ -397,6 +405,83 @@ class TestStop:
             await life.ready()
             await within(PATIENCE, asyncio.gather(life.spawn.stop(), life.spawn.stop(), life.spawn.kill()))
             await life.exited()
+
+
+class TestSlots:
+    """What a model's slots hold, from one life to the next."""
+
+    @pytest.fixture
+    def carry(self, short_path: Path) -> Carry:
+        return Carry("qwen", f"{'a' * 16}-{'0' * 16}", SlotFiles(short_path / "kv", 10**6), KvConfig())
+
+    def life(self, world: World, carry: Carry, environment: Mapping[str, str] | None = None, **options: Any) -> Any:
+        args = ("--slot-save-path", str(carry.directory))
+        command = fake_command(world.address, world.state, "qwen", environment, *args)
+        return life_of(command, world.address, world.run, carry=carry, **options)
+
+    async def used(self, world: World, carry: Carry, reason: StopReason = StopReason.EVICTED) -> None:
+        """One life with a conversation in it."""
+        async with self.life(world, carry) as life:
+            await life.ready()
+            await ask(life.spawn.upstream)
+            await life.spawn.stop(reason)
+            await life.exited()
+
+    @pytest.mark.parametrize("reason", sorted(set(StopReason) - {StopReason.UNHEALTHY}))
+    async def test_an_ordinary_stop_saves_them(self, world: World, carry: Carry, reason: StopReason) -> None:
+        await self.used(world, carry, reason)
+        assert carry.saved_tokens > 0
+        assert world.left_by_itself()
+
+    async def test_the_next_life_has_them_before_it_is_ready(self, world: World, carry: Carry) -> None:
+        await self.used(world, carry)
+        async with self.life(world, carry) as life:
+            await life.ready()
+            assert carry.restored_tokens == carry.saved_tokens > 0
+
+    async def test_an_engine_that_is_ill_is_not_asked(self, world: World, carry: Carry) -> None:
+        await self.used(world, carry, StopReason.UNHEALTHY)
+        assert not world.asked("/slots")
+
+    async def test_nor_one_that_is_not_ready(self, world: World, carry: Carry) -> None:
+        async with self.life(world, carry, {"FAKE_LOAD_SECONDS": "60"}) as life:
+            await until(lambda: life.spawn.log.blocks)
+            await life.spawn.stop()
+            await life.exited()
+        assert not world.asked("/slots")
+
+    async def test_nor_one_that_is_killed(self, world: World, carry: Carry) -> None:
+        async with self.life(world, carry) as life:
+            await life.ready()
+            await life.spawn.kill()
+            await life.exited()
+        assert not world.asked("/slots")
+
+    async def test_a_second_stop_saves_nothing_more(self, world: World, carry: Carry) -> None:
+        async with self.life(world, carry) as life:
+            await life.ready()
+            await asyncio.gather(life.spawn.stop(), life.spawn.stop())
+            await life.exited()
+        assert not world.asked("/slots", times=2)
+
+    @pytest.mark.parametrize("how", [Spawn.stop, Spawn.kill], ids=["stop", "kill"])
+    async def test_a_restore_that_is_cut_short_costs_no_file(
+        self, world: World, carry: Carry, how: Callable[[Spawn], Awaitable[None]]
+    ) -> None:
+        await self.used(world, carry)
+        async with self.life(world, carry, {"FAKE_SLOT_SECONDS": "60"}) as life:
+            await until(lambda: world.asked("/slots/0", times=2))
+            await within(PATIENCE, how(life.spawn))
+        assert len(list(carry.directory.glob("*.kv"))) == 1
+        assert carry.off is None
+
+    async def test_an_engine_that_dies_of_a_restore_is_not_given_it_again(self, world: World, carry: Carry) -> None:
+        await self.used(world, carry)
+        async with self.life(world, carry, {"FAKE_SLOT_SECONDS": "60"}) as life:
+            await until(lambda: world.asked("/slots/0", times=2))
+            os.kill(life.pid, signal.SIGKILL)
+            await asyncio.wait_for(life.spawn.exited.wait(), PATIENCE)
+        await until(lambda: not list(carry.directory.glob("*.kv")))
 
 
 class TestStopInTheMomentOfTheStart:

@@ -372,3 +372,24 @@ class TestHealth:
     async def test_it_is_none_where_the_answer_is_none(self, address: Address) -> None:
         async with exchange_with(b"", address, hang_up=True) as (upstream, _):
             assert await upstream.health() is None
+
+
+class TestAsk:
+    """The gateway's own short questions."""
+
+    async def test_status_and_body_come_back(self, address: Address) -> None:
+        async with exchange_with(OK, address) as (upstream, engine):
+            assert await upstream.ask("POST", "/slots/0?action=save", b'{"filename": "x"}') == (200, b"ok")
+        assert b"Content-Type: application/json" in engine.request
+
+    async def test_an_answer_that_breaks_off_is_a_loss(self, address: Address) -> None:
+        async with exchange_with(ENDLESS, address, hang_up=True) as (upstream, _):
+            with pytest.raises(UpstreamLost):
+                await upstream.ask("GET", "/slots")
+
+    async def test_one_without_end_is_not_read_for_ever(self, address: Address) -> None:
+        flood = ENDLESS + b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+        flood += (b"100000\r\n" + b"x" * 0x100000 + b"\r\n") * 9
+        async with exchange_with(flood, address) as (upstream, _):
+            _, answer = await asyncio.wait_for(upstream.ask("GET", "/slots"), PATIENCE)
+        assert len(answer) < 9 * 2**20

@@ -14,6 +14,7 @@ from llamaproxy.core.routing import (
     normalise,
     read_body,
     resolve,
+    touches_slot_files,
     upstream,
 )
 from llamaproxy.core.routing import (
@@ -246,3 +247,22 @@ def test_upstream_prefix_is_cut_once_and_the_rest_stays() -> None:
 )
 def test_paths_that_lead_out_of_where_they_are_put(path: str, climbs: bool) -> None:
     assert leads_out(path) is climbs
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "touches"),
+    [
+        ("POST", "/slots/0?action=save", True),
+        ("POST", "/slots/0?action=restore&model=m", True),
+        ("POST", "/slots/0?%61ction=save", True),
+        ("POST", "/%73lots/0?action=save", True),
+        ("POST", "//slots//0?action=save", True),
+        ("POST", "/slots/0?action=erase&action=save", True),
+        ("POST", "/slots/0", True),
+        ("POST", "/slots/0?action=erase", False),
+        ("GET", "/slots", False),
+        ("POST", "/completion?action=save", False),
+    ],
+)
+def test_slot_files_are_touched_under_every_spelling(method: str, target: str, touches: bool) -> None:
+    assert touches_slot_files(method, target) is touches

@@ -24,7 +24,7 @@ class Flags:
         )
         self.slots_number = 4 if automatic else self.parallel
         self.prompt_cache = _value(argv, "-cram", "--cache-ram") != "0"
-        self.cache_idle_slots = self.prompt_cache and "--no-cache-idle-slots" not in argv
+        self.cache_idle_slots = self.prompt_cache and _idle_slots_are_cached(argv)
         self.ping_seconds = float(_value(argv, "--sse-ping-interval") or 30)
         self.slot_save_path = _value(argv, "--slot-save-path")
         keys = _value(argv, "--api-key") or os.environ.get("LLAMA_API_KEY")
@@ -59,6 +59,13 @@ class Flags:
 
 def _any(argv: list[str], *names: str) -> bool:
     return any(name in argv for name in names)
+
+
+def _idle_slots_are_cached(argv: list[str]) -> bool:
+    # Of the two flags the last counts, and a flag before the variable.
+    given = [flag for flag in argv if flag in ("--cache-idle-slots", "--no-cache-idle-slots")]
+    variable = os.environ.get("LLAMA_ARG_CACHE_IDLE_SLOTS", "1")
+    return given[-1] == "--cache-idle-slots" if given else variable not in ("0", "off", "false", "disabled")
 
 
 def _value(argv: list[str], *names: str) -> str | None:

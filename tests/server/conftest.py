@@ -16,8 +16,9 @@ Serve = Callable[..., Awaitable[TestClient[Any, Any]]]
 
 
 @pytest.fixture
-async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     """Start a gateway from keyword sections; without models it has two, `m` and `org/n`."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     clients: list[tuple[TestClient[Any, Any], Gateway]] = []
 
     async def start(**sections: Any) -> TestClient[Any, Any]:

@@ -11,9 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
+from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config
+from llamaproxy.config import Config, KvConfig
 from llamaproxy.configfile import Fixed
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
@@ -44,7 +45,8 @@ class Room:
         catalogue = Catalogue(Model(name, model, "configured") for name, model in CONFIG.models.items())
         current = Current.of(CONFIG, catalogue)
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
-        self.admin = Admin(current, self.pool, self.ledger, reloader)
+        carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
+        self.admin = Admin(current, self.pool, self.ledger, reloader, carrier)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -115,6 +117,12 @@ class TestModels:
             "load_seconds": None,
             "footprint": None,
             "breaker": {"state": "closed", "reason": ""},
+            "kv": {
+                "carry": False,
+                "reason": "switched off in the configuration",
+                "saved_tokens": 0,
+                "restored_tokens": 0,
+            },
             "leaving": None,
         }
         assert not room.wanted

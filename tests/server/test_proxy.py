@@ -210,3 +210,11 @@ class TestOtherServers:
         response = await client.post(self.CHAT, data=b'{"model":"alias"}')
         assert await response.read() == b'{"model":"own"}'
         assert response.headers["X-Key"].startswith("Bearer ")
+
+
+@pytest.mark.parametrize("path", ["/slots/0?action=save&model=m", "/upstream/m/slots/0?action=restore"])
+async def test_clients_write_no_slot_files_where_the_gateway_keeps_its_own(serve: Serve, path: str) -> None:
+    client = await serve()
+    response = await client.post(path, json={"filename": "mine"})
+    assert (response.status, (await response.json())["error"]["param"]) == (400, "action")
+    assert (await client.post("/slots/0?action=erase&model=m", json={})).status == 200

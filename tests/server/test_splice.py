@@ -42,7 +42,9 @@ def says(*parts: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Scr
 
 
 @asynccontextmanager
-async def spliced(script: Script, dialect: Dialect = Dialect.OPENAI) -> AsyncIterator[TestClient[Any, Any]]:
+async def spliced(
+    script: Script, dialect: Dialect = Dialect.OPENAI, observe: Callable[[bytes], None] | None = None
+) -> AsyncIterator[TestClient[Any, Any]]:
     """A client of an application that forwards everything to the scripted engine, and its errors as texts."""
     socket = Path(tempfile.mkdtemp(prefix="lp-")) / "e.sock"
 
@@ -58,7 +60,9 @@ async def spliced(script: Script, dialect: Dialect = Dialect.OPENAI) -> AsyncIte
         outgoing = Outgoing(request.method, request.path, [], await request.read())
         own = {"x-own": "1"}
         try:
-            outcome = await forward(request, upstream, outgoing, Deadlines(0.5, 0.5), dialect, own, lambda _: None)
+            outcome = await forward(
+                request, upstream, outgoing, Deadlines(0.5, 0.5), dialect, own, lambda _: None, observe=observe
+            )
         except (GatewayError, UpstreamLost, ClientGone) as error:
             return web.Response(status=599, text=type(error).__name__)
         if outcome.broken:
@@ -94,6 +98,14 @@ async def test_chunked_body_arrives_whole() -> None:
     async with spliced(says(SSE, chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n"), b"0\r\n\r\n")) as client:
         response = await client.get("/")
         assert await response.read() == b"data: 1\n\ndata: 2\n\n"
+
+
+async def test_an_observer_sees_the_body_as_the_client_gets_it() -> None:
+    seen: list[bytes] = []
+    script = says(SSE, chunk(b"data: 1\n\n"), chunk(b"data: 2\n\n"), b"0\r\n\r\n")
+    async with spliced(script, observe=seen.append) as client:
+        response = await client.get("/")
+        assert b"".join(seen) == await response.read() == b"data: 1\n\ndata: 2\n\n"
 
 
 async def test_head_requests_have_no_body() -> None:

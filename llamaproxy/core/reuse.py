@@ -1,0 +1,94 @@
+"""Whether a restored KV cache was of any use: what a returning conversation should find there, and what it found.
+
+Pure. Prompts are never kept: a request is known again by hashes of its body's beginning. What an engine says of a
+restore is not believed; the `timings` of the next answer are.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import takewhile
+
+BLOCK = 512
+"""Bytes of a body for each hash. What is shorter is not known again, and not worth carrying."""
+MOST_BLOCKS = 64
+"""32 KiB of a body are looked at: reading all of a large one would cost more than is learned."""
+TAIL_BYTES = 8192
+"""The end of an answer in which its `timings` stand, in a stream's last events or near the end of a document."""
+MOST_IN_VAIN = 2
+"""Restores in a row without any use after which there shall be no more."""
+_ENOUGH = 0.5
+"""Of the tokens that should have been there. Templates rewrite the last turns of a conversation, never most of it."""
+
+# A quote within a text of the answer has a backslash before it.
+_TIMINGS = re.compile(rb'(?<!\\)"timings"\s*:\s*\{([^{}]*)\}')
+_CACHED = re.compile(rb'"cache_n"\s*:\s*(\d{1,9})\b')
+_EVALUATED = re.compile(rb'"prompt_n"\s*:\s*(\d{1,9})\b')
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """How a request is known again: hashes of its body's beginnings of 1, 2, 3 … blocks, and its length in bytes."""
+
+    hashes: tuple[bytes, ...]
+    length: int
+
+    @classmethod
+    def of(cls, body: bytes) -> "Fingerprint":
+        return cls(tuple(_hashes(body)), len(body))
+
+    def share_of(self, earlier: "Fingerprint") -> float:
+        """The part of this body, from 0 to 1, that is the beginning of the earlier one, too."""
+        same = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.hashes, earlier.hashes, strict=False))
+        )
+        return same * BLOCK / self.length if same else 0.0
+
+
+def _hashes(body: bytes) -> Iterator[bytes]:
+    digest = blake2b(digest_size=8)
+    for at in range(min(len(body) // BLOCK, MOST_BLOCKS)):
+        digest.update(body[at * BLOCK : (at + 1) * BLOCK])
+        yield digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokens:
+    """Tokens of one prompt: those found in the cache, and those that had to be evaluated."""
+
+    cached: int
+    evaluated: int
+
+
+def read_timings(tail: bytes) -> PromptTokens | None:
+    """The counts of the last `timings` in the end of an answer; None where there are none."""
+    for timings in reversed(_TIMINGS.findall(tail)):
+        cached, evaluated = _CACHED.search(timings), _EVALUATED.search(timings)
+        if cached and evaluated:
+            return PromptTokens(int(cached[1]), int(evaluated[1]))
+    return None
+
+
+def was_of_use(prompt: PromptTokens, share: float, restored: int) -> bool:
+    """Whether enough was found of what a conversation left behind.
+
+    `share` is the part of its body that is known, `restored` the number of tokens that were restored: more than
+    either cannot be asked for.
+    """
+    expected = min(share * (prompt.cached + prompt.evaluated), restored)
+    return prompt.cached >= _ENOUGH * expected
+
+
+class Trial:
+    """Restores of one model, judged one after the other; `failed` once too many in a row were in vain."""
+
+    def __init__(self) -> None:
+        self._in_vain = 0
+
+    @property
+    def failed(self) -> bool:
+        return self._in_vain >= MOST_IN_VAIN
+
+    def judge(self, useful: bool) -> None:
+        self._in_vain = 0 if useful else self._in_vain + 1
