@@ -40,6 +40,7 @@ class Backend:
     `last_words` is what the engine printed before it last failed; `yielded_at`, when it last gave way to another model.
     `company` is how many neighbours it may have at its start, once it has died for want of memory beside more, and
     `cramped` says that it is being tried again for that. `removed`: the configuration does not know it any more.
+    `held` is what its process takes, where that was started for what the model was before.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Backend:
     last_words: str | None = None
     footprint: Footprint | None = None
     measured: bool = False
+    held: Footprint | None = None
     company: int | None = None
     cramped: bool = False
     removed: bool = False
@@ -102,9 +104,22 @@ class Backend:
         return self.state in (BackendState.STARTING, BackendState.READY)
 
     @property
+    def takes(self) -> Footprint:
+        """The memory of its process, or of the one it would have."""
+        return self.held or self.footprint or Footprint()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether its process was started for what the model was before."""
+        return self.held is not None
+
+    @property
     def condemned(self) -> bool:
-        """The breaker opened because of this process: how it does until it is gone says nothing about the next."""
-        return self.leaving is StopReason.UNHEALTHY
+        """The breaker opened because of this process, or the model is another by now.
+
+        How it does until it is gone says nothing about the next.
+        """
+        return self.leaving is StopReason.UNHEALTHY or self.outdated
 
     def is_judged_by(self, request: str) -> bool:
         """Whether what becomes of this request says something about the backend."""
@@ -153,7 +168,8 @@ class Backend:
         self.service_seconds = _average(self.service_seconds, seconds)
 
     def forget(self) -> None:
-        """It is another model from now on, under the same name."""
+        """It is another model from now on, under the same name; a process that is left keeps what it takes."""
+        self.held = None if self.state is BackendState.STOPPED else self.takes
         self.load_seconds = self.service_seconds = self.last_words = self.footprint = self.company = None
         self.measured = self.cramped = False
         self.breaker.reset()
@@ -164,7 +180,7 @@ class Backend:
         self.leases.clear()
         self.occupied = 0
         self.exclusive = None
-        self.leaving = self.successor = None
+        self.leaving = self.successor = self.held = None
         self.idle_since = now
 
 

@@ -4,7 +4,7 @@ Pure queries over the live backends; `room` acts on the answers. An idle backend
 only for somebody who has waited too long, and only when it has been ready long enough to have been worth loading.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from llamaproxy.config import LimitsConfig
@@ -65,10 +65,26 @@ def enough(backend: Backend, capacity: Capacity, victims: Sequence[Backend]) -> 
         chosen.append(victim)
     if not left.fits(backend):
         return None
-    for victim in reversed(chosen[:-1]):
-        left.take(victim)
-        if left.fits(backend):
-            chosen.remove(victim)
-        else:
+    return _needed(chosen, left, lambda victim: left.fits(backend))
+
+
+def relief(capacity: Capacity, victims: Sequence[Backend]) -> list[Backend]:
+    """The victims, in their order, whose leaving brings what is overdrawn back within its limit, or nearer to it."""
+    left = capacity.copy()
+    chosen: list[Backend] = []
+    for victim in victims:
+        if left.relieved_by(victim):
             left.give(victim)
-    return chosen
+            chosen.append(victim)
+    return _needed(chosen, left, lambda victim: not left.relieved_by(victim))
+
+
+def _needed(chosen: list[Backend], left: Capacity, may_stay: Callable[[Backend], bool]) -> list[Backend]:
+    """Without those whose leaving turns out not to matter; `left` is what is there when all have gone."""
+    needed: list[Backend] = []
+    for victim in reversed(chosen):
+        left.take(victim)
+        if not may_stay(victim):
+            left.give(victim)
+            needed.insert(0, victim)
+    return needed

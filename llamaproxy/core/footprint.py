@@ -5,10 +5,11 @@ Pure. Where the figures come from is no matter here: `models.footprint` estimate
 
 from dataclasses import dataclass
 
-from llamaproxy.config import LimitsConfig
-
 _RAISE = 1.25
 """What a footprint is multiplied by when a process has died of it."""
+
+_LARGEST = 2**53
+"""Bytes. No budget is larger, and a footprint that is raised again and again need not be either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,13 @@ def merged(known: Footprint, seen: Footprint) -> Footprint:
     return Footprint(max(known.ram, seen.ram), tuple(map(max, pairs)))
 
 
-def raised(footprint: Footprint, limits: LimitsConfig) -> Footprint:
-    """What to reckon with after a death for want of memory: a quarter more, and not more than there is."""
-    devices = tuple(int(part * _RAISE) for part in footprint.devices)
-    return within(Footprint(int(footprint.ram * _RAISE), devices), limits)
+def raised(footprint: Footprint) -> Footprint:
+    """What to reckon with after a death for want of memory: a quarter more."""
+    return Footprint(_raised(footprint.ram), tuple(map(_raised, footprint.devices)))
 
 
-def within(footprint: Footprint, limits: LimitsConfig) -> Footprint:
-    """The same, and no part larger than its budget."""
-    ram = min(footprint.ram, limits.memory_budget) if limits.memory_budget else footprint.ram
-    budgets = limits.vram_budgets + footprint.devices[len(limits.vram_budgets) :]
-    return Footprint(ram, tuple(map(min, footprint.devices, budgets)))
+def _raised(part: int) -> int:
+    return min(_LARGEST, int(part * _RAISE))
 
 
 def _padded(values: tuple[int, ...], width: int) -> tuple[int, ...]:

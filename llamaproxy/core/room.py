@@ -9,7 +9,7 @@ from llamaproxy.core import eviction
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.capacity import Capacity, Plan
 from llamaproxy.core.events import Drain, Effect, Resume, Start, Stop, StopReason
-from llamaproxy.core.footprint import Footprint, merged, raised, within
+from llamaproxy.core.footprint import Footprint, merged, raised
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelOutOfMemory, Unavailable
 
@@ -35,31 +35,38 @@ class Room:
         if Capacity(self.limits, staying).fits(backend):
             return None
         if Capacity(self.limits).fits(backend):
-            return Unavailable(f"{backend.name} cannot be started: every place is taken by a pinned model")
+            return Unavailable(f"{backend.name} cannot be started: the pinned models leave no room for it")
         return ModelOutOfMemory(f"{backend.name} needs more memory than the budget allows to all models together")
+
+    def walled(self, cold: list[Backend]) -> list[tuple[Backend, GatewayError]]:
+        """Those who can never be started as things are, and why; what they claimed is free for others then."""
+        return [(backend, error) for backend in cold if (error := self.wall(backend))]
 
     def weigh(self, backend: Backend, footprint: Footprint, measured: bool) -> None:
         """Take in how large it is; a measurement goes before any estimate, and the largest before the others.
 
-        What has run fits the budgets alone, whatever was measured.
+        A process that is loading takes at least what is measured, and one of an earlier configuration says nothing
+        about the present one.
         """
         if not measured:
             backend.footprint = backend.footprint if backend.measured else footprint
-            return
-        largest = merged(backend.footprint, footprint) if backend.footprint and backend.measured else footprint
-        backend.footprint, backend.measured = within(largest, self.limits), True
+        elif backend.held:
+            backend.held = merged(backend.held, footprint)
+        elif backend.footprint and (backend.measured or backend.state is BackendState.STARTING):
+            backend.footprint = merged(backend.footprint, footprint)
+        else:
+            backend.footprint, backend.measured = footprint, True
 
     def crowded_out(self, backend: Backend) -> bool:
-        """It died for want of memory: it needs more than was thought, and fewer neighbours.
+        """Its process has died for want of memory: it needs more than was thought, and fewer neighbours.
 
-        Returns whether to try again beside one less, which is done once.
+        Returns whether to try again beside one less, which is done once in a row.
         """
-        neighbours = len(self._placed) - 1
+        neighbours = len(self._placed)
         backend.company = max(0, neighbours - 1)
         if backend.footprint:
-            backend.footprint, backend.measured = raised(backend.footprint, self.limits), True
-        backend.cramped = not backend.cramped and neighbours > 0
-        return backend.cramped
+            backend.footprint, backend.measured = raised(backend.footprint), True
+        return neighbours > 0 and not backend.cramped and not self.wall(backend)
 
     def drain(self, backend: Backend, reason: StopReason, out: list[Effect], successor: str | None = None) -> None:
         """Stop it once nothing is in flight, which may be now."""
@@ -92,15 +99,18 @@ class Room:
         """
         self.wake_at = None
         self._retire(now, out)
+        pinned = [backend for backend in self._yielding() if backend.config.pinned]
+        for backend in pinned:
+            self._resume(backend, out)
         self._shrink(now, out)
-        draining = self._in(BackendState.DRAINING)
+        draining = self._yielding()
         plan = Plan(self.limits, self._placed)
         for backend in cold:
             if backend.remote:
                 self._start(backend, now, out)
             else:
                 self._place(backend, plan, now, out)
-        return self._resume(draining, plan.later, out)
+        return pinned + self._call_off(draining, plan.later, out)
 
     @property
     def _placed(self) -> list[Backend]:
@@ -109,6 +119,9 @@ class Room:
 
     def _in(self, state: BackendState) -> list[Backend]:
         return [backend for backend in self._live.values() if backend.state is state]
+
+    def _yielding(self) -> list[Backend]:
+        return [b for b in self._in(BackendState.DRAINING) if b.leaving is StopReason.FAIRNESS]
 
     def _wake(self, at: float | None) -> None:
         if at is not None and (self.wake_at is None or at < self.wake_at):
@@ -139,10 +152,9 @@ class Room:
         """Backends grow, and limits are changed: where there is more than may be, idle ones go."""
         left = Plan(self.limits, self._placed).later
         idle = eviction.idle_victims(self._placed, self.limits, now)
-        for victim in idle.now:
-            if left.overdrawn:
-                self.drain(victim, StopReason.OVER_LIMIT, out)
-                left.give(victim)
+        for victim in eviction.relief(left, idle.now):
+            self.stop(victim, StopReason.OVER_LIMIT, out)
+            left.give(victim)
         if left.overdrawn:
             self._wake(idle.later)
 
@@ -163,29 +175,38 @@ class Room:
             self._start(backend, now, out)
 
     def _take_turn(self, backend: Backend, plan: Plan, now: float, out: list[Effect]) -> None:
-        """Wait for those who drain already, or have busy ones drained, or set the alarm for when that may be."""
+        """Wait for those who drain already, or have busy ones drained, or set the alarm for when that may be.
+
+        Who is overdue keeps what there is: others would take it, and be new, and so on without end.
+        """
         if not plan.later.fits(backend):
             overdue = (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
             if overdue > now:
                 return self._wake(overdue)
             busy = eviction.busy_victims(self._placed, self.limits, now)
-            victims = eviction.enough(backend, plan.later, busy.now)
-            if victims is None:
-                return self._wake(busy.later)
-            for victim in victims:
-                victim.yielded_at = now
-                self.drain(victim, StopReason.FAIRNESS, out, backend.name)
-            plan.later.give(*victims)
+            if victims := eviction.enough(backend, plan.later, busy.now):
+                self._yield(victims, backend, now, out)
+                plan.later.give(*victims)
+            else:
+                self._wake(busy.later)
         plan.keep_for(backend)
 
-    def _resume(self, draining: list[Backend], later: Capacity, out: list[Effect]) -> list[Backend]:
-        """Call off drains for somebody who is no longer there, or has found room elsewhere."""
+    def _yield(self, victims: list[Backend], successor: Backend, now: float, out: list[Effect]) -> None:
+        for victim in victims:
+            victim.yielded_at = now
+            self.drain(victim, StopReason.FAIRNESS, out, successor.name)
+
+    def _call_off(self, draining: list[Backend], later: Capacity, out: list[Effect]) -> list[Backend]:
+        """Keep those who drain for somebody who is no longer there, or has found room elsewhere."""
         resumed = []
         for backend in draining:
-            if backend.leaving is StopReason.FAIRNESS and later.affords(backend):
+            if later.affords(backend):
                 later.take(backend)
-                backend.move(BackendState.READY)
-                backend.leaving = backend.successor = None
-                out.append(Resume(backend.name, backend.spawn))
+                self._resume(backend, out)
                 resumed.append(backend)
         return resumed
+
+    def _resume(self, backend: Backend, out: list[Effect]) -> None:
+        backend.move(BackendState.READY)
+        backend.leaving = backend.successor = None
+        out.append(Resume(backend.name, backend.spawn))

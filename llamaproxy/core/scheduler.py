@@ -4,10 +4,10 @@ Owns every decision about requests, and asks `room` who is started, drained and 
 socket or lock: `handle` takes the time, never waits, and leaves the state consistent. After every event `_settle`
 brings about what the laws of the contract ask for:
 
-* backends that are STARTING, READY, DRAINING or STOPPING are never more than `models_max`, remote ones aside;
+* no backend is started beyond `models_max` and the budgets, remote ones aside; who leaves counts until it is gone;
 * a backend with work in flight is never stopped, one that is loading is never evicted;
 * every request is granted or rejected exactly once, and every grant is released exactly once;
-* no room stays unused while somebody is waiting for it.
+* no room stays unused while somebody is waiting for it, and nobody waits who can never have any.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from typing import assert_never
 from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
 from llamaproxy.core.admission import Admission, isolated
 from llamaproxy.core.backend import Backend, Waiter
-from llamaproxy.core.breaker import Breaker, BreakerState
+from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
@@ -39,6 +39,7 @@ from llamaproxy.core.events import (
     TimePassed,
 )
 from llamaproxy.core.room import Room
+from llamaproxy.core.roster import Roster
 from llamaproxy.core.states import BackendState
 from llamaproxy.core.waiting import WaitingRoom, patience
 from llamaproxy.errors import GatewayError, ModelNotFound, ModelOutOfMemory, QueueTimeout, ShuttingDown, Unavailable
@@ -48,11 +49,16 @@ class Scheduler:
     """Queues, leases and backends of all models. `handle` is the only way to change them."""
 
     def __init__(self, models: Mapping[str, ModelConfig], limits: LimitsConfig, breaker: BreakerConfig) -> None:
-        self.backends = {name: Backend(name, config, Breaker(breaker)) for name, config in models.items()}
+        self._roster = Roster(models, breaker)
         self._room = Room(limits)
         self._waiting = WaitingRoom()
         self._admission = Admission(limits, self._room, self._waiting)
         self._granted: dict[str, tuple[Backend, float]] = {}
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """By model; one that was removed is here until its process is gone."""
+        return self._roster.backends
 
     @property
     def queued(self) -> int:
@@ -95,7 +101,8 @@ class Scheduler:
             case StopRequested():
                 self._stop_requested(event.model, out)
             case FootprintKnown():
-                self._weighed(event, out)
+                if backend := self.backends.get(event.model):
+                    self._room.weigh(backend, event.footprint, event.measured)
             case ModelsChanged():
                 self._reconfigured(event, now, out)
             case DrainBegun():
@@ -134,13 +141,10 @@ class Scheduler:
         self._granted[waiter.request] = (backend, now)
         out.append(Grant(waiter.request, backend.name, backend.spawn))
 
-    def _reject(self, request: str, error: GatewayError, out: list[Effect]) -> None:
-        self._left(request)
-        out.append(Reject(request, error))
-
     def _reject_all(self, backend: Backend, error: GatewayError, out: list[Effect]) -> None:
         for request in list(backend.queue):
-            self._reject(request, error.again(), out)
+            self._left(request)
+            out.append(Reject(request, error.again()))
         self._waiting.want_no_more(backend)
 
     def _left(self, request: str) -> None:
@@ -148,8 +152,7 @@ class Scheduler:
             taken[0].breaker.probe_left(request)
 
     def _answered(self, request: str) -> None:
-        grant = self._granted.get(request)
-        if grant and grant[0].is_judged_by(request):
+        if (grant := self._granted.get(request)) and grant[0].is_judged_by(request):
             grant[0].breaker.answered()
 
     def _released(self, event: LeaseReleased, now: float, out: list[Effect]) -> None:
@@ -157,7 +160,7 @@ class Scheduler:
         judged = backend.is_judged_by(event.request)
         if event.request in backend.leases:
             light = backend.end_lease(event.request, now)
-            if event.outcome is Outcome.SUCCESS and not light:
+            if judged and event.outcome is Outcome.SUCCESS and not light:
                 backend.measured_service(now - since)
         if judged:
             self._judge(backend, event, now, out)
@@ -173,8 +176,8 @@ class Scheduler:
     # Backends
 
     def _ready(self, event: BackendReady, now: float) -> None:
-        backend = self.backends[event.model]
-        if backend.spawn != event.spawn or backend.state is not BackendState.STARTING:
+        backend = self._roster.process(event.model, event.spawn)
+        if backend is None or backend.state is not BackendState.STARTING:
             return
         backend.move(BackendState.READY)
         backend.ready_since = backend.idle_since = now
@@ -184,30 +187,25 @@ class Scheduler:
         self._waiting.want_no_more(backend)
 
     def _exited(self, event: BackendExited, now: float, out: list[Effect]) -> None:
-        backend = self.backends[event.model]
-        if backend.spawn != event.spawn or backend.state is BackendState.STOPPED:
+        backend = self._roster.process(event.model, event.spawn)
+        if backend is None or backend.state is BackendState.STOPPED:
             return
-        died_in, condemned = backend.state, backend.condemned
-        starved = isinstance(event.error, ModelOutOfMemory) and self._room.crowded_out(backend)
+        died_in, condemned, outdated = backend.state, backend.condemned, backend.outdated
         self._room.gone(backend, now)
-        if backend.removed:
-            del self.backends[backend.name]
-        if died_in is BackendState.STOPPING:
+        self._roster.drop_if_removed(backend)
+        if died_in is BackendState.STOPPING or outdated:
             return
         backend.last_words = event.error.detail
         if died_in is BackendState.STARTING:
-            self._start_failed(backend, event, starved, now, out)
+            self._start_failed(backend, event, now, out)
         elif not condemned:
             backend.breaker.request_failed(now, event.error.message)
             self._isolate_if_open(backend, now, out)
 
-    def _start_failed(
-        self, backend: Backend, event: BackendExited, starved: bool, now: float, out: list[Effect]
-    ) -> None:
-        """Those who waited for it wait on where another try may help, unless there is no room for that."""
-        if starved:
-            if self._room.wall(backend):
-                self._reject_all(backend, event.error, out)
+    def _start_failed(self, backend: Backend, event: BackendExited, now: float, out: list[Effect]) -> None:
+        """Those who waited for it wait on where another try may help."""
+        backend.cramped = isinstance(event.error, ModelOutOfMemory) and self._room.crowded_out(backend)
+        if backend.cramped:
             return
         backend.breaker.start_failed(now, event.error.message)
         if not event.retry or backend.breaker.state(now) is not BreakerState.CLOSED:
@@ -221,13 +219,15 @@ class Scheduler:
                 self._room.drain(backend, StopReason.UNHEALTHY, out)
 
     def _start_requested(self, model: str, now: float) -> None:
-        backend = self.backends[model]
+        if (backend := self._roster.model(model)) is None:
+            return
         backend.breaker.reset()
         if backend.state not in (BackendState.STARTING, BackendState.READY) and not self._admission.closing:
             self._waiting.want(backend, now)
 
     def _stop_requested(self, model: str, out: list[Effect]) -> None:
-        backend = self.backends[model]
+        if (backend := self._roster.model(model)) is None:
+            return
         self._reject_all(backend, Unavailable(f"{model} was stopped by request", retry_after=1), out)
         self._dismiss(backend, StopReason.REQUESTED, out)
 
@@ -237,37 +237,25 @@ class Scheduler:
             self._reject_all(backend, ShuttingDown("the gateway is shutting down", retry_after=5), out)
         self._room.stop_all(StopReason.SHUTDOWN, out)
 
-    def _weighed(self, event: FootprintKnown, out: list[Effect]) -> None:
-        if (backend := self.backends.get(event.model)) is None:
-            return
-        self._room.weigh(backend, event.footprint, event.measured)
-        if error := self._room.wall(backend):
-            self._reject_all(backend, error, out)
-
     # Configuration
 
     def _reconfigured(self, event: ModelsChanged, now: float, out: list[Effect]) -> None:
         """Models that are no more, or others now, leave once their leases have ended; nobody else notices."""
         self._room.limits = self._admission.limits = event.limits
-        for name in self.backends.keys() - event.models.keys():
-            self._remove(self.backends[name], out)
-        for name, config in event.models.items():
-            backend = self.backends.setdefault(name, Backend(name, config, Breaker(event.breaker)))
-            changed = backend.removed or name in event.replaced or not config.starts_like(backend.config)
-            backend.config, backend.breaker.config, backend.removed = config, event.breaker, False
-            if changed:
-                backend.forget()
-                self._dismiss(backend, StopReason.RELOADED, out)
-                if config.preload and backend.state is not BackendState.STOPPED:
-                    self._waiting.want(backend, now)
+        changes = self._roster.adopt(event)
+        for backend in changes.removed:
+            error = ModelNotFound(f"the model {backend.name!r} was removed from the configuration", param="model")
+            self._reject_all(backend, error, out)
+            self._outdate(backend, out)
+            self._roster.drop_if_removed(backend)
+        for backend in changes.replaced:
+            if backend.stays and backend.config.preload and not self._admission.closing:
+                self._waiting.want(backend, now)
+            self._outdate(backend, out)
 
-    def _remove(self, backend: Backend, out: list[Effect]) -> None:
-        error = ModelNotFound(f"the model {backend.name!r} was removed from the configuration", param="model")
-        self._reject_all(backend, error, out)
+    def _outdate(self, backend: Backend, out: list[Effect]) -> None:
         self._dismiss(backend, StopReason.RELOADED, out)
-        backend.removed = True
-        if backend.state is BackendState.STOPPED:
-            del self.backends[backend.name]
+        backend.forget()
 
     def _dismiss(self, backend: Backend, reason: StopReason, out: list[Effect]) -> None:
         """Its process is of no use any more, but for what it is answering."""
@@ -285,15 +273,16 @@ class Scheduler:
         for backend in self._room.arrange(self._waiting.cold(), now, out):
             self._waiting.want_no_more(backend)
             self._serve(backend, now, out)
+        if walled := self._room.walled(self._waiting.cold()):
+            for backend, error in walled:
+                self._reject_all(backend, error, out)
+            self._settle(now, out)
 
     def _expire(self, now: float, out: list[Effect]) -> None:
-        for request in self._waiting.overdue(now):
-            taken = self._waiting.take(request)
-            assert taken
-            backend, waiter = taken
-            backend.breaker.probe_left(request)
+        for backend, waiter in self._waiting.expire(now):
+            backend.breaker.probe_left(waiter.request)
             message = f"no capacity for {backend.name} within {now - waiter.since:.1f} s"
-            out.append(Reject(request, QueueTimeout(message, retry_after=patience(backend))))
+            out.append(Reject(waiter.request, QueueTimeout(message, retry_after=patience(backend))))
 
     def _serve(self, backend: Backend, now: float, out: list[Effect]) -> None:
         """Grant what a READY backend has room for, in order.

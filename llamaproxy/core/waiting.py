@@ -37,12 +37,7 @@ class WaitingRoom:
 
     def take(self, request: str) -> tuple[Backend, Waiter] | None:
         """Remove a request, if it is here."""
-        backend = self._queued.pop(request, None)
-        if backend is None:
-            return None
-        waiter = backend.queue.pop(request)
-        self._forget_if_unwanted(backend)
-        return backend, waiter
+        return self._remove(request) if request in self._queued else None
 
     def want(self, backend: Backend, now: float) -> None:
         """Somebody wants the backend resident without a request of its own."""
@@ -62,10 +57,10 @@ class WaitingRoom:
         stopped = [backend for backend in self._wanted.values() if backend.state is BackendState.STOPPED]
         return sorted(stopped, key=lambda backend: (backend.wanted_since or 0.0, backend.yielded_at))
 
-    def overdue(self, now: float) -> Iterator[str]:
-        """The requests whose deadline has passed; each must be taken before the next is asked for."""
+    def expire(self, now: float) -> Iterator[tuple[Backend, Waiter]]:
+        """Remove the requests whose deadline has passed."""
         while (deadline := self.next_deadline()) is not None and deadline <= now:
-            yield self._deadlines[0][1]
+            yield self._remove(self._deadlines[0][1])
 
     def next_deadline(self) -> float | None:
         while self._deadlines:
@@ -75,6 +70,12 @@ class WaitingRoom:
                 return deadline
             heapq.heappop(self._deadlines)
         return None
+
+    def _remove(self, request: str) -> tuple[Backend, Waiter]:
+        backend = self._queued.pop(request)
+        waiter = backend.queue.pop(request)
+        self._forget_if_unwanted(backend)
+        return backend, waiter
 
     def _drop_stale(self) -> None:
         """Deadlines of taken requests leave at the head only, and one patient waiter there would keep them all."""

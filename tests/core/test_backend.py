@@ -6,6 +6,7 @@ from llamaproxy.config import BreakerConfig, ModelConfig
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import StopReason
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
 
 
@@ -146,3 +147,39 @@ def test_gone_process_takes_its_leases_with_it() -> None:
     b.add_lease("r", light=False)
     b.gone(now=7)
     assert (b.state, b.leases, b.occupied, b.leaving, b.idle_since) == (BackendState.STOPPED, {}, 0, None, 7)
+
+
+def test_process_of_what_the_model_was_before_keeps_what_it_takes_and_is_not_judged() -> None:
+    b = ready()
+    b.footprint, b.measured, b.company, b.load_seconds = Footprint(8), True, 1, 3.0
+    b.add_lease("r", light=False)
+    b.forget()
+    assert [getattr(b, fact) for fact in ("footprint", "measured", "company", "load_seconds")] == [
+        None,
+        False,
+        None,
+        None,
+    ]
+    assert (b.outdated, b.is_judged_by("r")) == (True, False)
+    b.footprint = Footprint(2)
+    assert b.takes == Footprint(8)
+    b.forget()
+    assert b.takes == Footprint(8), "changed twice, it is still the same process"
+    b.gone(now=7)
+    assert (b.outdated, b.takes) == (False, Footprint())
+
+
+def test_model_without_a_process_has_nothing_to_keep() -> None:
+    b = backend()
+    b.footprint = Footprint(8)
+    b.breaker.start_failed(0, "it broke")
+    b.forget()
+    assert (b.takes, b.outdated) == (Footprint(), False)
+
+
+def test_only_who_loads_or_is_ready_stays() -> None:
+    b, stays = backend(), []
+    for state in (BackendState.STARTING, BackendState.READY, BackendState.DRAINING, BackendState.STOPPING):
+        b.move(state)
+        stays.append(b.stays)
+    assert stays == [True, True, False, False]

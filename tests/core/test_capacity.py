@@ -82,3 +82,48 @@ def test_who_waits_for_a_drain_keeps_what_it_needs_besides() -> None:
     plan.keep_for(backend(7))
     assert plan.promised.fits(backend(3))
     assert not plan.promised.fits(backend(4))
+
+
+def test_what_was_measured_counts_up_to_its_budget() -> None:
+    large = backend(25, 9, measured=True)
+    assert Capacity(LIMITS).fits(large)
+    assert not Capacity(LIMITS).fits(backend(25, 9))
+    assert not Capacity(LIMITS, [large]).overdrawn
+    assert not Capacity(LIMITS, [large]).fits(backend(1))
+
+
+def test_who_needs_nothing_of_what_is_overdrawn_fits() -> None:
+    left = Capacity(LIMITS, [backend(1, 9)])
+    assert left.overdrawn
+    assert left.fits(backend(5, 0))
+    assert not left.fits(backend(5, 1))
+
+
+def test_only_who_takes_of_what_is_overdrawn_relieves_it() -> None:
+    left = Capacity(LIMITS, [backend(1, 9)])
+    assert left.relieved_by(backend(0, 1))
+    assert not left.relieved_by(backend(9, 0))
+    assert not Capacity(LIMITS).relieved_by(backend(9, 9, 9))
+
+
+def test_shy_one_that_starts_is_shielded_from_more_company() -> None:
+    shy = backend(company=1, state=BackendState.STARTING)
+    plan = Plan(LIMITS, [shy, backend()])
+    assert not plan.promise(backend(), []), "its room is promised, and nobody has to go for it"
+    assert not plan.promised.affords(backend()), "three places are taken then"
+    shy.state = BackendState.READY
+    assert Plan(LIMITS, [shy, backend()]).promise(backend(), [])
+
+
+def test_shy_one_that_has_room_promised_is_shielded_before_it_starts() -> None:
+    going = backend(state=BackendState.STOPPING)
+    plan = Plan(LIMITS, [going])
+    assert not plan.promise(backend(company=0), [])
+    assert not plan.promise(backend(), [])
+
+
+def test_shy_one_that_waits_for_others_is_shielded_too() -> None:
+    plan = Plan(LIMITS, [backend(state=BackendState.DRAINING)])
+    plan.keep_for(backend(company=0))
+    assert not plan.promised.fits(backend())
+    assert not plan.later.affords(backend()), "the drain is not called off"

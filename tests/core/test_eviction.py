@@ -4,7 +4,7 @@ from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.capacity import Capacity
-from llamaproxy.core.eviction import Victims, busy_victims, enough, idle_victims, linger
+from llamaproxy.core.eviction import Victims, busy_victims, enough, idle_victims, linger, relief
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
 
@@ -109,3 +109,35 @@ class TestEnough:
     def test_one_whose_leaving_turns_out_not_to_matter_stays(self) -> None:
         small, large = self.sized("small", 1), self.sized("large", 8)
         assert enough(self.sized("new", 8), self.memory(9, small, large), [small, large]) == [large]
+
+
+class TestRelief:
+    LIMITS = LimitsConfig(models_max=10, memory_budget=10, vram_budgets=(6,))
+
+    def sized(self, name: str, *size: int) -> Backend:
+        made = backend(name)
+        made.footprint = Footprint(size[0], size[1:])
+        return made
+
+    def names(self, *there: Backend, victims: list[Backend]) -> str:
+        return "".join(victim.name for victim in relief(Capacity(self.LIMITS, there), victims))
+
+    def test_nobody_goes_where_nothing_is_overdrawn(self) -> None:
+        a = self.sized("a", 10)
+        assert self.names(a, victims=[a]) == ""
+
+    def test_as_many_go_as_it_takes_and_in_their_order(self) -> None:
+        a, b, c = (self.sized(name, 5) for name in "abc")
+        assert self.names(a, b, c, victims=[b, a, c]) == "b"
+
+    def test_who_takes_nothing_of_it_stays(self) -> None:
+        cpu, gpu = self.sized("c", 1, 0), self.sized("g", 1, 7)
+        assert self.names(cpu, gpu, victims=[cpu, gpu]) == "g"
+
+    def test_one_whose_leaving_turns_out_not_to_matter_stays(self) -> None:
+        small, large = self.sized("s", 1), self.sized("l", 11)
+        assert self.names(small, large, victims=[small, large]) == "l"
+
+    def test_too_little_is_better_than_nothing(self) -> None:
+        idle, busy = self.sized("i", 5), self.sized("b", 12)
+        assert self.names(idle, busy, victims=[idle]) == "i"

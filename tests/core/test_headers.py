@@ -2,7 +2,8 @@
 
 import pytest
 
-from llamaproxy.core.headers import to_client, to_engine
+from llamaproxy.core.headers import answer_head, to_client, to_engine
+from llamaproxy.core.response import Framing, Head
 
 
 def names(fields: list[tuple[str, str]]) -> list[str]:
@@ -90,3 +91,25 @@ def test_each_direction_drops_its_own() -> None:
     raw = [(b"Access-Control-Request-Method", b"GET"), (b"Accept", b"*/*"), (b"Content-Type", b"application/json")]
     assert names(to_engine(raw)) == ["Access-Control-Request-Method", "Accept", "Content-Type"]
     assert names(to_client([(b"Cookie", b"1"), (b"Location", b"/")])) == ["Cookie", "Location"]
+
+
+class TestAnswerHead:
+    def head(self, *fields: tuple[bytes, bytes]) -> Head:
+        return Head(200, b"OK", fields, Framing.CHUNKED, 0, True)
+
+    def test_engines_fields_and_our_own(self) -> None:
+        head = self.head((b"Content-Type", b"text/plain"), (b"X-Name", b"caf\xc3\xa9 \xff"), (b"Server", b"llama.cpp"))
+        assert answer_head(head, {"X-Own": "1"}, chunked=False, goes_on=True) == (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Name: caf\xc3\xa9 \xff\r\nX-Own: 1\r\n\r\n"
+        )
+
+    def test_framing_and_the_end_of_the_connection_are_told_anew(self) -> None:
+        head = self.head((b"Transfer-Encoding", b"chunked"), (b"Connection", b"x-hop, close"), (b"X-Hop", b"1"))
+        assert answer_head(head, {}, chunked=True, goes_on=True) == (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        assert answer_head(head, {}, chunked=False, goes_on=False) == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+
+    def test_nobody_speaks_for_the_gateway(self) -> None:
+        head = self.head((b"X-Llamaproxy-Model", b"x"), (b"Access-Control-Allow-Origin", b"*"))
+        assert answer_head(head, {}, chunked=False, goes_on=True) == b"HTTP/1.1 200 OK\r\n\r\n"

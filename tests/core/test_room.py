@@ -1,9 +1,12 @@
-"""Places for backends."""
+"""Places and memory for backends."""
+
+import pytest
 
 from llamaproxy.config import BreakerConfig, ModelConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import Drain, Effect, Resume, Start, Stop, StopReason
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.room import Room
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import Unavailable
@@ -139,6 +142,7 @@ def test_servers_elsewhere_are_no_neighbours() -> None:
     room = Room(limits(models_max=3))
     large, elsewhere = backend("large"), backend("elsewhere", url="http://elsewhere.test")
     arrange(room, [large, elsewhere], 0)
+    room.gone(large, 1)
     assert not room.crowded_out(large), "one less of them would give it nothing"
     assert large.company == 0
 
@@ -151,3 +155,88 @@ def test_all_stop_once() -> None:
     room.drain(a, StopReason.REQUESTED, out)
     room.stop_all(StopReason.SHUTDOWN, out)
     assert out == [Stop("a", 1, StopReason.REQUESTED), Stop("b", 1, StopReason.SHUTDOWN)]
+
+
+def test_measured_size_goes_before_an_estimate_and_the_largest_before_the_others() -> None:
+    room, b = Room(limits()), backend("b")
+    sizes = []
+    for size, measured in ((4, False), (5, False), (3, True), (9, False), (2, True), (6, True)):
+        room.weigh(b, Footprint(size), measured)
+        sizes.append(b.takes.ram)
+    assert sizes == [4, 5, 3, 3, 3, 6]
+
+
+def test_what_loads_takes_at_least_what_is_measured() -> None:
+    room, b = Room(limits()), backend("b", wanted=0)
+    room.weigh(b, Footprint(4), measured=False)
+    arrange(room, [b], 0)
+    for size, expected in ((1, 4), (5, 5)):
+        room.weigh(b, Footprint(size), measured=True)
+        assert (b.takes.ram, b.measured) == (expected, False)
+    b.move(BackendState.READY)
+    room.weigh(b, Footprint(3), measured=True)
+    assert b.takes.ram == 3
+
+
+def test_process_of_what_a_model_was_before_is_weighed_by_itself() -> None:
+    room, b = Room(limits()), backend("b")
+    resident(room, b)
+    b.forget()
+    room.weigh(b, Footprint(7), measured=True)
+    room.weigh(b, Footprint(2), measured=False)
+    assert (b.takes, b.footprint, b.measured) == (Footprint(7), Footprint(2), False)
+
+
+def starved(*neighbours: Backend) -> tuple[Room, Backend]:
+    room, b = Room(limits(models_max=5)), backend("b", wanted=0)
+    room.weigh(b, Footprint(4), measured=False)
+    resident(room, *neighbours)
+    return room, b
+
+
+def test_death_for_want_of_memory_asks_for_more_of_it_and_for_fewer_neighbours() -> None:
+    room, b = starved(backend("a"), backend("c"))
+    assert room.crowded_out(b)
+    assert (b.company, b.footprint, b.measured) == (1, Footprint(5), True)
+    unknown = backend("unknown")
+    assert room.crowded_out(unknown)
+    assert unknown.footprint is None
+
+
+@pytest.mark.parametrize("case", ["the second in a row", "no neighbours", "pinned ones only"])
+def test_where_another_try_would_not_help(case: str) -> None:
+    neighbours = [] if case == "no neighbours" else [backend("a", pinned=case == "pinned ones only")]
+    room, b = starved(*neighbours)
+    b.cramped = case == "the second in a row"
+    assert not room.crowded_out(b)
+
+
+def test_pinned_one_stays_although_it_was_to_make_room() -> None:
+    room = Room(limits(max_wait=0, min_residency=0))
+    a, b = backend("a"), backend("b", wanted=0)
+    resident(room, a)
+    a.add_lease("r", light=False)
+    arrange(room, [b], 1)
+    a.config = backend("a", pinned=True).config
+    assert arrange(room, [b], 2) == ([Resume("a", 1)], [a])
+
+
+def test_who_is_overdue_keeps_what_there_is_though_it_is_not_enough() -> None:
+    room = Room(limits(models_max=5, memory_budget=10, max_wait=5, min_residency=50))
+    a, large, small = backend("a"), backend("large", wanted=0), backend("small", wanted=50)
+    a.footprint, large.footprint, small.footprint = Footprint(4), Footprint(8), Footprint(2)
+    resident(room, a)
+    a.add_lease("r", light=False)
+    assert arrange(room, [large, small], 5) == ([], [])
+    assert room.wake_at == 50, "when the busy one has had its turn"
+    assert arrange(room, [small], 5) == ([Start("small", 1)], [])
+
+
+def test_idle_one_that_rests_beyond_the_limits_sets_the_alarm() -> None:
+    room = Room(limits(models_max=2, linger=3))
+    a, b = backend("a"), backend("b")
+    resident(room, a, b)
+    room.limits = limits(models_max=1, linger=3)
+    assert arrange(room, [], 1) == ([], [])
+    assert room.wake_at == 3
+    assert arrange(room, [], 3) == ([Stop("a", 1, StopReason.OVER_LIMIT)], [])

@@ -1,14 +1,10 @@
 """What the scheduler does, as scripts: something happens, and these effects follow."""
 
-from typing import Any
-
 import pytest
 
-from llamaproxy.config import BreakerConfig
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.events import (
     Drain,
-    Effect,
     Grant,
     Outcome,
     Reject,
@@ -17,45 +13,8 @@ from llamaproxy.core.events import (
     Stop,
     StopReason,
 )
+from tests.core.script import BREAKER, arrival, mixed, only, ready, refusal, world
 from tests.core.world import World, limits, models, remote
-
-BREAKER = BreakerConfig(start_failures=3, request_failures=2, open=10, open_max=40)
-
-
-def world(*names: str, settings: dict[str, Any] | None = None, **bounds: Any) -> World:
-    """A world of models with the same settings and these limits."""
-    return World(models(*(names or ("a", "b")), **(settings or {})), limits(**bounds), BREAKER)
-
-
-def mixed(settings: dict[str, dict[str, Any]], **bounds: Any) -> World:
-    """A world of models with settings of their own."""
-    catalogue = {name: models(name, **values)[name] for name, values in settings.items()}
-    return World(catalogue, limits(**bounds), BREAKER)
-
-
-def ready(world: World, *names: str) -> None:
-    """Each of these has been loaded, in this order, and rests."""
-    for name in names:
-        world.request_start(name)
-        world.become_ready(name)
-        world.now += 10
-
-
-def only(effects: list[Effect]) -> Effect:
-    (effect,) = effects
-    return effect
-
-
-def refusal(effects: list[Effect]) -> tuple[str, float | None]:
-    """Code and Retry-After of the one rejection."""
-    effect = only(effects)
-    assert isinstance(effect, Reject)
-    return effect.error.code, effect.error.retry_after
-
-
-def arrival(world: World, model: str, request: str = "late", light: bool = False) -> list[Effect]:
-    world.arrive(model, 60, light, request)
-    return world.effects
 
 
 class TestStarting:

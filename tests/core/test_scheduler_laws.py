@@ -14,141 +14,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig
 from llamaproxy.core.events import Grant, Outcome, Start, Stop
-from tests.core.world import Phase, World, limits, models, remote
+from tests.core.books import Phase
+from tests.core.script import put, remove
+from tests.core.walk import Walk
+from tests.core.world import World, limits, models, remote
 
 WALKS = 40
 STEPS = 1500
 SOAK_STEPS = 100_000
-
-
-def any_world(chance: random.Random) -> World:
-    """Small and cramped, so that everything is in everybody's way."""
-    places = chance.randint(1, 3)
-    catalogue = {name: any_model(chance) for name in "abcdef"[: places + chance.randint(0, 3)]}
-    if chance.random() < 0.5:
-        catalogue |= remote("r", concurrency=chance.choice((1, 3, None)), queue_size=chance.choice((None, 2)))
-    bounds = LimitsConfig(
-        models_max=places,
-        linger=chance.choice((None, 0.0, 0.1, 1.0)),
-        max_wait=chance.choice((0.0, 2.0, 15.0)),
-        min_residency=chance.choice((0.0, 1.0, 5.0)),
-        queue_size=chance.choice((3, 20, 512)),
-    )
-    breaker = BreakerConfig(
-        start_failures=chance.randint(1, 3),
-        request_failures=chance.randint(1, 5),
-        open=chance.choice((1.0, 10.0)),
-        open_max=chance.choice((2.0, 20.0, 300.0)),
-    )
-    return World(catalogue, bounds, breaker)
-
-
-def any_model(chance: random.Random) -> ModelConfig:
-    return ModelConfig(
-        path="/x",
-        pinned=chance.random() < 0.1,
-        priority=chance.choice((0, 0, 0, 1)),
-        concurrency=chance.choice((1, 2, 3, None)),
-        parallel=chance.choice((1, None)),
-        queue_size=chance.choice((None, None, 2)),
-        ttl=chance.choice((None, None, 3.0)),
-    )
-
-
-class Walk:
-    """Steps at random; what cannot happen now is passed over."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.world = any_world(self.chance)
-        # Half of the traffic goes to one model, or nothing would ever be busy.
-        self.popular, *_ = self.names = list(self.world.models)
-        weights: dict[Callable[[], None], int] = {
-            self.arrive: 30,
-            self.leave: 3,
-            self.release: 22,
-            self.answer: 3,
-            self.become_ready: 12,
-            self.finish_stop: 12,
-            self.die: 2,
-            self.command: 2,
-            self.hear_old_news: 1,
-            self.wait: 14,
-        }
-        self.actions, self.weights = list(weights), list(weights.values())
-
-    def run(self, steps: int) -> World:
-        self.go(steps)
-        self.world.quiesce()
-        self.go(self.chance.choice((0, 50)))
-        if self.chance.random() < 0.5:
-            self.world.begin_drain()
-            self.go(50)
-        self.world.end()
-        return self.world
-
-    def go(self, steps: int) -> None:
-        for action in self.chance.choices(self.actions, self.weights, k=steps):
-            action()
-
-    def pick(self, things: Iterable[str]) -> str | None:
-        return self.chance.choice(found) if (found := list(things)) else None
-
-    def model(self) -> str:
-        return self.popular if self.chance.random() < 0.5 else self.chance.choice(self.names)
-
-    def arrive(self) -> None:
-        patience = self.chance.choice((0.0, 5.0, 300.0, 300.0, 3000.0))
-        self.world.arrive(self.model(), patience, light=self.chance.random() < 0.2)
-        if self.chance.random() < 0.02:
-            self.world.arrive_for_nothing()
-
-    def leave(self) -> None:
-        late = self.chance.random() < 0.1
-        if name := self.pick(self.world.leases if late else self.world.waiting):
-            self.world.leave(name)
-
-    def release(self) -> None:
-        if not (name := self.pick(self.world.leases)):
-            return
-        # Whoever loses its backend seldom succeeds, and comes back under its name.
-        chances = (0, 8, 2) if name in self.world.orphans else (16, 1, 2)
-        outcome = self.chance.choices((Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL), chances)[0]
-        request = self.world.release(name, outcome)
-        if outcome is Outcome.FAILURE and self.chance.random() < 0.8:
-            suspect = self.chance.random() < 0.3
-            self.world.arrive(request.model, 60.0, request.light, name, request.since, suspect)
-
-    def answer(self) -> None:
-        if name := self.pick(self.world.leases):
-            self.world.answer(name)
-
-    def become_ready(self) -> None:
-        if model := self.pick(self.world.in_phase(Phase.STARTING)):
-            self.world.become_ready(model)
-
-    def finish_stop(self) -> None:
-        if model := self.pick(self.world.in_phase(Phase.STOPPING)):
-            self.world.exit(model)
-
-    def die(self) -> None:
-        if model := self.pick(self.world.processes):
-            self.world.exit(model, retry=self.chance.random() < 0.5)
-
-    def command(self) -> None:
-        self.chance.choice((self.world.request_start, self.world.request_stop))(self.model())
-
-    def hear_old_news(self) -> None:
-        self.world.hear_old_news(self.model(), ready=self.chance.random() < 0.5)
-
-    def wait(self) -> None:
-        seconds = self.chance.choice((0.0, 0.05, 0.1, 1.0, 1.0, 5.0, 20.0))
-        if self.chance.random() < 0.2:
-            self.world.now += seconds  # the alarm is late
-        else:
-            self.world.wait_alert(seconds)
 
 
 @pytest.mark.parametrize("seed", range(WALKS))
@@ -168,12 +43,13 @@ def test_walks_come_everywhere() -> None:
     seen = {kind for seed in range(WALKS) for kind in Walk(seed).run(STEPS).seen}
     assert seen >= {"evicted", "fairness", "resume", "ttl", "requested", "unhealthy", "shutdown"}
     assert seen >= {"queue_full", "queue_timeout", "model_unavailable", "model_start_failed", "shutting_down"}
+    assert seen >= {"over_limit", "reloaded", "model_out_of_memory", "model_not_found"}
 
 
 class Clockwork:
     """Clients that ask again as soon as they are served, and processes that take their time. All durations in seconds.
 
-    `waits` are how long each model was wanted without a process until it was ready.
+    `waits` are how long each model was wanted without a process until it was ready, by model.
     """
 
     START, STOP, LONGEST = 2.0, 1.0, 6.0
@@ -184,7 +60,7 @@ class Clockwork:
         self.agenda: list[tuple[float, int, Callable[[], object]]] = []
         self.order = itertools.count()
         self.cold_since: dict[str, float] = {}
-        self.waits: list[float] = []
+        self.waits: dict[str, list[float]] = {model: [] for model in clients}
         for model, count in clients.items():
             for _ in range(count):
                 self.later(self.chance.random(), partial(self.world.arrive, model))
@@ -220,7 +96,7 @@ class Clockwork:
         self.world.arrive(model)
 
     def become_ready(self, model: str) -> None:
-        self.waits.append(self.world.now - self.cold_since.pop(model))
+        self.waits[model].append(self.world.now - self.cold_since.pop(model))
         self.world.become_ready(model)
 
     def look_who_is_cold(self) -> None:
@@ -238,13 +114,35 @@ def test_no_model_waits_longer_than_the_contract_says(busy: int, concurrency: in
     world = World(models("a", "b", concurrency=concurrency), limits(max_wait=max_wait, linger=0.1), BreakerConfig())
     clockwork = Clockwork(busy, world, {"a": busy, "b": 3})
     clockwork.run(3000)
-    assert len(clockwork.waits) > 20
-    assert max(clockwork.waits) <= max_wait + Clockwork.LONGEST + Clockwork.STOP + Clockwork.START
+    waits = [wait for model in "ab" for wait in clockwork.waits[model]]
+    assert len(waits) > 20
+    assert max(waits) <= max_wait + Clockwork.LONGEST + Clockwork.STOP + Clockwork.START
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_small_models_do_not_starve_a_large_one(seed: int) -> None:
+    """They use what it leaves over until it is overdue.
+
+    Then those who came before it have their turn, whoever is new has one too, and nobody newer comes.
+    """
+    bounds = limits(models_max=10, memory_budget=10, max_wait=15, min_residency=5, linger=0)
+    world = World(models(*"abcdef", "large", concurrency=1), bounds, BreakerConfig())
+    for name in "abcdef":
+        world.weigh(name, 3)
+    world.weigh("large", 9)
+    clockwork = Clockwork(seed, world, {**dict.fromkeys("abcdef", 2), "large": 1})
+    clockwork.run(1000)
+    turn = Clockwork.START + 5 + Clockwork.LONGEST + Clockwork.STOP
+    assert max(clockwork.waits["large"]) <= 15 + 2 * turn + Clockwork.START
+    assert min(map(len, clockwork.waits.values())) > 4, "nor it them"
 
 
 SECONDS = st.sampled_from([0.0, 0.1, 1.0, 5.0, 15.0])
 NAMES = st.sampled_from("abcr")
 NUMBERS = st.integers(0, 20)
+BYTES = st.integers(0, 9)
+SIZES = st.sampled_from([None, 512])
+TTLS = st.sampled_from([None, 2.0])
 
 
 def pick(things: Iterable[str], number: int) -> str:
@@ -256,6 +154,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     """The same world, driven by hypothesis: what breaks a law is shrunk to its shortest script."""
 
     world: World
+    memory: bool
+    reload: bool
 
     @initialize(
         places=st.integers(1, 2),
@@ -266,6 +166,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         concurrency=st.integers(1, 2),
         pinned=st.booleans(),
         failures=st.integers(1, 3),
+        memory=st.booleans(),
+        reload=st.booleans(),
     )
     def begin(
         self,
@@ -277,6 +179,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         concurrency: int,
         pinned: bool,
         failures: int,
+        memory: bool,
+        reload: bool,
     ) -> None:
         catalogue = {
             **models("a", concurrency=concurrency, pinned=pinned),
@@ -284,8 +188,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             **models("c", concurrency=concurrency, ttl=2.0),
             **remote("r", concurrency=concurrency),
         }
+        self.memory, self.reload = memory, reload
         bounds = limits(
-            models_max=places, linger=linger, max_wait=max_wait, min_residency=min_residency, queue_size=queue_size
+            models_max=places + memory,
+            memory_budget=8 if memory else None,
+            vram_budgets=(4,) if memory else (),
+            linger=linger,
+            max_wait=max_wait,
+            min_residency=min_residency,
+            queue_size=queue_size,
         )
         breaker = BreakerConfig(start_failures=failures, request_failures=failures, open=3, open_max=10)
         self.world = World(catalogue, bounds, breaker)
@@ -326,6 +237,42 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(number=NUMBERS, retry=st.booleans())
     def die(self, number: int, retry: bool) -> None:
         self.world.exit(pick(self.world.processes, number), retry)
+
+    @precondition(lambda self: self.memory)
+    @rule(model=NAMES, ram=BYTES, device=BYTES)
+    def estimate(self, model: str, ram: int, device: int) -> None:
+        self.world.weigh(model, ram, device)
+
+    @precondition(lambda self: self.memory and self.world.processes)
+    @rule(number=NUMBERS, ram=BYTES, device=BYTES)
+    def measure(self, number: int, ram: int, device: int) -> None:
+        self.world.weigh(pick(self.world.processes, number), ram, device, measured=True)
+
+    @precondition(lambda self: self.memory and self.world.processes)
+    @rule(number=NUMBERS)
+    def starve(self, number: int) -> None:
+        self.world.starve(pick(self.world.processes, number))
+
+    @precondition(lambda self: self.reload)
+    @rule(model=NAMES)
+    def remove(self, model: str) -> None:
+        remove(self.world, model)
+
+    @precondition(lambda self: self.reload)
+    @rule(model=NAMES, size=SIZES, pinned=st.booleans(), ttl=TTLS, again=st.booleans())
+    def put(self, model: str, size: int | None, pinned: bool, ttl: float | None, again: bool) -> None:
+        put(self.world, model, ctx_size=size, pinned=pinned, ttl=ttl, preload=again)
+
+    @precondition(lambda self: self.reload)
+    @rule(model=NAMES)
+    def replace(self, model: str) -> None:
+        self.world.reconfigure(replaced=frozenset((model,)))
+
+    @precondition(lambda self: self.reload)
+    @rule(places=st.integers(1, 3), budget=st.sampled_from((None, 4, 8)), max_wait=SECONDS)
+    def limit(self, places: int, budget: int | None, max_wait: float) -> None:
+        values = {"models_max": places, "memory_budget": budget, "max_wait": max_wait}
+        self.world.reconfigure(limits=self.world.limits.model_copy(update=values))
 
     @rule(model=NAMES, start=st.booleans())
     def command(self, model: str, start: bool) -> None:
