@@ -266,8 +266,9 @@ class TestCannotStart:
 
     async def test_a_process_that_cannot_be_written_down_is_not_kept(self, world: World) -> None:
         shutil.rmtree(world.run.path)
+        world.run.path.touch()
         async with world.fake() as life:
-            self.assert_told(await life.exited(), "No such file or directory")
+            self.assert_told(await life.exited(), "File exists")
 
 
 class TestDeathWhenReady:
@@ -448,6 +449,7 @@ class TestTheEndIsAlwaysTold:
         async with world.fake() as life:
             await life.ready()
             shutil.rmtree(world.run.path)
+            world.run.path.touch()
             os.kill(life.pid, signal.SIGKILL)
             end = await life.exited()
         assert "SIGKILL" in end.error.message
