@@ -13,7 +13,7 @@ from collections.abc import Callable
 from llamaproxy.backends.command import Address, Command
 from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.output import OutputLog
-from llamaproxy.backends.process import EngineProcess
+from llamaproxy.backends.process import KILL_TIMEOUT, EngineProcess
 from llamaproxy.backends.readiness import wait_ready
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import EngineConfig
@@ -65,6 +65,11 @@ class Spawn:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and not self._process.exited.done() else None
+
+    @property
+    def longest_stop(self) -> float:
+        """Seconds in which `stop` ends every process that a signal can end at all."""
+        return self._engine.stop_timeout + KILL_TIMEOUT
 
     async def run(self, report: Report) -> None:
         """Live. Reports BackendReady at most once, and then or instead BackendExited exactly once."""
