@@ -53,7 +53,6 @@ class Outcome:
 
     response: web.StreamResponse
     status: int
-    sent: int = 0
     broken: GatewayError | None = None
     refused: bool = False
 
@@ -66,9 +65,11 @@ async def forward(
     dialect: Dialect,
     own_headers: dict[str, str],
     on_head: Callable[[int], None],
+    on_sent: Callable[[int], None],
     begun: web.StreamResponse | None = None,
 ) -> Outcome:
-    """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
+    """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered, `on_sent`
+    how many bytes of the body are given to the client's connection, each time.
 
     `begun` is a stream that the client has the head of already: an answer that is no stream ends it as an error.
 
@@ -79,23 +80,30 @@ async def forward(
         first = await _first_chunk(answer, deadlines.first_byte)
         on_head(answer.status)
         response = _head(request, answer, own_headers) if begun is None else begun
-        await response.prepare(request)
+        await _sent(request, response.prepare(request), deadlines.idle)
         outcome = Outcome(response, answer.status)
         if begun is not None and answer.content_type != _STREAM:
             outcome.refused = True
             said = first[:_LONGEST_ECHO].decode("utf-8", "replace")
             error = UpstreamError(f"the engine answered {answer.status}", detail=said)
-            await refuse(request, response, error, dialect, deadlines.idle)
+            await refuse(request, response, error, dialect, deadlines.idle, on_sent)
         elif request.method != "HEAD":
-            await _body(request, answer, first, deadlines.idle, dialect, outcome)
+            await _body(request, answer, first, deadlines.idle, dialect, outcome, on_sent)
         return outcome
 
 
 async def refuse(
-    request: web.Request, response: web.StreamResponse, error: GatewayError, dialect: Dialect, patience: float
+    request: web.Request,
+    response: web.StreamResponse,
+    error: GatewayError,
+    dialect: Dialect,
+    patience: float,
+    on_sent: Callable[[int], None],
 ) -> None:
-    """The error of a stream that has begun with nothing but comments; `cut_off` must follow."""
-    await _sent(request, response.write(error_event(error, dialect)), patience)
+    """The error as the last event of a stream that has begun; `cut_off` must follow."""
+    event = error_event(error, dialect)
+    on_sent(len(event))
+    await _sent(request, response.write(event), patience)
 
 
 def cut_off(request: web.Request) -> None:
@@ -149,16 +157,17 @@ async def _body(
     idle: float,
     dialect: Dialect,
     outcome: Outcome,
+    on_sent: Callable[[int], None],
 ) -> None:
     try:
         while chunk:
+            on_sent(len(chunk))
             await _sent(request, outcome.response.write(chunk), idle)
-            outcome.sent += len(chunk)
             chunk = await _next_chunk(answer, idle)
     except GatewayError as error:
         outcome.broken = error
         if answer.content_type == _STREAM:
-            await refuse(request, outcome.response, error, dialect, idle)
+            await refuse(request, outcome.response, error, dialect, idle, on_sent)
     else:
         await _sent(request, outcome.response.write_eof(), idle)
 
@@ -174,7 +183,7 @@ async def _next_chunk(answer: aiohttp.ClientResponse, idle: float) -> bytes:
         raise UpstreamError("the engine broke off in the middle of its answer") from error
 
 
-async def _sent(request: web.Request, writing: Awaitable[None], patience: float) -> None:
+async def _sent(request: web.Request, writing: Awaitable[object], patience: float) -> None:
     """Returns when the client has taken enough for more to be worth reading. Raises ClientGone.
 
     One that takes nothing for so long holds a place that others wait for; what is still buffered for it is dropped.
