@@ -160,19 +160,20 @@ class Spawn:
             return self._stopped()
         cause = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
         log.warning("%s: the engine %s; its last words: %s", self.model, cause, self.log.last_error())
-        output = "\n".join(self.log.tail(TAIL_LINES)).lower()
         if was_ready:
             return Unavailable(f"{self.model}: the engine {cause}", retry_after=1, detail=self._tail()), True
-        if any(sign in output for sign in _OUT_OF_MEMORY):
-            return ModelOutOfMemory(
-                f"{self.model}: not enough memory: {self.log.last_error()}", detail=self._tail()
-            ), False
-        retry = code < 0 or any(sign in output for sign in _ADDRESS_TAKEN)
+        if reason := self._said(_OUT_OF_MEMORY):
+            return ModelOutOfMemory(f"{self.model}: not enough memory: {reason}", detail=self._tail()), False
+        retry = code < 0 or self._said(_ADDRESS_TAKEN) is not None
         message = f"{self.model}: the engine {cause} before it was ready: {self.log.last_error()}"
         return ModelStartFailed(message, retry_after=10, detail=self._tail()), retry
 
     def _stopped(self) -> tuple[GatewayError, bool]:
         return Unavailable(f"{self.model}: stopped", retry_after=1), True
+
+    def _said(self, signs: tuple[str, ...]) -> str | None:
+        """The first of its last lines with one of these in it: what follows from a fault comes after it."""
+        return next((line for line in self.log.tail(TAIL_LINES) if any(sign in line.lower() for sign in signs)), None)
 
     def _tail(self) -> str:
         return "\n".join(self.log.tail(TAIL_LINES))
