@@ -206,7 +206,8 @@ class TestDeathBeforeReady:
             end = await life.exited()
         assert isinstance(end.error, ModelOutOfMemory)
         assert "not enough memory" in end.error.message
-        assert "failed to allocate buffer" in str(end.error.detail)
+        assert "failed to allocate buffer" in end.error.message, "the cause, and not what followed from it"
+        assert "exiting due to" in str(end.error.detail)
         assert not end.retry
 
     async def test_a_taken_address_is_worth_another_try(self, world: World) -> None:

@@ -158,7 +158,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 
 
 @pytest.mark.parametrize(
-    ("steps", "seconds"), [(10_000, 20), pytest.param(1_000_000, 600, marks=pytest.mark.soak)], ids=["short", "long"]
+    ("steps", "seconds"), [(10_000, 12), pytest.param(1_000_000, 600, marks=pytest.mark.soak)], ids=["short", "long"]
 )
 async def test_nothing_gets_stuck_or_lost_and_no_place_is_given_twice(
     gateway: Gateway, steps: int, seconds: float, caplog: pytest.LogCaptureFixture
