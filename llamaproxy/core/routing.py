@@ -132,18 +132,19 @@ def read_body(body: bytes, content_type: str, endpoint: Endpoint | None = None) 
 
     Raises InvalidJson, DuplicateModel or InvalidRequest, also where it lacks what the endpoint needs.
     """
-    if body and content_type.lower().startswith("multipart/form-data"):
-        return Wish(_multipart_model(body, content_type), False)
-    document = _parse(body) if body else {}
+    form = bool(body) and content_type.lower().startswith("multipart/form-data")
+    document = _parse(body) if body and not form else {}
     if not isinstance(document, dict | list):
         raise InvalidRequest("the body must be a JSON object")
     fields = document if isinstance(document, dict) else {}
     if endpoint:
         _check(fields, endpoint)
-    return Wish(_text(fields), fields.get("stream") is True)
+    model = _multipart_model(body, content_type) if form else _text(fields)
+    return Wish(model, fields.get("stream") is True)
 
 
 def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
+    """Forms have none of these fields: nobody who needs one takes a form."""
     if endpoint.needs and endpoint.needs not in fields:
         raise InvalidRequest(f"`{endpoint.needs}` is required", param=endpoint.needs)
     for name in endpoint.lists:

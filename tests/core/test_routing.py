@@ -166,6 +166,12 @@ def test_many_brackets_side_by_side_are_not_deep() -> None:
     assert read_body(b'{"text": "' + b"[{" * 500 + b'"}', JSON) == Wish(None, False)
 
 
+def test_form_has_nothing_of_what_json_needs() -> None:
+    assert read_body(form(("model", b"m")), FORM, ENDPOINTS["/v1/audio/transcriptions"]).model == "m"
+    with pytest.raises(InvalidRequest):
+        read_body(form(("model", b"m"), ("messages", b"[]")), FORM, ENDPOINTS["/v1/messages"])
+
+
 def form(*fields: tuple[str, bytes]) -> bytes:
     parts = (
         b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value)
