@@ -58,7 +58,7 @@ class Race:
     """Walkers that take steps at random, and a guard who counts the engines all the while."""
 
     def __init__(self, gateway: Gateway, client: TestClient[Any, Any], seed: int) -> None:
-        self._gateway, self._pool, self._client = gateway, gateway.pool, client
+        self._pool, self._client = gateway.pool, client
         self._random = random.Random(seed)
         self._foreign = children()
         self.steps: Counter[str] = Counter()
