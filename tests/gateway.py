@@ -26,6 +26,9 @@ EMPTY_GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
 PATIENCE = 20.0
 """Seconds after which something that should have happened is taken for never happening."""
 
+PROMPT = "aubergine"
+"""A word of every prompt, which must stand in no log."""
+
 Table = Mapping[str, Any]
 
 
@@ -141,6 +144,9 @@ class GatewayProcess:
     def descriptors(self) -> int:
         return psutil.Process(self.pid).num_fds()
 
+    def threads(self) -> int:
+        return psutil.Process(self.pid).num_threads()
+
     def resident(self) -> int:
         """Bytes of memory in use."""
         return psutil.Process(self.pid).memory_info().rss
@@ -209,4 +215,4 @@ class Client:
 
 
 def chat_body(model: str) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
+    return {"model": model, "messages": [{"role": "user", "content": f"Say {PROMPT}"}]}

@@ -85,7 +85,7 @@ class Connections:
         try:
             _, connection = await self._connect(lambda: Connection(self._lost))
         except OSError as error:
-            raise ConnectionLost(error.strerror or str(error), heard=False) from error
+            raise ConnectionLost(f"cannot connect: {error.strerror or error}", heard=False) from error
         try:
             self._refuse_if_closed()
         except ConnectionLost:

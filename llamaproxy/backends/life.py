@@ -35,6 +35,10 @@ class Life(Protocol):
     def pid(self) -> int | None:
         """The process, where there is one here that runs."""
 
+    @property
+    def longest_stop(self) -> float:
+        """Seconds in which `stop` ends everything that can be ended at all."""
+
     async def run(self, report: Report) -> None:
         """Live. Reports BackendReady at most once, and then or instead BackendExited exactly once."""
 

@@ -9,10 +9,12 @@ the end of its standard input and does the same at once.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -34,6 +36,8 @@ _END_TIMEOUT = 2.0
 """Seconds for a process to be gone after KILL: one that holds much memory takes its time."""
 _START_TOLERANCE = 2.0
 """Seconds: a start time is computed from the time of boot, which moves when the clock is set."""
+_FORSAKEN_AFTER = 3600.0
+"""Seconds without a change after which a directory that says nothing of its gateway has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,17 @@ class RunDirectory:
     """This gateway's directory. Its children are written down before they can be forgotten."""
 
     def __init__(self, base: Path | None = None) -> None:
-        self.path = _make(base or default_base())
+        self._base = base or default_base()
+        self.path = _make(self._base)
         self._children: dict[int, Identity] = {}
         self._write()
 
     def socket(self, model: str, spawn: int) -> Path:
-        """A path that no earlier spawn has used: a stale socket file keeps an engine from starting."""
+        """A path that no earlier spawn has used: a stale socket file keeps an engine from starting.
+
+        Raises OSError where the directory is gone and cannot be made again.
+        """
+        self._hold()
         return self.path / f"{abs(hash(model)) % 10**8}-{spawn}.sock"
 
     def add(self, pid: int, argv: Sequence[str]) -> None:
@@ -92,9 +101,18 @@ class RunDirectory:
             self._write()
 
     def close(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove it, unless a child could not be ended: the next gateway shall know of that one."""
+        if not self._children:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _hold(self) -> None:
+        """A cleaner of temporary files may have taken it: engines that ran are beyond reach then, new ones are not."""
+        if not self.path.is_dir():
+            _claim(self._base)
+            self.path.mkdir(mode=0o700)
 
     def _write(self) -> None:
+        self._hold()
         state = {
             "gateway": asdict(identify(os.getpid(), psutil.Process().cmdline())),
             "children": [asdict(child) for child in self._children.values()],
@@ -115,8 +133,10 @@ def reap(base: Path | None = None) -> list[int]:
     check_ours(base)
     ended = []
     for directory in base.glob("gw-*"):
-        if (state := _read(directory)) and not state.gateway.process():
-            ended += _clear(directory, state)
+        if state := _read(directory):
+            ended += [] if state.gateway.process() else _clear(directory, state)
+        elif _forsaken(directory):
+            shutil.rmtree(directory, ignore_errors=True)
     return ended
 
 
@@ -137,10 +157,14 @@ def default_base() -> Path:
 
 def _make(base: Path) -> Path:
     """A new directory that is ours alone. Raises OSError, also where somebody else got to the base first."""
+    _claim(base)
+    return Path(tempfile.mkdtemp(prefix="gw-", dir=base))
+
+
+def _claim(base: Path) -> None:
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_ours(base)
     base.chmod(0o700)
-    return Path(tempfile.mkdtemp(prefix="gw-", dir=base))
 
 
 def check_ours(base: Path) -> None:
@@ -161,6 +185,24 @@ def _read(directory: Path) -> _State | None:
 
 def _identity(state: dict[str, Any]) -> Identity:
     return Identity(int(state["pid"]), float(state["started"]), tuple(map(str, state["arguments"])))
+
+
+def _forsaken(directory: Path) -> bool:
+    """Whether a directory without a readable list has been left alone for long, and no engine of it answers.
+
+    A gateway that has only begun has written no list yet.
+    """
+    try:
+        untouched = time.time() - directory.stat().st_mtime
+        return untouched > _FORSAKEN_AFTER and not any(map(_answers, directory.glob("*.sock")))
+    except OSError:
+        return False
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_END_TIMEOUT)
+        return client.connect_ex(str(path)) not in (errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK)
 
 
 def _clear(directory: Path, state: _State) -> list[int]:

@@ -215,10 +215,13 @@ class Pool:
         return drained
 
     async def stop_all(self) -> None:
-        """Stop every backend, whatever it is doing."""
+        """Stop every backend, whatever it is doing. A process that not even KILL ends is left behind."""
+        patience = max((running.longest_stop for running in self._spawns.values()), default=0.0)
         self._emit(ShutdownDue())
         if self._runs:
-            await asyncio.wait(self._runs)
+            await asyncio.wait(self._runs, timeout=patience)
+        for running in self._spawns.values():
+            log.error("%s: process %s does not end, not even by KILL; leaving it behind", running.model, running.pid)
         if self._alarm:
             self._alarm.cancel()
 

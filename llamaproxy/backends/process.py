@@ -21,6 +21,9 @@ from llamaproxy.tasks import spawn
 _PR_SET_PDEATHSIG = 1
 _PIPE_GRACE = 0.5
 """Seconds for the last output to arrive after the process has gone."""
+KILL_TIMEOUT = 10.0
+"""Seconds for a process to be gone after KILL. One that waits inside the kernel, for a device or a file server that
+does not answer, is beyond any signal."""
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 

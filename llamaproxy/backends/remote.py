@@ -52,6 +52,11 @@ class Remote:
         self._doubt = asyncio.Event()
         self._over: asyncio.Future[tuple[GatewayError, bool]] = asyncio.get_running_loop().create_future()
 
+    @property
+    def longest_stop(self) -> float:
+        """Seconds: the last look at its health may have to end first."""
+        return CHECK_TIMEOUT
+
     async def run(self, report: Report) -> None:
         """Live. Reports BackendReady at most once, and then or instead BackendExited exactly once."""
         watching = spawn(self._watch(report), name=f"watch-{self.model}-{self.number}")

@@ -13,7 +13,7 @@ from llamaproxy.backends.command import Address, Command
 from llamaproxy.backends.life import Report
 from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.output import OutputLog
-from llamaproxy.backends.process import EngineProcess
+from llamaproxy.backends.process import KILL_TIMEOUT, EngineProcess
 from llamaproxy.backends.readiness import wait_ready
 from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.upstream import Upstream
@@ -75,6 +75,11 @@ class Spawn:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process and not self._process.exited.done() else None
+
+    @property
+    def longest_stop(self) -> float:
+        """Seconds in which `stop` ends every process that a signal can end at all."""
+        return self._engine.stop_timeout + KILL_TIMEOUT
 
     async def run(self, report: Report) -> None:
         """Live. Reports BackendReady at most once, and then or instead BackendExited exactly once."""
@@ -183,19 +188,20 @@ class Spawn:
             return self._stopped()
         cause = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
         log.warning("%s: the engine %s; its last words: %s", self.model, cause, self.log.last_error())
-        output = "\n".join(self.log.tail(TAIL_LINES)).lower()
         if was_ready:
             return Unavailable(f"{self.model}: the engine {cause}", retry_after=1, detail=self._tail()), True
-        if any(sign in output for sign in _OUT_OF_MEMORY):
-            return ModelOutOfMemory(
-                f"{self.model}: not enough memory: {self.log.last_error()}", detail=self._tail()
-            ), False
-        retry = code < 0 or any(sign in output for sign in _ADDRESS_TAKEN)
+        if reason := self._said(_OUT_OF_MEMORY):
+            return ModelOutOfMemory(f"{self.model}: not enough memory: {reason}", detail=self._tail()), False
+        retry = code < 0 or self._said(_ADDRESS_TAKEN) is not None
         message = f"{self.model}: the engine {cause} before it was ready: {self.log.last_error()}"
         return ModelStartFailed(message, retry_after=10, detail=self._tail()), retry
 
     def _stopped(self) -> tuple[GatewayError, bool]:
         return Unavailable(f"{self.model}: stopped", retry_after=1), True
+
+    def _said(self, signs: tuple[str, ...]) -> str | None:
+        """The first of its last lines with one of these in it: what follows from a fault comes after it."""
+        return next((line for line in self.log.tail(TAIL_LINES) if any(sign in line.lower() for sign in signs)), None)
 
     def _tail(self) -> str:
         return "\n".join(self.log.tail(TAIL_LINES))

@@ -36,36 +36,44 @@ class Dialect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One of the engine's routes; `light` ones do not occupy a slot."""
+    """One of the engine's routes; `light` ones do not occupy a slot.
+
+    `needs` is a field without which the engine answers 500, and `lists` are fields that must be arrays or it does.
+    """
 
     name: str
     dialect: Dialect
     methods: frozenset[str]
     light: bool = False
+    needs: str | None = None
+    lists: tuple[str, ...] = ()
 
 
 def _table() -> dict[str, Endpoint]:
     table: dict[str, Endpoint] = {}
 
-    def add(paths: str, dialect: Dialect, methods: str = "POST", light: bool = False) -> None:
+    def add(paths: str, dialect: Dialect, methods: str = "POST", light: bool = False, **rules: Any) -> None:
         first, *_ = spelled = paths.split()
-        endpoint = Endpoint(first.removeprefix("/v1").lstrip("/"), dialect, frozenset(methods.split()), light)
-        table.update(dict.fromkeys(spelled, endpoint))
+        name = first.removeprefix("/v1").lstrip("/")
+        table.update(dict.fromkeys(spelled, Endpoint(name, dialect, frozenset(methods.split()), light, **rules)))
 
-    add("/v1/chat/completions /chat/completions", Dialect.OPENAI)
+    # What b11434 answers with a 500 although the client is at fault: a breaker would count it against the engine.
+    tools = ("tools",)
+    add("/v1/chat/completions /chat/completions", Dialect.OPENAI, lists=tools)
     add("/v1/completions", Dialect.OPENAI)
     add("/completion /completions", Dialect.NATIVE)
     add("/v1/responses /responses", Dialect.RESPONSES)
-    add("/v1/messages", Dialect.ANTHROPIC)
-    add("/v1/messages/count_tokens", Dialect.ANTHROPIC, light=True)
-    add("/v1/chat/completions/input_tokens /chat/completions/input_tokens", Dialect.OPENAI, light=True)
+    add("/v1/messages", Dialect.ANTHROPIC, needs="messages")
+    add("/v1/messages/count_tokens", Dialect.ANTHROPIC, light=True, needs="messages")
+    add("/v1/chat/completions/input_tokens /chat/completions/input_tokens", Dialect.OPENAI, light=True, lists=tools)
     add("/v1/responses/input_tokens /responses/input_tokens", Dialect.RESPONSES, light=True)
     add("/v1/embeddings /embeddings /embedding", Dialect.OPENAI)
     add("/v1/rerank /rerank /v1/reranking /reranking", Dialect.OPENAI)
     add("/v1/audio/transcriptions /audio/transcriptions", Dialect.OPENAI)
     add("/infill", Dialect.NATIVE)
-    for path in ("/tokenize", "/detokenize", "/apply-template"):
+    for path in ("/tokenize", "/detokenize"):
         add(path, Dialect.NATIVE, light=True)
+    add("/apply-template", Dialect.NATIVE, light=True, lists=tools)
     for path in ("/props", "/lora-adapters"):
         add(path, Dialect.NATIVE, "GET POST", light=True)
     add("/slots", Dialect.NATIVE, "GET", light=True)
@@ -133,21 +141,29 @@ class Wish:
     stream: bool
 
 
-def read_body(body: bytes, content_type: str) -> Wish:
+def read_body(body: bytes, content_type: str, endpoint: Endpoint | None = None) -> Wish:
     """Model and stream flag of a JSON or multipart body; an empty body, or an array, has neither.
 
-    Raises InvalidJson, DuplicateModel or InvalidRequest.
+    Raises InvalidJson, DuplicateModel or InvalidRequest, also where it lacks what the endpoint needs.
     """
-    if not body:
-        return Wish(None, False)
-    if is_form(content_type):
-        return Wish(_multipart_model(body, content_type), False)
-    document = _parse(body)
-    if isinstance(document, list):
-        return Wish(None, False)
-    if not isinstance(document, dict):
+    form = bool(body) and is_form(content_type)
+    document = _parse(body) if body and not form else {}
+    if not isinstance(document, dict | list):
         raise InvalidRequest("the body must be a JSON object")
-    return Wish(_text(document), document.get("stream") is True)
+    fields = document if isinstance(document, dict) else {}
+    if endpoint:
+        _check(fields, endpoint)
+    model = _multipart_model(body, content_type) if form else _text(fields)
+    return Wish(model, fields.get("stream") is True)
+
+
+def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
+    """Forms have none of these fields: nobody who needs one takes a form."""
+    if endpoint.needs and endpoint.needs not in fields:
+        raise InvalidRequest(f"`{endpoint.needs}` is required", param=endpoint.needs)
+    for name in endpoint.lists:
+        if not isinstance(fields.get(name), list | None):
+            raise InvalidRequest(f"`{name}` must be an array", param=name)
 
 
 def is_form(content_type: str) -> bool:

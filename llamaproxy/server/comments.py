@@ -19,27 +19,37 @@ _CONTROL = dict.fromkeys(map(ord, "\r\n"), " ")
 class WaitingComments:
     """Around the wait for a lease: after `after` seconds the response begins, and says `describe()` as often.
 
-    `stop` must be called before anybody else writes; it returns the response if it has begun.
+    `stop` must be called before anybody else writes; it returns the response if it has begun. `start` goes on with
+    another wait of the same request.
     """
 
     def __init__(
-        self, request: web.Request, after: float, describe: Callable[[], str], headers: dict[str, str]
+        self,
+        request: web.Request,
+        after: float,
+        describe: Callable[[], str],
+        headers: dict[str, str],
+        on_sent: Callable[[int], None],
     ) -> None:
         self._request = request
         self._after = after
         self._describe = describe
         self._headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **headers}
+        self._on_sent = on_sent
         self._response: web.StreamResponse | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = spawn(self._speak(), name="waiting-comments")
+        self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def start(self) -> None:
+        self._task = spawn(self._speak(), name="waiting-comments")
 
     async def stop(self) -> web.StreamResponse | None:
         if self._task and not self._task.done():
@@ -49,13 +59,14 @@ class WaitingComments:
 
     async def _speak(self) -> None:
         await asyncio.sleep(self._after)
-        response = web.StreamResponse(headers=self._headers)
         try:
             # From here on the response has begun, also for a cancellation that comes while it is being sent.
-            self._response = response
+            self._response = response = self._response or web.StreamResponse(headers=self._headers)
             await response.prepare(self._request)
             while True:
-                await response.write(f": {self._describe().translate(_CONTROL)}\n\n".encode())
+                comment = f": {self._describe().translate(_CONTROL)}\n\n".encode()
+                self._on_sent(len(comment))
+                await response.write(comment)
                 await asyncio.sleep(self._after)
         except ConnectionError:
             # The client has left; its request is cancelled by whoever watches the connection.

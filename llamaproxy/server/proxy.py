@@ -72,7 +72,7 @@ class Proxy:
                 raise MethodNotAllowed.taking(path, endpoint.methods)
             content = await self._read(request)
             row.bytes_in = len(content)
-            wish = routing.read_body(content, request.headers.get("Content-Type", ""))
+            wish = routing.read_body(content, request.headers.get("Content-Type", ""), endpoint)
             model = self._current.catalogue.resolve(wish.model or request.query.get("model"))
             row.model, row.stream = model.name, wish.stream
             outgoing = _outgoing(request, path, *_named(request, content, model))
@@ -89,6 +89,8 @@ class Proxy:
             endpoint = routing.upstream(request.method, path)
             content = await self._read(request)
             row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
+            if request.method == "POST" and (endpoint.needs or endpoint.lists):
+                routing.read_body(content, request.headers.get("Content-Type", ""), endpoint)
             outgoing = _outgoing(request, path, *_below_upstream(request, path, endpoint, content, model))
             return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
@@ -117,7 +119,7 @@ class Proxy:
             begun = await waiting.stop() if waiting else None
             if begun is None:
                 raise
-            await refuse(job.request, begun, error, job.endpoint.dialect, self._deadlines.idle)
+            await refuse(job.request, begun, error, job.endpoint.dialect, self._deadlines.idle, job.row.sent)
             self._close_failed(job.row, error)
             cut_off(job.request)
             return begun
@@ -136,6 +138,7 @@ class Proxy:
             self._current.config.limits.waiting_comments,
             lambda: self._pool.describe_wait(name, ticket),
             headers,
+            job.row.sent,
         )
 
     async def _try(self, job: _Job, ticket: str, waiting: WaitingComments | None) -> Outcome:
@@ -155,6 +158,8 @@ class Proxy:
                 except UpstreamLost as lost:
                     await self._replay_or_raise(job, lease, lost, crashes)
                     crashes += lease.backend.crashed
+                    if waiting:
+                        waiting.start()
                 except UpstreamStalled as stalled:
                     lease.stalled(stalled.message)
                     raise
@@ -183,9 +188,9 @@ class Proxy:
             job.endpoint.dialect,
             {**stamp(job.request, self._current.guard), **_own_headers(job)},
             answered,
+            row.sent,
             begun,
             serving.observe if serving else None,
-            on_sent=lambda size: setattr(row, "bytes_out", size),
         )
         if serving and outcome.status == 200 and not outcome.broken:
             serving.finished()

@@ -70,15 +70,15 @@ async def forward(
     dialect: Dialect,
     own_headers: dict[str, str],
     on_head: Callable[[int], None],
+    on_sent: Callable[[int], None],
     begun: web.StreamResponse | None = None,
     observe: Observe | None = None,
-    on_sent: Callable[[int], None] = lambda size: None,
 ) -> Outcome:
-    """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered.
+    """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered, `on_sent`
+    how many bytes of the body are given to the client's connection, each time, with their framing.
 
     `begun` is a stream that the client has the head of already: an answer that is no stream ends it as an error.
-    `observe` sees the content of the body. `on_sent` is told, however it ends, how many bytes of it the client was
-    sent, as they are framed.
+    `observe` sees the content of the body.
 
     Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
     outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
@@ -86,10 +86,10 @@ async def forward(
     async with _answer(upstream, outgoing, deadlines.first_byte) as answer:
         on_head(answer.status)
         if begun is not None and answer.content_type != _STREAM:
-            return await _refused(request, begun, answer, dialect, deadlines.idle)
+            return await _refused(request, begun, answer, dialect, deadlines.idle, on_sent)
         if begun is not None:
             await _written(begun, _NOTHING, request, deadlines.idle)
-        relay = _Relay(request, answer, own_headers, begun is not None, deadlines.idle, observe)
+        relay = _Relay(request, answer, own_headers, begun is not None, deadlines.idle, on_sent, observe)
         outcome = Outcome(relay.response, answer.status)
         try:
             await relay.run()
@@ -97,16 +97,21 @@ async def forward(
             outcome.broken = error
             if answer.content_type == _STREAM:
                 relay.insert(error_event(error, dialect))
-        finally:
-            on_sent(relay.passed)
         return outcome
 
 
 async def refuse(
-    request: web.Request, response: web.StreamResponse, error: GatewayError, dialect: Dialect, patience: float
+    request: web.Request,
+    response: web.StreamResponse,
+    error: GatewayError,
+    dialect: Dialect,
+    patience: float,
+    on_sent: Callable[[int], None],
 ) -> None:
     """The error of a stream that has begun with nothing but comments; `cut_off` must follow."""
-    await _written(response, error_event(error, dialect), request, patience)
+    event = error_event(error, dialect)
+    on_sent(len(event))
+    await _written(response, event, request, patience)
 
 
 def cut_off(request: web.Request) -> None:
@@ -146,7 +151,12 @@ async def _begun(exchange: AbstractAsyncContextManager[Answer], timeout: float) 
 
 
 async def _refused(
-    request: web.Request, begun: web.StreamResponse, answer: Answer, dialect: Dialect, patience: float
+    request: web.Request,
+    begun: web.StreamResponse,
+    answer: Answer,
+    dialect: Dialect,
+    patience: float,
+    on_sent: Callable[[int], None],
 ) -> Outcome:
     try:
         async with asyncio.timeout(patience):
@@ -155,12 +165,12 @@ async def _refused(
         said = b""
     text = said[:_LONGEST_ECHO].decode("utf-8", "replace")
     error = UpstreamError(f"the engine answered {answer.status}", detail=text)
-    await refuse(request, begun, error, dialect, patience)
+    await refuse(request, begun, error, dialect, patience, on_sent)
     return Outcome(begun, answer.status, refused=True)
 
 
 class _Relay:
-    """One answer on its way. `passed` counts the bytes of the body that the client was sent."""
+    """One answer on its way."""
 
     def __init__(
         self,
@@ -169,13 +179,14 @@ class _Relay:
         own: dict[str, str],
         begun: bool,
         idle: float,
+        on_sent: Callable[[int], None],
         observe: Observe | None,
     ) -> None:
         newest = request.version >= HttpVersion11
         framing = answer.head.framing
         goes_on = newest and bool(request.keep_alive) and (begun or framing is not Framing.CLOSE)
         self.response = Sent(answer.status, goes_on)
-        self.passed = 0
+        self._on_sent = on_sent
         self._answer = answer
         self._client = ClientConnection(request)
         self._chunked = newest and framing is Framing.CHUNKED
@@ -210,6 +221,7 @@ class _Relay:
         """Say why it broke off, where there is a place for it."""
         place = self._answer.insert(event) if self._chunked else self._outlet.insert(event)
         if place:
+            self._on_sent(len(place))
             self._client.write(self._pending + place)
 
     def _take(self, data: bytes) -> None:
@@ -218,13 +230,12 @@ class _Relay:
         if self._observe:
             self._observe(data)
         piece = self._outlet.through(data)
-        if self._pending:
-            piece, self._pending = self._pending + piece, b""
         try:
-            self._client.write(piece)
+            self._client.write(self._pending + piece if self._pending else piece)
         except ClientGone:
             return self._leave()
-        self.passed += len(data)
+        self._pending = b""
+        self._on_sent(len(piece))
         if self._client.congested and self._draining is None:
             self._answer.pause()
             self._draining = spawn(self._drain(), name="drain-client")

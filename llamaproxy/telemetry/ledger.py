@@ -49,6 +49,10 @@ class RequestRow:
     bytes_out: int = 0
     replays: int = 0
 
+    def sent(self, count: int) -> None:
+        """So many bytes of the answer were given to the client's connection."""
+        self.bytes_out += count
+
 
 class Ledger:
     """Rows of requests in flight and of the last ones that ended, and counts of all."""

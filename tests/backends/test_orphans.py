@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -75,6 +77,12 @@ def leave_behind(base: Path, *children: dict[str, Any], gateway: dict[str, Any] 
     (directory / STATE_FILE).write_text(json.dumps(state))
     (directory / "123-1.sock").touch()
     return directory
+
+
+def age(directory: Path) -> None:
+    """As if nothing had changed there for a day."""
+    yesterday = time.time() - 86_400
+    os.utime(directory, (yesterday, yesterday))
 
 
 def state_of(directory: RunDirectory) -> Any:
@@ -160,6 +168,30 @@ class TestRunDirectory:
         directory = RunDirectory(base)
         directory.add(child.pid, argv_of(child))
         assert Identity(**state_of(directory)["children"][0]).arguments[-1] == os.fsdecode(b"caf\xe9")
+
+    def test_one_that_was_taken_away_is_made_again_for_the_next_engine(self, base: Path, engine: Spawned) -> None:
+        directory, child = RunDirectory(base), engine()
+        shutil.rmtree(base)
+        assert directory.socket("a", 1).parent == directory.path
+        assert stat.S_IMODE(base.stat().st_mode) == stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+        directory.add(child.pid, argv_of(child))
+        shutil.rmtree(directory.path)
+        directory.remove(child.pid)
+        assert state_of(directory)["children"] == []
+
+    def test_but_not_where_somebody_else_has_been_meanwhile(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        directory = RunDirectory(base)
+        shutil.rmtree(directory.path)
+        monkeypatch.setattr(os, "getuid", lambda: base.stat().st_uid + 1)
+        with pytest.raises(PermissionError):
+            directory.socket("a", 1)
+        assert list(base.iterdir()) == []
+
+    def test_it_stays_for_the_next_gateway_where_a_child_could_not_be_ended(self, base: Path, engine: Spawned) -> None:
+        directory, child = RunDirectory(base), engine()
+        directory.add(child.pid, argv_of(child))
+        directory.close()
+        assert state_of(directory)["children"] == [as_written(child)]
 
     def test_closing_removes_it_and_may_be_repeated(self, base: Path) -> None:
         directory = RunDirectory(base)
@@ -326,6 +358,25 @@ class TestReap:
         (broken / STATE_FILE).write_bytes(content)
         leave_behind(base, as_written(child))
         assert reap(base) == [child.pid]
+        assert broken.exists()
+
+    def test_but_goes_in_the_end(self, base: Path) -> None:
+        broken = leave_behind(base)
+        (broken / STATE_FILE).write_bytes(b"{")
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(broken / "456-1.sock"))
+        age(broken)
+        assert reap(base) == []
+        assert not broken.exists()
+
+    def test_unless_one_of_its_engines_still_answers(self, base: Path) -> None:
+        broken = leave_behind(base)
+        (broken / STATE_FILE).unlink()
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(broken / "456-1.sock"))
+            listening.listen()
+            age(broken)
+            assert reap(base) == []
         assert broken.exists()
 
     def test_a_gateway_that_has_only_begun_is_left_alone(self, base: Path) -> None:

@@ -794,6 +794,17 @@ class TestClosing:
             puppet.die()
         await within(PATIENCE, stopping)
 
+    async def test_a_process_that_nothing_ends_is_left_behind_and_told(
+        self, houses: Houses, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        house = houses()
+        puppet = await house.ready()
+        puppet.stubborn = True
+        monkeypatch.setattr(Spawn, "longest_stop", 0.05)
+        await within(PATIENCE, house.pool.stop_all())
+        assert puppet.asked == ["stop"]
+        assert "a: process None does not end" in caplog.text
+
     async def test_afterwards_nothing_is_granted_or_started(self, houses: Houses) -> None:
         house = houses()
         await house.pool.stop_all()

@@ -214,7 +214,8 @@ class TestDeathBeforeReady:
             end = await life.exited()
         assert isinstance(end.error, ModelOutOfMemory)
         assert "not enough memory" in end.error.message
-        assert "failed to allocate buffer" in str(end.error.detail)
+        assert "failed to allocate buffer" in end.error.message, "the cause, and not what followed from it"
+        assert "exiting due to" in str(end.error.detail)
         assert not end.retry
 
     async def test_a_taken_address_is_worth_another_try(self, world: World) -> None:
@@ -274,8 +275,9 @@ class TestCannotStart:
 
     async def test_a_process_that_cannot_be_written_down_is_not_kept(self, world: World) -> None:
         shutil.rmtree(world.run.path)
+        world.run.path.touch()
         async with world.fake() as life:
-            self.assert_told(await life.exited(), "No such file or directory")
+            self.assert_told(await life.exited(), "File exists")
 
 
 class TestDeathWhenReady:
@@ -533,6 +535,7 @@ class TestTheEndIsAlwaysTold:
         async with world.fake() as life:
             await life.ready()
             shutil.rmtree(world.run.path)
+            world.run.path.touch()
             os.kill(life.pid, signal.SIGKILL)
             end = await life.exited()
         assert "SIGKILL" in end.error.message

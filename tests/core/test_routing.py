@@ -131,11 +131,49 @@ def test_bodies_that_are_refused(body: bytes, error: type[GatewayError]) -> None
     assert type(refused.value) is error
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/messages", b"", "messages"),
+        ("/v1/messages", b"[]", "messages"),
+        ("/v1/messages/count_tokens", b'{"model": "m"}', "messages"),
+        ("/v1/chat/completions", b'{"tools": 1}', "tools"),
+        ("/chat/completions/input_tokens", b'{"tools": {}}', "tools"),
+        ("/apply-template", b'{"tools": "x"}', "tools"),
+    ],
+)
+def test_mistakes_that_the_engine_would_take_for_its_own_are_refused(path: str, body: bytes, field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_body(body, JSON, ENDPOINTS[path])
+    assert refused.value.param == field
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", b'{"messages": 1}'),
+        ("/v1/chat/completions", b"{}"),
+        ("/v1/chat/completions", b'{"tools": null}'),
+        ("/v1/chat/completions", b'{"tools": []}'),
+        ("/v1/completions", b'{"tools": 1}'),
+        ("/props", b""),
+    ],
+)
+def test_what_else_is_wrong_the_engine_says_itself(path: str, body: bytes) -> None:
+    assert read_body(body, JSON, ENDPOINTS[path]) == Wish(None, False)
+
+
 def test_many_brackets_side_by_side_are_not_deep() -> None:
     body = b'{"model": "m", "messages": [' + b",".join([b'{"content": [{}]}'] * 500) + b"]}"
     assert read_body(body, JSON).model == "m"
     assert read_body(b'{"a":' * 100 + b"1" + b"}" * 100, JSON) == Wish(None, False)
     assert read_body(b'{"text": "' + b"[{" * 500 + b'"}', JSON) == Wish(None, False)
+
+
+def test_form_has_nothing_of_what_json_needs() -> None:
+    assert read_body(form(("model", b"m")), FORM, ENDPOINTS["/v1/audio/transcriptions"]).model == "m"
+    with pytest.raises(InvalidRequest):
+        read_body(form(("model", b"m"), ("messages", b"[]")), FORM, ENDPOINTS["/v1/messages"])
 
 
 def form(*fields: tuple[str, bytes]) -> bytes:

@@ -103,7 +103,7 @@ async def test_body_that_grows_too_large_without_a_length_is_refused(serve: Serv
 
 async def test_anthropic_paths_answer_in_anthropic_shape(serve: Serve) -> None:
     client = await serve()
-    response = await client.post("/v1/messages", json={"model": "nobody"})
+    response = await client.post("/v1/messages", json={"model": "nobody", "messages": []})
     body = await response.json()
     assert (response.status, body["type"], body["error"]["type"]) == (404, "error", "not_found_error")
 

@@ -47,6 +47,29 @@ async def test_second_load_tells_how_far_it_is(serve: Serve, tmp_path: Path) -> 
     assert b" %\n\n" in received
 
 
+async def test_replay_is_waited_for_with_comments_too(serve: Serve, tmp_path: Path) -> None:
+    env = {"FAKE_LOAD_SECONDS": "0.5", "FAKE_DIE_BEFORE_FIRST_BYTE_TIMES": "1"}
+    client = await serve(models={"m": fake_model(tmp_path, "m", env=env)}, limits=SOON)
+    await client.post("/tokenize", json={"model": "m", "content": "x"})
+    received, whole = await stream(client)
+    assert whole
+    assert received.startswith(b": loading m, ")
+    assert received.endswith(b"data: [DONE]\n\n")
+    row, _ = (await (await client.get("/api/requests")).json())["requests"]
+    assert row["replays"] == 1
+    assert len(received) <= row["bytes_out"] < 1.1 * len(received), "comments are counted, too"
+
+
+async def test_comments_of_two_waits_are_one_stream(serve: Serve, tmp_path: Path) -> None:
+    env = {"FAKE_LOAD_SECONDS": "0.4", "FAKE_DIE_BEFORE_FIRST_BYTE_TIMES": "1"}
+    client = await serve(models={"m": fake_model(tmp_path, "m", env=env)}, limits=SOON)
+    received, whole = await stream(client)
+    assert whole
+    assert received.startswith(b": loading m\n\n")
+    assert b" %\n\n" in received, "the second load is told, by the measure of the first"
+    assert received.count(b"data: [DONE]") == 1
+
+
 async def test_place_in_the_queue_is_told(serve: Serve, tmp_path: Path) -> None:
     models = {"m": fake_model(tmp_path, "m", concurrency=1, env={"FAKE_TOKEN_SECONDS": "0.05"})}
     client = await serve(models=models, limits=SOON)

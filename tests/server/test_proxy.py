@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from tests.backends.sites import Site
-from tests.gateway import chat_body, fake_model
+from tests.gateway import PATIENCE, chat_body, fake_model
 from tests.server.conftest import Serve
 
 ECHO = """
@@ -102,6 +102,17 @@ async def test_engine_errors_pass_as_they_are(serve: Serve) -> None:
     assert (await response.json())["error"]["type"] == "not_supported_error"
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/upstream/m/v1/messages"])
+async def test_clients_mistakes_that_engines_take_for_their_own_do_not_reach_them(serve: Serve, path: str) -> None:
+    client = await serve(breaker={"request_failures": 1})
+    for _ in range(2):
+        response = await client.post(path, json={"model": "m"})
+        assert response.status == 400
+        assert (await response.json())["error"]["type"] == "invalid_request_error"
+    response = await client.post(path, json={**chat_body("m"), "max_tokens": 1})
+    assert response.status == 200
+
+
 async def test_body_that_does_not_arrive_is_a_timeout(serve: Serve) -> None:
     client = await serve(server={"body_timeout": "100ms"})
     release = asyncio.Event()
@@ -123,6 +134,31 @@ async def test_engine_that_never_answers_is_a_timeout_of_its_own(serve: Serve, t
     assert (response.status, (await response.json())["error"]["code"]) == (504, "upstream_stalled")
     (row,) = await rows(client)
     assert row["state"] == "upstream_error"
+
+
+async def test_what_an_abandoned_stream_had_sent_is_counted(serve: Serve, tmp_path: Path) -> None:
+    client = await serve(models={"m": fake_model(tmp_path, "m", env={"FAKE_TOKEN_SECONDS": "0.02"})})
+    response = await client.post("/v1/chat/completions", json={**chat_body("m"), "stream": True, "max_tokens": 1000})
+    received = await response.content.readuntil(b"word2")
+    response.close()
+    async with asyncio.timeout(PATIENCE):
+        while (row := (await rows(client))[0])["state"] == "in_flight":
+            await client.get("/health")
+    assert row["state"] == "client_abort"
+    assert row["bytes_out"] >= len(received)
+
+
+async def test_what_a_broken_stream_had_sent_is_counted_with_its_error(serve: Serve, tmp_path: Path) -> None:
+    env = {"FAKE_DIE_AFTER_TOKENS": "3", "FAKE_TOKEN_SECONDS": "0.01"}
+    client = await serve(models={"m": fake_model(tmp_path, "m", env=env)})
+    response = await client.post("/v1/chat/completions", json={**chat_body("m"), "stream": True})
+    received = b""
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async for part in response.content.iter_any():
+            received += part
+    (row,) = await rows(client)
+    assert row["state"] == "truncated"
+    assert len(received) <= row["bytes_out"] < 1.1 * len(received)
 
 
 async def test_engine_that_is_killed_under_every_try_is_given_up(serve: Serve, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.splice import Deadlines, Outgoing, cut_off, forward
+from tests.gateway import PATIENCE
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -43,9 +44,15 @@ def says(*parts: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Scr
 
 @asynccontextmanager
 async def spliced(
-    script: Script, dialect: Dialect = Dialect.OPENAI, observe: Callable[[bytes], None] | None = None
+    script: Script,
+    dialect: Dialect = Dialect.OPENAI,
+    observe: Callable[[bytes], None] | None = None,
+    ends: asyncio.Queue[str] | None = None,
 ) -> AsyncIterator[TestClient[Any, Any]]:
-    """A client of an application that forwards everything to the scripted engine, and its errors as texts."""
+    """A client of an application that forwards everything to the scripted engine, and its errors as texts.
+
+    With `ends` every client is gone in the moment of the answer, and the errors are collected there.
+    """
     socket = Path(tempfile.mkdtemp(prefix="lp-")) / "e.sock"
 
     async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -56,14 +63,28 @@ async def spliced(
         finally:
             writer.close()
 
+    def leave(request: web.Request) -> None:
+        if ends and request.transport:
+            request.transport.close()
+
     async def handle(request: web.Request) -> web.StreamResponse:
         outgoing = Outgoing(request.method, request.path, [], await request.read())
         own = {"x-own": "1"}
         try:
             outcome = await forward(
-                request, upstream, outgoing, Deadlines(0.5, 0.5), dialect, own, lambda _: None, observe=observe
+                request,
+                upstream,
+                outgoing,
+                Deadlines(0.5, 0.5),
+                dialect,
+                own,
+                on_head=lambda _: leave(request),
+                on_sent=lambda _: None,
+                observe=observe,
             )
         except (GatewayError, UpstreamLost, ClientGone) as error:
+            if ends:
+                ends.put_nowait(type(error).__name__)
             return web.Response(status=599, text=type(error).__name__)
         if outcome.broken:
             cut_off(request)
@@ -194,6 +215,14 @@ async def test_slow_reader_is_waited_for_and_not_buffered_for() -> None:
             await asyncio.sleep(0.2)
         assert sent < 20 * 1024**2, "what is not read stays with the engine"
         response.close()
+
+
+async def test_client_that_leaves_in_the_moment_of_the_answer_is_just_gone() -> None:
+    ends: asyncio.Queue[str] = asyncio.Queue()
+    async with spliced(says(SSE, chunk(b"data: 1\n\n"), b"0\r\n\r\n"), ends=ends) as client:
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await client.get("/")
+        assert await asyncio.wait_for(ends.get(), PATIENCE) == "ClientGone"
 
 
 async def test_client_that_leaves_is_noticed_by_the_engine() -> None:
