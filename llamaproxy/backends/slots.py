@@ -77,6 +77,11 @@ class Carry:
         self._last: Fingerprint | None = None
         self._returning: Fingerprint | None = None
 
+    @property
+    def save_timeout(self) -> float:
+        """Seconds that `save` takes at most."""
+        return self._settings.save_timeout
+
     def serving(self, body: bytes) -> Serving:
         """A request begins. Only the first one after a restore finds every slot as it was restored."""
         returning, self._returning, self._last = self._returning, None, None

@@ -8,7 +8,9 @@ import asyncio
 import logging
 import signal
 import time
+from dataclasses import dataclass
 
+from llamaproxy.backends import oom
 from llamaproxy.backends.command import Address, Command
 from llamaproxy.backends.life import Report
 from llamaproxy.backends.orphans import RunDirectory
@@ -41,6 +43,15 @@ _ADDRESS_TAKEN = ("address already in use", "couldn't bind", "failed to bind")
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV)
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a life ended, as BackendExited tells it."""
+
+    error: GatewayError
+    retry: bool = False
+    blameless: bool = False
+
+
 class Spawn:
     """`upstream` is there from the start of the process to its end; `exited` is set when the end was reported."""
 
@@ -71,6 +82,7 @@ class Spawn:
         self._ready = False
         self._stopping = False
         self._patience = engine.stop_timeout
+        self._oom_kills = oom.kills()
 
     @property
     def pid(self) -> int | None:
@@ -79,23 +91,24 @@ class Spawn:
     @property
     def longest_stop(self) -> float:
         """Seconds in which `stop` ends every process that a signal can end at all."""
-        return self._engine.stop_timeout + KILL_TIMEOUT
+        saving = self.carry.save_timeout if self.carry else 0.0
+        return saving + self._engine.stop_timeout + KILL_TIMEOUT
 
     async def run(self, report: Report) -> None:
         """Live. Reports BackendReady at most once, and then or instead BackendExited exactly once."""
         try:
-            error, retry = await self._live(report)
+            end = await self._live(report)
         except GatewayError as failure:
-            error, retry = failure, False
+            end = _End(failure)
         except Exception as failure:
             log.exception("%s: spawn %d failed", self.model, self.number)
-            error, retry = ModelStartFailed(f"{self.model}: {failure}"), False
+            end = _End(ModelStartFailed(f"{self.model}: {failure}"))
         try:
             await self._close()
         except Exception:
             log.exception("%s: spawn %d left something behind", self.model, self.number)
         self.exited.set()
-        report(BackendExited(self.model, self.number, error, retry))
+        report(BackendExited(self.model, self.number, end.error, end.retry, end.blameless))
 
     async def stop(self, reason: StopReason = StopReason.REQUESTED) -> None:
         """Slots, then connections: an engine that is serving does not exit while its clients are there."""
@@ -132,7 +145,7 @@ class Spawn:
         if self._process:
             await self._process.kill()
 
-    async def _live(self, report: Report) -> tuple[GatewayError, bool]:
+    async def _live(self, report: Report) -> _End:
         if self._stopping:
             return self._stopped()
         process = await self._start()
@@ -182,22 +195,27 @@ class Spawn:
             self._restoring = spawn(self.carry.restore(self.upstream), name=f"restore-{self.model}")
             await asyncio.wait({self._restoring})
 
-    def _obituary(self, code: int, was_ready: bool) -> tuple[GatewayError, bool]:
+    def _obituary(self, code: int, was_ready: bool) -> _End:
         """What to tell those who wait for this spawn, and whether another one may help them."""
         if self._stopping:
             return self._stopped()
         cause = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with code {code}"
         log.warning("%s: the engine %s; its last words: %s", self.model, cause, self.log.last_error())
+        killed = -code == signal.SIGKILL
+        if killed and oom.kills() > self._oom_kills:
+            message = f"{self.model}: not enough memory: the kernel killed the engine"
+            return _End(ModelOutOfMemory(message, retry_after=10, detail=self._tail()), retry=was_ready)
         if was_ready:
-            return Unavailable(f"{self.model}: the engine {cause}", retry_after=1, detail=self._tail()), True
+            lost = Unavailable(f"{self.model}: the engine {cause}", retry_after=1, detail=self._tail())
+            return _End(lost, retry=True, blameless=killed)
         if reason := self._said(_OUT_OF_MEMORY):
-            return ModelOutOfMemory(f"{self.model}: not enough memory: {reason}", detail=self._tail()), False
+            return _End(ModelOutOfMemory(f"{self.model}: not enough memory: {reason}", detail=self._tail()))
         retry = code < 0 or self._said(_ADDRESS_TAKEN) is not None
         message = f"{self.model}: the engine {cause} before it was ready: {self.log.last_error()}"
-        return ModelStartFailed(message, retry_after=10, detail=self._tail()), retry
+        return _End(ModelStartFailed(message, retry_after=10, detail=self._tail()), retry, blameless=killed)
 
-    def _stopped(self) -> tuple[GatewayError, bool]:
-        return Unavailable(f"{self.model}: stopped", retry_after=1), True
+    def _stopped(self) -> _End:
+        return _End(Unavailable(f"{self.model}: stopped", retry_after=1), retry=True)
 
     def _said(self, signs: tuple[str, ...]) -> str | None:
         """The first of its last lines with one of these in it: what follows from a fault comes after it."""

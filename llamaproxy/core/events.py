@@ -85,14 +85,15 @@ class BackendReady:
 class BackendExited:
     """The process is gone and reaped, or never came to be.
 
-    `error` answers those who wait for this start; `retry` says that starting again may help them (the process
-    was killed from outside, say), so they stay queued.
+    `error` answers those who wait for this start; `retry` says that starting again may help them, so they stay
+    queued. `blameless`: it was killed from outside, which says nothing about the model.
     """
 
     model: str
     spawn: int
     error: GatewayError
     retry: bool = False
+    blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ class Scheduler:
         backend.last_words = event.error.detail
         if died_in is BackendState.STARTING:
             self._start_failed(backend, event, now, out)
-        elif not condemned:
+        elif not condemned and not event.blameless:
             backend.breaker.request_failed(now, event.error.message)
             self._isolate_if_open(backend, now, out)
 
@@ -207,7 +207,8 @@ class Scheduler:
         backend.cramped = isinstance(event.error, ModelOutOfMemory) and self._room.crowded_out(backend)
         if backend.cramped:
             return
-        backend.breaker.start_failed(now, event.error.message)
+        if not event.blameless:
+            backend.breaker.start_failed(now, event.error.message)
         if not event.retry or backend.breaker.state(now) is not BreakerState.CLOSED:
             self._reject_all(backend, event.error, out)
 

@@ -847,6 +847,26 @@ class TestLeaving:
         assert w.scheduler.wake_at is None
 
 
+class TestKilledFromOutside:
+    """SIGKILL is no evidence against a model."""
+
+    def test_deaths_of_a_running_process_do_not_count(self) -> None:
+        w = world("a")
+        for _ in range(5 * BREAKER.request_failures):
+            ready(w, "a")
+            w.exit("a", retry=True, blameless=True)
+        assert w.scheduler.backends["a"].breaker.state(w.now) is BreakerState.CLOSED
+
+    def test_deaths_while_it_loads_do_not_count_and_it_is_started_again_for_those_who_wait(self) -> None:
+        w = world("a")
+        w.arrive("a", name="r")
+        for spawn in range(1, 5 * BREAKER.start_failures):
+            w.exit("a", retry=True, blameless=True)
+            assert w.effects == [Start("a", spawn + 1)]
+        w.become_ready("a")
+        assert w.effects[0] == Grant("r", "a", w.spawns["a"])
+
+
 class TestElsewhere:
     """A server elsewhere is watched, not run: it costs nothing here."""
 

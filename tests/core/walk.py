@@ -150,7 +150,7 @@ class Walk:
 
     def die(self) -> None:
         if model := self.pick(self.world.processes):
-            self.world.exit(model, retry=self.chance.random() < 0.5)
+            self.world.exit(model, retry=self.chance.random() < 0.5, blameless=self.chance.random() < 0.3)
 
     def weigh(self) -> None:
         """Estimates of any model, and measurements of those that run."""

@@ -97,7 +97,7 @@ class World(Laws):
         self.ledger.died_of_it.discard(model)
         self._tell(BackendReady(model, process.spawn))
 
-    def exit(self, model: str, retry: bool = False) -> None:
+    def exit(self, model: str, retry: bool = False, blameless: bool = False) -> None:
         """The process ends, asked or not: a failed start, a crash, or the end of a stop."""
         process = self._bury(model)
         if process.phase is Phase.STARTING:
@@ -105,7 +105,7 @@ class World(Laws):
             if not retry:
                 self._wishes.pop(model, None)
         error = ModelStartFailed(f"{model} is gone", detail="its last words")
-        self._tell(BackendExited(model, process.spawn, error, retry))
+        self._tell(BackendExited(model, process.spawn, error, retry, blameless))
 
     def starve(self, model: str) -> None:
         """The process dies for want of memory. Once in a row that is a matter between it and its neighbours."""

@@ -218,19 +218,30 @@ async def test_stopped_process_is_killed_and_the_next_request_works(start: Start
         assert (await client.model("m"))["pid"] != pid
 
 
-async def test_deaths_in_the_middle_of_answers_open_the_breaker(start: Start, tmp_path: Path) -> None:
+async def test_crashes_in_the_middle_of_answers_open_the_breaker_and_being_killed_does_not(
+    start: Start, tmp_path: Path
+) -> None:
     config: dict[str, Table] = {
         "breaker": {"request_failures": 3},
-        "models": {"m": fake_model(tmp_path, "m", env={"FAKE_DIE_AFTER_TOKENS": "1", "FAKE_TOKEN_SECONDS": "0.01"})},
+        "models": {
+            name: fake_model(
+                tmp_path,
+                name,
+                env={"FAKE_DIE_AFTER_TOKENS": "1", "FAKE_TOKEN_SECONDS": "0.01", "FAKE_DIE_SIGNAL": cause},
+            )
+            for name, cause in (("m", "SEGV"), ("shot", "KILL"))
+        },
     }
     async with start(config) as client:
-        for _ in range(3):
-            async with client.stream("m") as response:
-                with pytest.raises(aiohttp.ClientPayloadError):
-                    await response.read()
-            await client.state_is("m", "stopped")
+        for name in ("m", "shot"):
+            for _ in range(3):
+                async with client.stream(name) as response:
+                    with pytest.raises(aiohttp.ClientPayloadError):
+                        await response.read()
+                await client.state_is(name, "stopped")
         status, body = await client.chat("m")
         assert (status, body["error"]["code"]) == (503, "model_unavailable")
+        assert (await client.model("shot"))["breaker"]["state"] == "closed"
 
 
 async def test_client_that_reads_nothing_gives_its_place_back(start: Start, tmp_path: Path) -> None:
