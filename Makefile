@@ -27,6 +27,7 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.run
 	$(BIN)/python -m bench.cold_start
+	$(BIN)/python -m bench.proxy $(ARGS)
 
 soak: $(VENV)/.test
 	$(BIN)/pytest -m soak --timeout 3600

@@ -16,7 +16,7 @@ _NAME, _CELL = 28, 9
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One turn. Names of figures begin or end with their unit."""
+    """One turn, of the first round or a later one. Names of figures begin or end with their unit."""
 
     scenario: str
     candidate: str

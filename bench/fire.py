@@ -170,6 +170,11 @@ class Client(asyncio.Protocol):
         self._done(self.first)
         self._done(self.over)
 
+    def give_up(self) -> None:
+        """What is not answered yet has failed."""
+        self._transport.abort()
+        self.connection_lost(None)
+
     def _ask(self) -> None:
         if self._campaign.take():
             self._answer = Answer()
@@ -203,7 +208,7 @@ async def run(campaign: Campaign, host: str, port: int, connections: int, timeou
     except TimeoutError:
         print(f"not all was answered within {timeout:.0f} s", file=sys.stderr)
         for client in clients:
-            client.connection_lost(None)
+            client.give_up()
 
 
 async def hold(campaign: Campaign, host: str, port: int, connections: int, timeout: float) -> None:

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What was started is ended also where this is told to stop.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _allow_many_files()
+    # The calibration loop has to feel what the candidates feel, and they wait for each other.
+    rivals.PROCESSORS.keep_to(os.getpid(), rivals.PROCESSORS.candidate)
     samples = measure(arguments)
     _publish(samples, arguments)
 
@@ -91,7 +93,7 @@ class Field:
         return Sample(
             scenario.name,
             candidate.name,
-            number,
+            number + 1,
             measured.figures,
             calibration,
             measured.requests,
@@ -171,7 +173,7 @@ def _document(machine: Mapping[str, str], results: Results, samples: Sequence[Sa
         {
             "scenario": one.scenario,
             "candidate": one.candidate,
-            "round": one.round + 1,
+            "round": one.round,
             **one.figures,
             "requests": one.requests,
             "failures": one.failures,

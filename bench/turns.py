@@ -50,7 +50,7 @@ class Scenario:
 
 
 def _fire(running: Running, mode: str, **load: float) -> subprocess.Popen[str]:
-    options = [text for name, value in load.items() for text in (f"--{name}", f"{value:g}")]
+    options = [text for name, value in load.items() for text in (f"--{name}", str(value))]
     key = ["--key", running.key] if running.key else []
     command = [sys.executable, "-m", "bench.fire", mode, "--port", str(running.port), *options, *key]
     fire = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -66,7 +66,14 @@ def _ask(running: Running, **load: float) -> tuple[Report, float]:
             said, _ = fire.communicate(timeout=_FIRE_LIMIT)
         finally:
             fire.kill()
-    return json.loads(said.splitlines()[-1]), running.cpu() - before
+    return _report(fire, said), running.cpu() - before
+
+
+def _report(fire: subprocess.Popen[str], said: str) -> Report:
+    if fire.returncode:
+        raise RuntimeError(f"the load generator failed with code {fire.returncode}")
+    report: Report = json.loads(said)
+    return report
 
 
 def _measured(report: Report, **figures: float) -> Measured:
@@ -126,7 +133,7 @@ def idle(running: Running, share: float) -> Measured:
             said, _ = fire.communicate(timeout=_FIRE_LIMIT)
         finally:
             fire.kill()
-    report = {**json.loads(said), "requests": IDLE_STREAMS, "failures": IDLE_STREAMS - opened}
+    report = {**_report(fire, said), "requests": IDLE_STREAMS, "failures": IDLE_STREAMS - opened}
     return _measured(report, kb_per_stream=memory / max(1, opened) / 1024, ms_per_second=used / seconds * 1e3)
 
 

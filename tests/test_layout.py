@@ -15,7 +15,7 @@ LONGEST = 400
 
 # These test the whole, or the house itself.
 WITHOUT_MODULE = {"test_layout.py", "test_docs.py", "core/test_scheduler_laws.py"}
-FOLDERS_WITHOUT_MODULES = {"engine", "faults", "fake", "e2e"}
+FOLDERS_WITHOUT_MODULES = {"bench", "engine", "faults", "fake", "e2e"}
 
 
 def modules() -> list[Path]:
