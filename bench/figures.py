@@ -30,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One figure of one candidate. `disturbed`: no turn was quiet, so that all of them count."""
+    """One figure of one candidate. `caveat`: why turns count that should not, where there are no others."""
 
     candidate: str
     figure: str
@@ -38,7 +38,7 @@ class Summary:
     median: float
     kept: int
     of: int
-    disturbed: bool
+    caveat: str
 
     def ratio(self, reference: "Summary | None") -> float | None:
         """Of the minima, where there is something to compare to."""
@@ -63,10 +63,12 @@ def summarise(samples: Sequence[Sample], figure: str, all_turns: Iterable[Calibr
 
 
 def _summary(samples: Sequence[Sample], figure: str, turns: Sequence[Calibration]) -> Summary:
-    quiet = [one for one in samples if is_quiet(one.calibration, turns)]
-    values = [one.figures[figure] for one in quiet or samples]
+    good = [one for one in samples if not one.failures]
+    quiet = [one for one in good if is_quiet(one.calibration, turns)]
+    values = [one.figures[figure] for one in quiet or good or samples]
+    caveat = "" if quiet else "disturbed" if good else "failed"
     least, median = min(values), statistics.median(values)
-    return Summary(samples[0].candidate, figure, least, median, len(quiet), len(samples), not quiet)
+    return Summary(samples[0].candidate, figure, least, median, len(quiet), len(samples), caveat)
 
 
 def table(title: str, figures: Sequence[tuple[str, Sequence[Summary]]]) -> list[str]:
@@ -90,9 +92,7 @@ def _cells(one: Summary, base: Summary | None) -> str:
 
 
 def _kept(one: Summary) -> str:
-    if one.disturbed:
-        return "disturbed"
-    return "" if one.kept == one.of else f"{one.kept} of {one.of} kept"
+    return one.caveat or ("" if one.kept == one.of else f"{one.kept} of {one.of} kept")
 
 
 def number(value: float) -> str:

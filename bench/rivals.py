@@ -113,7 +113,7 @@ class Candidate:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Running]:
-        with tempfile.TemporaryDirectory(prefix="lp-bench-") as folder, self.start(Path(folder)) as running:
+        with tempfile.TemporaryDirectory(prefix="proxy-bench-") as folder, self.start(Path(folder)) as running:
             yield running
 
 

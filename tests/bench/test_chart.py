@@ -7,7 +7,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def summary(candidate: str, least: float) -> Summary:
-    return Summary(candidate, "us", least, least * 1.1, 3, 3, False)
+    return Summary(candidate, "us", least, least * 1.1, 3, 3, "")
 
 
 def drawn(*summaries: Summary) -> ElementTree.Element:

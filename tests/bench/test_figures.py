@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from bench.figures import Sample, added, complaints, number, reference, summarise, table
 from bench.quiet import TOLERANCE, Calibration
 
@@ -12,13 +14,20 @@ def sample(candidate: str, value: float, calibration: Calibration = QUIET, round
 def test_minimum_and_median_of_the_quiet_turns() -> None:
     samples = [sample("a", 3), sample("a", 1, NOISY), sample("a", 9), sample("a", 4)]
     (one,) = summarise(samples, "us", [QUIET, NOISY])
-    assert (one.least, one.median, one.kept, one.of, one.disturbed) == (3, 4, 3, 4, False)
+    assert (one.least, one.median, one.kept, one.of, one.caveat) == (3, 4, 3, 4, "")
 
 
 def test_where_no_turn_was_quiet_all_count_and_it_is_told() -> None:
     (one,) = summarise([sample("a", 3, NOISY), sample("a", 5, NOISY)], "us", [QUIET, NOISY])
-    assert (one.least, one.kept, one.disturbed) == (3, 0, True)
+    assert (one.least, one.kept, one.caveat) == (3, 0, "disturbed")
     assert "disturbed" in table("t", [("µs", [one])])[-1]
+
+
+def test_a_turn_with_failures_says_nothing() -> None:
+    failed = replace(sample("a", 1), failures=7)
+    noisy, alone = summarise([failed, sample("a", 5, NOISY), replace(failed, candidate="b")], "us", [QUIET])
+    assert (noisy.least, noisy.kept, noisy.of, noisy.caveat) == (5, 0, 2, "disturbed")
+    assert (alone.least, alone.caveat) == (1, "failed")
 
 
 def test_ratios_are_those_of_the_minima_to_nginx() -> None:
