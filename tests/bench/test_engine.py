@@ -56,7 +56,7 @@ async def test_a_stream_has_the_chunks_that_were_asked_for_and_then_its_timings(
     assert done == "[DONE]"
 
 
-async def test_a_stream_waits_for_a_client_that_does_not_read(tmp_path: Path) -> None:
+async def test_a_stream_that_is_long_comes_whole(tmp_path: Path) -> None:
     async with session(tmp_path) as client, client.post(CHAT, json={"stream": True, "max_tokens": 50_000}) as response:
         first = await response.content.readany()
         text = first + await response.read()

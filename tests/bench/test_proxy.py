@@ -1,9 +1,12 @@
 """The measurement as a whole, and as small as it can be."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,18 +22,42 @@ ROOT = Path(__file__).parents[2]
 PEER = f"{sys.executable} {ENGINE} --port {{port}} --upstream {{upstream}}"
 
 
-def test_one_round_of_one_scenario(tmp_path: Path) -> None:
-    """Processes that outlive it would be found below this one."""
-    files = ["--json", str(tmp_path / "out.json"), "--svg", str(tmp_path / "out.svg")]
-    command = [sys.executable, "-m", "bench.proxy", "unary", "--quick", "--rounds", "1", "--peer", f"other={PEER}"]
-    done = subprocess.run([*command, *files], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
-    document = json.loads((tmp_path / "out.json").read_text())
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """For everything that is started: sockets need a short path."""
+    with tempfile.TemporaryDirectory(prefix="pb-") as name:
+        yield Path(name)
+
+
+def bench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench.proxy", *arguments]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=True)
+
+
+def started_in(folder: Path) -> list[psutil.Process]:
+    """Processes that are there still, whoever their parent is: all have inherited the folder."""
+    found = psutil.process_iter(["environ"])
+    return [process for process in found if (process.info["environ"] or {}).get("TMPDIR") == str(folder)]
+
+
+def test_one_round_of_one_scenario(folder: Path) -> None:
+    files = ["--json", str(folder / "out.json"), "--svg", str(folder / "out.svg")]
+    done = bench(folder, "unary", "--quick", "--rounds", "1", "--peer", f"other={PEER}", *files)
+    document = json.loads((folder / "out.json").read_text())
     assert {"llamaproxy", "other"} <= document["summaries"]["unary"].keys()
     assert all(turn["requests"] > 0 and not turn["failures"] + turn["short"] for turn in document["turns"])
     assert document["summaries"]["unary"]["llamaproxy"]["us_per_request"]["min"] > 0
     assert "CPU µs a request" in done.stdout
-    assert "llamaproxy" in (tmp_path / "out.svg").read_text()
-    assert not [child for child in psutil.Process().children(recursive=True) if "bench" in " ".join(child.cmdline())]
+    assert "llamaproxy" in (folder / "out.svg").read_text()
+    assert sorted(path.name for path in folder.iterdir()) == ["out.json", "out.svg"]
+    assert not started_in(folder)
+
+
+def test_no_turn_begins_after_the_limit(folder: Path) -> None:
+    done = bench(folder, "--limit", "0")
+    assert "the rest is left out" in done.stderr
+    assert "round 1" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["nosuch"], ["--peer", "x"], ["--peer", "=y"], ["--peer", "direct=y"]])
