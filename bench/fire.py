@@ -90,10 +90,14 @@ def shot(key: str | None, chunks: int = 0, pace_ms: int = 0, size: int = 0) -> S
 
 
 class Campaign:
-    """Which requests are still to be sent: `requests` of them, or as many as begin within `seconds`."""
+    """Which requests are still to be sent: `requests` of them, or as many as begin within `seconds`.
 
-    def __init__(self, shot: Shot, requests: int | None, seconds: float | None) -> None:
+    Connections begin one after the other over `spread` seconds, so that they do not ask in step for ever after.
+    """
+
+    def __init__(self, shot: Shot, requests: int | None, seconds: float | None, spread: float = 0.0) -> None:
         self.shot = shot
+        self.spread = spread
         self.tally = Tally()
         self.all_begun = asyncio.Event()
         self._left = requests
@@ -233,15 +237,17 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
 async def _ask_all(campaign: Campaign, host: str, port: int, connections: int, clients: set[Client]) -> None:
     opening = asyncio.Semaphore(_OPENING)
     async with asyncio.TaskGroup() as group:
-        for _ in range(connections):
-            group.create_task(_keep_asking(campaign, host, port, opening, clients))
+        for number in range(connections):
+            after = campaign.spread * number / connections
+            group.create_task(_keep_asking(campaign, host, port, after, opening, clients))
 
 
 async def _keep_asking(
-    campaign: Campaign, host: str, port: int, opening: asyncio.Semaphore, clients: set[Client]
+    campaign: Campaign, host: str, port: int, after: float, opening: asyncio.Semaphore, clients: set[Client]
 ) -> None:
-    """On one connection, or the next one where it is closed."""
+    """On one connection, or the next one where it is closed, from `after` seconds on."""
     loop = asyncio.get_running_loop()
+    await asyncio.sleep(after)
     while campaign.open:
         async with opening:
             try:
@@ -263,6 +269,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--seconds", type=float, help="begin requests for so long")
     parser.add_argument("--requests", type=int, help="begin so many requests")
+    parser.add_argument("--spread", type=float, default=0.0, help="seconds over which the connections begin")
     parser.add_argument("--chunks", type=int, default=0, help="tokens of each stream; 0: no streams")
     parser.add_argument("--pace", type=int, default=0, help="milliseconds between tokens; 0: full speed")
     parser.add_argument("--size", type=int, default=0, help="bytes of prompt")
@@ -275,7 +282,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 async def _main(arguments: argparse.Namespace) -> Tally:
     ask = shot(arguments.key, arguments.chunks, arguments.pace, arguments.size)
-    campaign = Campaign(ask, arguments.requests, arguments.seconds)
+    campaign = Campaign(ask, arguments.requests, arguments.seconds, arguments.spread)
     expected = (arguments.seconds or 0) + arguments.chunks * arguments.pace / 1000
     way = hold if arguments.mode == "hold" else run
     timeout = _PATIENCE if arguments.mode == "hold" else expected + _PATIENCE

@@ -109,7 +109,8 @@ def _first_byte(streams: int, chunks: int, pace: int) -> Callable[[Running, floa
     """Streams of some chunks, one after the other on each connection."""
 
     def measure(running: Running, share: float) -> Measured:
-        report, _ = _ask(running, connections=streams, chunks=chunks, pace=pace, seconds=4 * share)
+        length = chunks * pace / 1000
+        report, _ = _ask(running, connections=streams, chunks=chunks, pace=pace, seconds=4 * share, spread=length)
         return _measured(report, p50_us=report["first_byte_p50_us"], p99_us=report["first_byte_p99_us"])
 
     return measure

@@ -111,6 +111,14 @@ async def test_a_server_that_only_fails_is_given_up() -> None:
     assert MOST_FAILURES <= tally.failures <= MOST_FAILURES + 2
 
 
+async def test_connections_may_begin_one_after_the_other() -> None:
+    """The second is due after 100 s."""
+    async with engine() as port:
+        campaign = Campaign(shot(None, chunks=2, pace_ms=60_000), 4, None, spread=400.0)
+        await run(campaign, "127.0.0.1", port, connections=4, timeout=0.3)
+    assert campaign.tally.begun == 1
+
+
 def test_quantiles() -> None:
     values = [float(value) for value in range(1, 101)]
     assert (quantile(values, 0.5), quantile(values, 0.99), quantile([3.0], 0.99), quantile([], 0.5)) == (50, 99, 3, 0)
