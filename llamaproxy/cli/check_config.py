@@ -12,7 +12,7 @@ from llamaproxy.backends import engine
 from llamaproxy.cli import EXIT_CONFIGURATION, complain
 from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError, EngineMissing
-from llamaproxy.server.app import check
+from llamaproxy.server.gateway import check
 
 _SECRET = re.compile(r"key|token|secret|passw|passphrase|credential|auth", re.IGNORECASE)
 _SECRET_FLAG = re.compile(r"(-hft|--(?:[a-z-]+-)?(?:api-key|token|secret|password))(=.*)?", re.IGNORECASE | re.DOTALL)

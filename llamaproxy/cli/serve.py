@@ -18,7 +18,8 @@ from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, complain
 from llamaproxy.config import Config
 from llamaproxy.configfile import Source
 from llamaproxy.errors import ConfigError
-from llamaproxy.server.app import Gateway, Server, check
+from llamaproxy.server.app import Server
+from llamaproxy.server.gateway import Gateway, check
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger("llamaproxy")
@@ -77,6 +78,7 @@ async def _serve(config: Config, source: Source) -> int:
     try:
         await web.TCPSite(runner, config.server.host, config.server.port, backlog=1024).start()
         _announce(gateway, runner)
+        gateway.read_headers()
         gateway.preload()
         watching = spawn(gateway.reloader.watch(), name="watch-configuration")
         _reload_on_signal(gateway)

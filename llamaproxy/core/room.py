@@ -104,6 +104,8 @@ class Room:
             self._resume(backend, out)
         self._shrink(now, out)
         draining = self._yielding()
+        if not (cold or draining):
+            return pinned
         plan = Plan(self.limits, self._placed)
         for backend in cold:
             if backend.remote:
@@ -151,6 +153,8 @@ class Room:
     def _shrink(self, now: float, out: list[Effect]) -> None:
         """Backends grow, and limits are changed: where there is more than may be, idle ones go."""
         left = Plan(self.limits, self._placed).later
+        if not left.overdrawn:
+            return
         idle = eviction.idle_victims(self._placed, self.limits, now)
         for victim in eviction.relief(left, idle.now):
             self.stop(victim, StopReason.OVER_LIMIT, out)

@@ -18,6 +18,8 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
     if (request.content_length or 0) > most:
         raise _too_large(most)
     try:
+        if request.content.is_eof():
+            return await _bounded(request, most)
         async with asyncio.timeout(timeout):
             return await _bounded(request, most)
     except TimeoutError as error:

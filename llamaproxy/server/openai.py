@@ -3,6 +3,7 @@
 Reads the catalogue and the scheduler's records. Must not touch a backend: looking at a model never loads it.
 """
 
+from pathlib import Path
 from typing import Any
 
 from llamaproxy.backends.pool import Pool
@@ -10,6 +11,7 @@ from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.states import BackendState
 from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.models.headers import Headers
 
 _STATUS = {
     BackendState.STOPPED: "unloaded",
@@ -20,15 +22,19 @@ _STATUS = {
 }
 
 
-def model_list(catalogue: Catalogue, pool: Pool, now: float, created: int) -> dict[str, Any]:
+def model_list(catalogue: Catalogue, pool: Pool, headers: Headers, now: float, created: int) -> dict[str, Any]:
     """`data` of every listed model; `created` in seconds since the epoch."""
     listed = (model for model in catalogue.models.values() if not model.config.unlisted)
-    data = [describe(model, pool.backends[model.name], now, created) for model in listed]
+    data = [describe(model, pool.backends[model.name], headers, now, created) for model in listed]
     return {"object": "list", "data": data}
 
 
-def describe(model: Model, backend: Backend, now: float, created: int) -> dict[str, Any]:
-    """One model; Open WebUI takes a model without `status.value` for a loaded one."""
+def describe(model: Model, backend: Backend, headers: Headers, now: float, created: int) -> dict[str, Any]:
+    """One model; Open WebUI takes a model without `status.value` for a loaded one.
+
+    What its file says stands under the names that llama-server has for it.
+    """
+    info = headers.peek(Path(model.config.path)) if model.config.path else None
     return {
         "id": model.name,
         "object": "model",
@@ -36,7 +42,17 @@ def describe(model: Model, backend: Backend, now: float, created: int) -> dict[s
         "owned_by": "llamaproxy",
         "aliases": list(model.config.aliases),
         "status": {"value": _status(backend, now)},
-        "meta": {"description": model.config.description, "n_ctx": model.config.ctx_size},
+        "meta": {
+            "description": model.config.description,
+            "n_ctx": model.config.ctx_size,
+            "n_ctx_train": info.context_length if info else None,
+            "n_embd": info.embedding_length if info else None,
+            "n_params": info.parameters if info else None,
+            "n_vocab": info.vocabulary if info else None,
+            "size": info.file_size if info else None,
+            "architecture": info.architecture if info else None,
+            "quantization": info.quantisation if info else None,
+        },
     }
 
 

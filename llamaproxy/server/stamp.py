@@ -1,13 +1,17 @@
 """What every answer carries, whoever made it: the request's id, who answered, and what a browser may do with it."""
 
+import itertools
 import re
-import uuid
+import secrets
 
 from aiohttp import web
 
 from llamaproxy.server.guard import Guard
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_OURS = f"{secrets.token_hex(8)}-"
+"""The beginning of every id that this process makes: unique among all gateways, and never guessed."""
+_numbers = itertools.count()
 _KEPT = web.RequestKey("request_id", str)
 
 
@@ -15,7 +19,7 @@ def request_id(request: web.Request) -> str:
     """The client's own id where it is harmless, else a new one; the same for the whole request."""
     if _KEPT not in request:
         given = request.headers.get("X-Request-Id", "")
-        request[_KEPT] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request[_KEPT] = given if _REQUEST_ID.fullmatch(given) else f"{_OURS}{next(_numbers):08x}"
     return request[_KEPT]
 
 

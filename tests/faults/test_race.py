@@ -22,7 +22,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from llamaproxy.config import Config
 from llamaproxy.errors import Unavailable
-from llamaproxy.server.app import Gateway, Server
+from llamaproxy.server.app import Server
+from llamaproxy.server.gateway import Gateway
 from llamaproxy.tasks import spawn
 from tests.gateway import FAKE_ENGINE, PATIENCE, chat_body, fake_model, until
 

@@ -9,7 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from llamaproxy.config import Config
-from llamaproxy.server.app import Gateway, Server
+from llamaproxy.server.app import Server
+from llamaproxy.server.gateway import Gateway
 from tests.gateway import FAKE_ENGINE, fake_model
 
 Serve = Callable[..., Awaitable[TestClient[Any, Any]]]

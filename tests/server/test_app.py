@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient
 from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError
 from llamaproxy.server import splice
-from llamaproxy.server.app import check
+from llamaproxy.server.gateway import check
 from llamaproxy.server.guard import fingerprint
 from tests.gateway import fake_model
 from tests.models.ggufs import write as write_model

@@ -1,6 +1,7 @@
 """llamaproxy.server.openai: the list of models as clients read it, and nothing wakes up for it."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,13 @@ from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.states import BackendState
 from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.models.headers import Headers
 from llamaproxy.server.openai import describe, model_list
+from tests.models.ggufs import write
 
 NOW = 100.0
 CREATED = 1_700_000_000
+FROM_THE_FILE = {"n_ctx_train", "n_embd", "n_params", "n_vocab", "size", "architecture", "quantization"}
 
 
 def backend(state: BackendState = BackendState.STOPPED) -> Backend:
@@ -30,7 +34,7 @@ def shown(state: BackendState, *, failures: int = 0, now: float = NOW) -> object
     record = backend(state)
     for _ in range(failures):
         record.breaker.start_failed(NOW, "it would not")
-    return describe(Model("qwen", record.config, "configured"), record, now, CREATED)["status"]["value"]
+    return describe(Model("qwen", record.config, "configured"), record, Headers(), now, CREATED)["status"]["value"]
 
 
 @pytest.mark.parametrize(
@@ -56,15 +60,31 @@ def test_a_model_that_will_not_start_has_failed() -> None:
 
 def test_one_model() -> None:
     settings = ModelConfig(path="/secret/place/q.gguf", aliases=("gpt-4o",), ctx_size=4096, description="small")
-    assert describe(Model("qwen", settings, "configured"), backend(), NOW, CREATED) == {
+    assert describe(Model("qwen", settings, "configured"), backend(), Headers(), NOW, CREATED) == {
         "id": "qwen",
         "object": "model",
         "created": CREATED,
         "owned_by": "llamaproxy",
         "aliases": ["gpt-4o"],
         "status": {"value": "unloaded"},
-        "meta": {"description": "small", "n_ctx": 4096},
+        "meta": {"description": "small", "n_ctx": 4096, **dict.fromkeys(FROM_THE_FILE)},
     }
+
+
+def test_what_the_file_says_once_it_was_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf", context_length=8192, embedding_length=64)
+    headers = Headers()
+    headers.get(path)
+    model = Model("m", ModelConfig(path=str(path)), "configured")
+    meta = describe(model, backend(), headers, NOW, CREATED)["meta"]
+    assert (meta["n_ctx_train"], meta["n_embd"], meta["architecture"]) == (8192, 64, "llama")
+    assert meta["size"] == path.stat().st_size
+    assert set(meta) - {"description", "n_ctx"} == FROM_THE_FILE
+
+
+def test_server_elsewhere_has_no_file() -> None:
+    model = Model("far", ModelConfig(url="http://far.test"), "configured")
+    assert describe(model, backend(), Headers(), NOW, CREATED)["meta"]["size"] is None
 
 
 async def test_the_list_has_every_listed_model_in_order_and_starts_none() -> None:
@@ -73,11 +93,14 @@ async def test_the_list_has_every_listed_model_in_order_and_starts_none() -> Non
     )
     pool = Pool(config.models, config, never)
     catalogue = Catalogue(Model(name, model, "configured") for name, model in config.models.items())
-    listed = model_list(catalogue, pool, time.monotonic(), CREATED)
+    listed = model_list(catalogue, pool, Headers(), time.monotonic(), CREATED)
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == ["b", "a"]
     assert {model["status"]["value"] for model in listed["data"]} == {"unloaded"}
 
 
 async def test_no_models_is_an_empty_list() -> None:
-    assert model_list(Catalogue([]), Pool({}, Config(), never), NOW, CREATED) == {"object": "list", "data": []}
+    assert model_list(Catalogue([]), Pool({}, Config(), never), Headers(), NOW, CREATED) == {
+        "object": "list",
+        "data": [],
+    }

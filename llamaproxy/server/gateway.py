@@ -1,0 +1,174 @@
+"""The composition root: builds every part of one running gateway, and joins them.
+
+Owns how a backend is prepared, and what a changed configuration means for each part. Must not answer requests: `app`
+does.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from llamaproxy.backends import arguments, command, engine, foreign, orphans
+from llamaproxy.backends.carrier import Carrier
+from llamaproxy.backends.command import Address
+from llamaproxy.backends.life import Life
+from llamaproxy.backends.pool import Pool
+from llamaproxy.backends.ports import free_port
+from llamaproxy.backends.readahead import ReadAhead
+from llamaproxy.backends.spawn import Spawn
+from llamaproxy.config import Config, ModelConfig
+from llamaproxy.configfile import Fixed, Source
+from llamaproxy.core.footprint import Footprint
+from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
+from llamaproxy.models.catalogue import Catalogue
+from llamaproxy.models.estimate import estimate, files
+from llamaproxy.models.headers import Headers
+from llamaproxy.server import reload
+from llamaproxy.server.current import Current
+from llamaproxy.server.guard import check_exposure
+from llamaproxy.server.reload import Changes, Loaded, Reloader
+from llamaproxy.tasks import spawn
+from llamaproxy.telemetry.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+
+def check(config: Config) -> None:
+    """Whether the configuration can be served at all. Raises ConfigError with one line per fault."""
+    check_exposure(config)
+    if config.engine.allow_unsafe_args:
+        return
+    faults = [f"engine.args: {fault}" for fault in arguments.faults(config.engine.args)]
+    for name, model in config.models.items():
+        faults += (f"models.{name}.args: {fault}" for fault in arguments.faults(model.args))
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+class Gateway:
+    """All parts of one running gateway. Must be made inside a running event loop."""
+
+    def __init__(self, config: Config, runtime_base: Path | None = None, source: Source | None = None) -> None:
+        check(config)
+        loaded = reload.load(config)
+        reload.tell_problems(loaded.found)
+        self.ledger = Ledger()
+        self.current = Current.of(config, loaded.catalogue)
+        self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
+        self.headers = Headers()
+        self.created = int(time.time())
+        for pid in orphans.reap(runtime_base):
+            log.warning("ended process %d, left behind by an earlier gateway", pid)
+        self._run_directory = orphans.RunDirectory(runtime_base)
+        self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
+        self._read_ahead = ReadAhead()
+        self.carrier = Carrier(config.kv, config.engine)
+        self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect)
+        self.draining = False
+
+    @property
+    def config(self) -> Config:
+        return self.current.config
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.current.catalogue
+
+    def _apply(self, loaded: Loaded, changes: Changes) -> None:
+        """Raises ConfigError. The address stays: changing it needs a new process."""
+        server = self.config.server
+        if (loaded.config.server.host, loaded.config.server.port) != (server.host, server.port):
+            log.warning("server.host and server.port are taken over by a restart only")
+        kept = loaded.config.server.model_copy(update={"host": server.host, "port": server.port})
+        config = loaded.config.model_copy(update={"server": kept})
+        check(config)
+        self.current.replace(config, loaded.catalogue)
+        self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
+        self.carrier.reconfigure(config.kv, config.engine, changes.removed)
+        logging.getLogger().setLevel(config.telemetry.log_level.upper())
+        self.read_headers()
+        self._preload(changes.added)
+
+    def preload(self) -> None:
+        self._preload(self.catalogue.models)
+
+    def _preload(self, names: Iterable[str]) -> None:
+        for name in names:
+            if self.catalogue.models[name].config.preload:
+                try:
+                    self.pool.start(name)
+                except GatewayError as error:
+                    log.error("preload: %s", error.message)
+
+    def read_headers(self) -> None:
+        """Have all model files looked at, in a thread: what they hold can be shown, and nobody waits for it later."""
+        paths = [path for model in self.catalogue.configs.values() if model.path for path in files(model)]
+        self.headers.keep(paths)
+        spawn(asyncio.to_thread(self.headers.read_ahead, paths), name="read-headers")
+
+    async def close(self, drain_timeout: float) -> bool:
+        """Drain, then stop everything; False where requests had to be cut off."""
+        self.draining = True
+        drained = await self.pool.close(drain_timeout)
+        if self._watchdog:
+            self._watchdog.kill()
+            self._watchdog.wait()
+        self._run_directory.close()
+        return drained
+
+    def missing_engine(self) -> str | None:
+        """What to install, where there is no engine and a model needs one."""
+        models = self.catalogue.models.values()
+        if models and not any(model.config.path for model in models):
+            return None
+        try:
+            engine.find(self.config.engine.binary)
+        except EngineMissing as error:
+            return error.message
+        return None
+
+    def _expect(self, name: str) -> None:
+        self._read_ahead.expect(files(self.catalogue.models[name].config))
+
+    def _check_startable(self, name: str) -> Footprint | None:
+        """How much memory it will take. Raises EngineMissing or ModelStartFailed for what can be seen from here."""
+        model = self.catalogue.models[name].config
+        if model.path is None:
+            foreign.check(name, model, self.config.engine, os.environ)
+            return None
+        engine.find(self.config.engine.binary)
+        path = Path(model.path)
+        try:
+            complete = self.headers.get(path).complete
+        except FileNotFoundError as error:
+            raise ModelStartFailed(f"{name}: the model file {path} does not exist") from error
+        except OSError as error:
+            raise ModelStartFailed(f"{name}: the model file {path} cannot be read: {error.strerror}") from error
+        if not complete:
+            raise ModelStartFailed(f"{name}: the model file {path} is not complete")
+        return self._estimate(model)
+
+    def _estimate(self, model: ModelConfig) -> Footprint | None:
+        """None where it cannot be told; the engine will have its own words about what is wrong."""
+        config = self.config
+        try:
+            return estimate(model, (*config.engine.args, *model.args), config.limits.vram_budgets, self.headers.get)
+        except (OSError, ValueError, InvalidModelFile):
+            return None
+
+    def _launch(self, name: str, number: int) -> Life:
+        """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
+        model = self.catalogue.models[name].config
+        if model.path is None:
+            return foreign.prepare(name, number, model, self.config.engine, self._run_directory, os.environ)
+        found = engine.find(self.config.engine.binary)
+        carry = self.carrier.prepare(name, model, found)
+        address = Address(socket=self._run_directory.socket(name, number))
+        if model.port or not orphans.UNIX_SOCKETS:
+            address = Address(port=model.port or free_port(), key=os.urandom(20).hex())
+        slots = carry.directory if carry else None
+        built = command.build(found.program, name, model, self.config.engine, address, os.environ, slots)
+        return Spawn(name, number, address, built, self.config.engine, self._run_directory, carry=carry)
