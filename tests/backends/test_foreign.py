@@ -85,7 +85,7 @@ class TestPrepare:
         ("settings", "scheme"),
         [
             ({"command": ["x", "${socket}"]}, "unix:"),
-            ({"command": ["x", "${port}"]}, "127.0.0.1:2"),
+            ({"command": ["x", "${port}"]}, "127.0.0.1:"),
             ({"command": ["x", "${port}"], "port": 9001}, "127.0.0.1:9001"),
             ({"command": ["x"], "port": 9001}, "127.0.0.1:9001"),
         ],
