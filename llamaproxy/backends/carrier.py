@@ -55,8 +55,12 @@ class Carrier:
             spawn(asyncio.to_thread(self.forget, name), name=f"forget-slots-{name}")
 
     def forget(self, name: str) -> None:
-        """Remove everything of a model that is no more. Takes as long as the disk does."""
-        self._carries.pop(name, None)
+        """Remove everything of a model that is no more. Takes as long as the disk does.
+
+        Its process may still be answering somebody; what that one holds at its end is not kept either.
+        """
+        if carry := self._carries.pop(name, None):
+            carry.off = "the model was removed"
         if self._files:
             self._files.forget(_owner(name))
 

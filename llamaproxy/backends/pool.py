@@ -82,6 +82,10 @@ class Lease:
         self.outcome = Outcome.SUCCESS
         self._answered()
 
+    def undecided(self) -> None:
+        """What has begun well may not end so."""
+        self.outcome = Outcome.NEUTRAL
+
     def failed(self, reason: str) -> None:
         self.outcome, self.reason = Outcome.FAILURE, reason
 

@@ -73,6 +73,8 @@ class Answer:
             await self.relay(bounded)
         except (ConnectionLost, BadResponse) as error:
             raise UpstreamLost(str(error)) from error
+        if len(content) > most:
+            raise UpstreamLost(f"its answer is larger than {most} bytes")
         return bytes(content)
 
 

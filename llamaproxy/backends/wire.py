@@ -15,6 +15,9 @@ _END_OF_HEAD = b"\r\n\r\n"
 _MOST_INTERIM = 8
 """Interim responses (1xx) before the real one; llama-server sends none."""
 
+_MOST_EARLY = 256 * 1024
+"""Bytes of a body that are taken in before anybody relays it."""
+
 Sink = Callable[[bytes], None]
 
 
@@ -62,6 +65,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             raise ConnectionLost("it is closed", heard=False)
         self.exchanges += 1
+        self.resume()
         self._to_head, self._interim, self._buffer = to_head, 0, b""
         self._parsed = self._body = self._sink = self._first = None
         self._head, self._end = self._loop.create_future(), self._loop.create_future()
@@ -75,9 +79,12 @@ class Connection(asyncio.Protocol):
         Raises ConnectionLost or BadResponse.
         """
         assert self._end
-        if not self._buffer and not self._end.done():
-            self._first = self._loop.create_future()
-            await self._first
+        if self._buffer:
+            return
+        if self._end.done():
+            return self._end.result()
+        self._first = self._loop.create_future()
+        await self._first
 
     async def relay(self, sink: Sink) -> None:
         """Hand on the body's bytes as they come, those that are here at once; returns at its end.
@@ -88,6 +95,7 @@ class Connection(asyncio.Protocol):
         early, self._buffer = self._buffer, b""
         if not self._end.done():
             self._sink = sink
+            self.resume()
         if early:
             sink(early)
         await self._end
@@ -190,6 +198,8 @@ class Connection(asyncio.Protocol):
             self._sink(data)
         else:
             self._buffer += data
+            if len(self._buffer) > _MOST_EARLY:
+                self.pause()
         if self._first and not self._first.done():
             self._first.set_result(None)
         if body.ended:

@@ -78,7 +78,10 @@ def answer_head(head: Head, own: Mapping[str, str], chunked: bool, goes_on: bool
 @lru_cache(maxsize=256)
 def _status_and_fields(status: int, reason: bytes, fields: Fields) -> bytes:
     """Answers of an engine are alike, but for their length."""
-    lines = [f"{name}: {value}\r\n".encode("utf-8", "surrogateescape") for name, value in to_client(fields)]
+    kept = [(name, value) for name, value in to_client(fields) if name.lower() != "content-length"]
+    lengths = {value for name, value in fields if name.lower() == b"content-length"} if status != 204 else set()
+    lines = [f"{name}: {value}\r\n".encode("utf-8", "surrogateescape") for name, value in kept]
+    lines += [b"Content-Length: %b\r\n" % value for value in lengths]
     return b"HTTP/1.1 %d %b\r\n%b" % (status, reason, b"".join(lines))
 
 

@@ -86,8 +86,8 @@ class Gateway:
         config = loaded.config.model_copy(update={"server": kept})
         check(config)
         self.current.replace(config, loaded.catalogue)
-        self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
+        self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
         logging.getLogger().setLevel(config.telemetry.log_level.upper())
         self.read_headers()
         self._preload(changes.added)
@@ -112,6 +112,7 @@ class Gateway:
     async def close(self, drain_timeout: float) -> bool:
         """Drain, then stop everything; False where requests had to be cut off."""
         self.draining = True
+        self._read_ahead.cancel()
         drained = await self.pool.close(drain_timeout)
         if self._watchdog:
             self._watchdog.kill()
@@ -131,7 +132,10 @@ class Gateway:
         return None
 
     def _expect(self, name: str) -> None:
-        self._read_ahead.expect(files(self.catalogue.models[name].config))
+        """It may have been removed since somebody was asked to make room for it."""
+        model = self.catalogue.models.get(name)
+        if model and model.config.path:
+            self._read_ahead.expect(files(model.config))
 
     def _check_startable(self, name: str) -> Footprint | None:
         """How much memory it will take. Raises EngineMissing or ModelStartFailed for what can be seen from here."""

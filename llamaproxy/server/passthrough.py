@@ -14,6 +14,8 @@ HIGH_WATER = 64 * 1024
 """Bytes that may wait for a client before nothing more is read for it."""
 
 
+_LAST_PATIENCE = 30.0
+"""Seconds for a client to take what was written to it before its connection was closed."""
 STARTED = web.RequestKey("started", bool)
 """Set once the head of the response goes out: what fails afterwards can only be cut off."""
 
@@ -80,6 +82,7 @@ class ClientConnection:
         """What was written still goes out; then the connection ends, whatever the answer had promised."""
         if transport := self._request.transport:
             transport.close()
+            asyncio.get_running_loop().call_later(_LAST_PATIENCE, transport.abort)
 
     def abort(self) -> None:
         """At once."""

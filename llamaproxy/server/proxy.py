@@ -197,15 +197,17 @@ class Proxy:
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
         elif outcome.broken:
-            lease.failed(outcome.broken.message)
+            # A client that leaves now may not have the death counted twice, nor the answer as a good one.
+            lease.undecided()
             await lease.backend_gone(_DEATH_NOTICE)
+            lease.failed(outcome.broken.message)
         return outcome
 
     async def _replay_or_raise(self, job: _Job, lease: Lease, lost: UpstreamLost, crashes: int) -> None:
         """No byte has reached the client. A death is known before the lease ends, so that it is counted once."""
         row = job.row
-        lease.failed(str(lost))
         died = await lease.backend_gone(_DEATH_NOTICE)
+        lease.failed(str(lost))
         if not died and row.replays:
             # Twice no answer: it may be dying slowly, its sockets are gone long before its memory.
             await lease.backend.kill_if_hung()

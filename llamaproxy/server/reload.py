@@ -67,6 +67,7 @@ class Reloader:
         self._apply = apply
         self._loaded = loaded
         self._seen = source.signature()
+        self._tried = loaded.found
         self._turn = asyncio.Lock()
         self.error: str | None = None
         self.loaded_at = time.time()
@@ -88,6 +89,7 @@ class Reloader:
                 raise
             tell_problems(loaded.found, self._loaded.found)
             self._loaded, self.error, self.loaded_at = loaded, None, time.time()
+            self._tried = loaded.found
             log.info("the configuration was reloaded: %s", changes)
             return changes
 
@@ -102,11 +104,11 @@ class Reloader:
     def _read(self) -> Loaded:
         """The signature comes first: what changes while it is read will be read again."""
         self._seen = self._source.signature()
+        self._tried = _scanned(self._loaded.config, self._tried)
         return load(self._source.load(), self._loaded.found)
 
     def _is_stale(self) -> bool:
-        before = self._loaded
-        return self._source.signature() != self._seen or _scanned(before.config, before.found) != before.found
+        return self._source.signature() != self._seen or _scanned(self._loaded.config, self._tried) != self._tried
 
 
 def load(config: Config, before: Scan | None = None) -> Loaded:

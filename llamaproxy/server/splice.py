@@ -195,6 +195,7 @@ class _Relay:
         self._idle = idle
         self._observe = ChunkedBody(observe).feed if observe and framing is Framing.CHUNKED else observe
         self._loop = asyncio.get_running_loop()
+        self._resumed_at = 0.0
         self._draining: asyncio.Task[None] | None = None
         self._gone = self._stalled = False
 
@@ -213,6 +214,7 @@ class _Relay:
             self._watch.cancel()
             if self._draining:
                 self._draining.cancel()
+                self._answer.resume()
         self._client.write(self._pending + self._outlet.end())
         if self._client.congested:
             await self._client.drain(self._idle)
@@ -247,6 +249,7 @@ class _Relay:
             self._leave()
         else:
             self._draining = None
+            self._resumed_at = self._loop.time()
             self._answer.resume()
 
     def _leave(self) -> None:
@@ -255,7 +258,8 @@ class _Relay:
 
     def _look(self) -> None:
         """Whether the engine has been silent for too long; while the client is waited for nobody listens to it."""
-        silent = 0.0 if self._draining else self._loop.time() - self._answer.heard_at
+        since = max(self._answer.heard_at, self._resumed_at)
+        silent = 0.0 if self._draining else self._loop.time() - since
         if silent >= self._idle:
             self._stalled = True
             self._answer.abort()

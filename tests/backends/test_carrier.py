@@ -13,6 +13,7 @@ from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.engine import Engine
 from llamaproxy.backends.slots import Carry
 from llamaproxy.config import EngineConfig, KvConfig, ModelConfig
+from tests.gateway import until
 
 
 class World:
@@ -157,6 +158,15 @@ class TestNotCarrying:
         assert carrier.describe("m", world.model())["reason"] == "switched off in the configuration"
         carrier.forget("m")
         assert not (world.folder / "kv").exists()
+
+    async def test_process_of_a_removed_model_keeps_nothing_at_its_end(self, world: World) -> None:
+        carrier = world.carrier()
+        carry = carrier.prepare("m", world.model(), world.engine)
+        assert carry
+        carrier.reconfigure(KvConfig(directory=world.path("kv")), EngineConfig(), ["m"])
+        await until(lambda: carry.off, "it is forgotten")
+        assert carry.off == "the model was removed"
+        assert carrier.prepare("m", world.model(), world.engine) is not carry, "one that is added again begins anew"
 
     @pytest.mark.parametrize("when", ["at the start", "later"])
     def test_a_directory_that_cannot_be_used_is_told_once(

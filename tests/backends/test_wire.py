@@ -164,6 +164,36 @@ class TestOrder:
         with pytest.raises(how):
             await beginning
 
+    @pytest.mark.parametrize("answer", [WHOLE + b"x", HEAD + b"nonsense\r\n"])
+    async def test_body_that_is_malformed_from_its_first_byte_has_not_begun(self, answer: bytes) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(answer)
+        await asking
+        with pytest.raises(BadResponse):
+            await wire.connection.begin()
+
+    async def test_pause_ends_with_the_exchange(self) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.connection.pause()
+        wire.say(WHOLE)
+        await asking
+        await wire.ask()
+        assert wire.reading, "or the next answer would never be read"
+
+    async def test_body_that_nobody_relays_is_not_read_for_ever(self) -> None:
+        wire = Wire()
+        asking = await wire.ask()
+        wire.say(b"HTTP/1.1 200 OK\r\n\r\n", *[b"x" * 100_000] * 3)
+        await asking
+        before = wire.reading
+        relaying = asyncio.get_running_loop().create_task(wire.connection.relay(lambda data: None))
+        await asyncio.sleep(0)
+        assert (before, wire.reading) == (False, True)
+        wire.hang_up()
+        await relaying
+
     async def test_something_can_be_added_where_chunks_broke_off(self) -> None:
         wire = Wire()
         asking = await wire.ask()

@@ -110,6 +110,14 @@ class TestAnswerHead:
         )
         assert answer_head(head, {}, chunked=False, goes_on=False) == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
+    def test_length_is_told_once_and_cannot_be_talked_away(self) -> None:
+        lengths = ((b"Content-Length", b"5"), (b"content-length", b"5"), (b"Connection", b"content-length"))
+        assert answer_head(self.head(*lengths), {}, chunked=False, goes_on=True) == (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        )
+        empty = Head(204, b"", lengths, Framing.NONE, 0, True)
+        assert answer_head(empty, {}, chunked=False, goes_on=True) == b"HTTP/1.1 204 \r\n\r\n"
+
     def test_nobody_speaks_for_the_gateway(self) -> None:
         head = self.head((b"X-Llamaproxy-Model", b"x"), (b"Access-Control-Allow-Origin", b"*"))
         assert answer_head(head, {}, chunked=False, goes_on=True) == b"HTTP/1.1 200 OK\r\n\r\n"

@@ -67,6 +67,10 @@ async def test_estimate_is_known_before_the_first_start(start: Start, tmp_path: 
     assert caught.value.code == "model_out_of_memory"
 
 
+async def test_successor_that_is_no_more_is_not_read_ahead(start: Start) -> None:
+    start()._expect("removed")
+
+
 async def test_reload_reaches_every_part(start: Start, tmp_path: Path) -> None:
     path = write(tmp_path / "m.gguf")
     gateway = start(models={"old": model(path)})

@@ -182,6 +182,22 @@ class TestReloader:
         assert taker.taken[-1][0].config.limits.models_max == 7
         watching.cancel()
 
+    async def test_same_fault_is_told_once_whatever_else_is_new(
+        self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (folder := tmp_path / "models").mkdir()
+        file = tmp_path / "llamaproxy.toml"
+        rewrite(file, to_toml({"catalog": {"models_dir": str(folder)}}))
+        source = Source(file)
+        reloader = Reloader(source, taker, load(source.load()))
+        rewrite(file, "[limits]\nmodels_mx = 1\n")
+        write(folder / "new.gguf")
+        with pytest.raises(ConfigError):
+            await reloader.reload()
+        assert not reloader._is_stale()
+        write(folder / "another.gguf")
+        assert reloader._is_stale()
+
     async def test_configuration_made_by_hand_stays(self, taker: Taker) -> None:
         settings = with_models(a={})
         reloader = Reloader(Fixed(settings), taker, load(settings))
