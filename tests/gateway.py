@@ -5,6 +5,7 @@ a test says otherwise.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -122,7 +123,9 @@ class GatewayProcess:
     async def stop(self) -> None:
         """End it, whatever state it is in."""
         if self._process and self._process.returncode is None:
-            self.signal(signal.SIGTERM)
+            # It may have been reaped already, and the event loop has not been told yet.
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGTERM)
             try:
                 await self.wait()
             except TimeoutError:
