@@ -6,10 +6,10 @@ is sent again on a new connection, because nothing was done for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
-from llamaproxy.backends.wire import Connection, ConnectionLost
+from llamaproxy.backends.silence import FOR_EVER
+from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
 from llamaproxy.core.response import Head
 
 MAX_IDLE = 2.5
@@ -34,17 +34,30 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
-    @asynccontextmanager
-    async def exchange(self, *request: bytes, to_head: bool = False) -> AsyncIterator[tuple[Connection, Head]]:
-        """Send a request and yield the connection with the head of the answer, whose body is still to be relayed.
+    async def ask(
+        self, request: tuple[bytes, ...], to_head: bool = False, patience: float = FOR_EVER
+    ) -> tuple[Connection, Head]:
+        """Send a request, in one piece or several; the connection it went on, and the head of the answer.
 
-        Where the block is left before the answer's end the connection is closed. Raises ConnectionLost, or BadResponse.
+        The body is still to be relayed, and the connection to be given back. Raises ConnectionLost, or BadResponse.
         """
-        connection, head = await self._ask(request, to_head)
-        try:
-            yield connection, head
-        finally:
-            self._give_back(connection)
+        while True:
+            connection = self._rested() or await self._new(patience)
+            try:
+                return connection, await connection.ask(*request, to_head=to_head, patience=patience)
+            except ConnectionLost as lost:
+                if lost.heard or connection.exchanges < 2 or self.closed:
+                    raise
+            except BaseException:
+                self._drop(connection)
+                raise
+
+    def give_back(self, connection: Connection) -> None:
+        """It may serve another exchange where this one has come to its end, and is closed where it has not."""
+        if connection.reusable and connection.exchanges < MAX_EXCHANGES and not self.closed:
+            self._idle.append(connection)
+        else:
+            self._drop(connection)
 
     def close(self) -> None:
         """End every exchange at once, and begin no other."""
@@ -59,18 +72,6 @@ class Connections:
             if not connection.answering:
                 self._drop(connection)
 
-    async def _ask(self, request: tuple[bytes, ...], to_head: bool) -> tuple[Connection, Head]:
-        while True:
-            connection = self._rested() or await self._new()
-            try:
-                return connection, await connection.ask(*request, to_head=to_head)
-            except ConnectionLost as lost:
-                if lost.heard or connection.exchanges < 2 or self.closed:
-                    raise
-            except BaseException:
-                self._drop(connection)
-                raise
-
     def _rested(self) -> Connection | None:
         """One that is young enough; those that are not are closed here."""
         while self._idle:
@@ -80,10 +81,13 @@ class Connections:
             self._drop(connection)
         return None
 
-    async def _new(self) -> Connection:
+    async def _new(self, patience: float) -> Connection:
         self._refuse_if_closed()
         try:
-            _, connection = await self._connect(lambda: Connection(self._lost))
+            async with asyncio.timeout(patience if patience < FOR_EVER else None):
+                _, connection = await self._connect(lambda: Connection(self._lost))
+        except TimeoutError as error:
+            raise ConnectionSilent("nobody accepts a connection", heard=True) from error
         except OSError as error:
             raise ConnectionLost(f"cannot connect: {error.strerror or error}", heard=False) from error
         try:
@@ -97,12 +101,6 @@ class Connections:
     def _refuse_if_closed(self) -> None:
         if self.closed:
             raise ConnectionLost("the backend is being stopped", heard=False)
-
-    def _give_back(self, connection: Connection) -> None:
-        if connection.reusable and connection.exchanges < MAX_EXCHANGES and not self.closed:
-            self._idle.append(connection)
-        else:
-            self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:
         self._open.discard(connection)

@@ -6,13 +6,12 @@ is followed.
 """
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.connections import Connections
 from llamaproxy.backends.route import route_to
-from llamaproxy.backends.wire import Connection, ConnectionLost
+from llamaproxy.backends.silence import FOR_EVER
+from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
 from llamaproxy.core.framing import ChunkedBody
 from llamaproxy.core.response import BadResponse, Framing, Head
 
@@ -24,11 +23,16 @@ _ONE_WRITE = 64 * 1024
 _LONGEST_ANSWER = 8 * 1024**2
 """Bytes of an answer to the gateway itself."""
 
-Fields = list[tuple[str, str]]
+_NO_FIELDS = b""
+_JSON = b"Content-Type: application/json\r\n"
 
 
 class UpstreamLost(Exception):
     """No answer, or none that can be understood, and nothing of it has gone anywhere."""
+
+
+class UpstreamSilent(UpstreamLost):
+    """No answer within the time that it was given."""
 
 
 class Answer:
@@ -37,8 +41,8 @@ class Answer:
     def __init__(self, connection: Connection, head: Head) -> None:
         self.head = head
         self._connection = connection
-        self.begin = connection.begin
         self.relay = connection.relay
+        self.bear = connection.bear
         self.insert = connection.insert
         self.pause = connection.pause
         self.resume = connection.resume
@@ -54,10 +58,12 @@ class Answer:
         value = next((value for name, value in self.head.fields if name.lower() == b"content-type"), b"")
         return value.split(b";")[0].strip().lower().decode("latin-1")
 
-    @property
-    def heard_at(self) -> float:
-        """When something last came, in seconds of the event loop's clock."""
-        return self._connection.heard_at
+    async def begin(self) -> None:
+        """Returns when the first byte of the body is here, or its end. Raises UpstreamLost."""
+        try:
+            await self._connection.begin()
+        except (ConnectionLost, BadResponse) as error:
+            raise _lost(error) from error
 
     async def read(self, most: int = _LONGEST_ANSWER) -> bytes:
         """The content of the whole body. Raises UpstreamLost, also where it is larger than `most` bytes."""
@@ -78,6 +84,33 @@ class Answer:
         return bytes(content)
 
 
+class Exchange:
+    """One request and its answer: entered when the head of the answer is here, which raises UpstreamLost.
+
+    Leaving it closes the connection if the body was not relayed to its end.
+    """
+
+    def __init__(self, connections: Connections, request: tuple[bytes, ...], to_head: bool, patience: float) -> None:
+        self._connections = connections
+        self._request = request
+        self._to_head = to_head
+        self._patience = patience
+
+    async def __aenter__(self) -> Answer:
+        try:
+            self._connection, head = await self._connections.ask(self._request, self._to_head, self._patience)
+        except (ConnectionLost, BadResponse) as error:
+            raise _lost(error) from error
+        return Answer(self._connection, head)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._connections.give_back(self._connection)
+
+
+def _lost(error: ConnectionLost | BadResponse) -> UpstreamLost:
+    return UpstreamSilent(str(error)) if isinstance(error, ConnectionSilent) else UpstreamLost(str(error))
+
+
 class Upstream:
     """A backend as seen by HTTP; `health_path` is what it is asked for to see whether it is ready."""
 
@@ -86,35 +119,29 @@ class Upstream:
         self.health_path = health_path
         self._route = route_to(address)
         self._connections = Connections(self._route.connect, self._route.max_idle)
-        self._own = [("Authorization", f"Bearer {address.key}")] if address.key else []
+        own = f"Authorization: Bearer {address.key}\r\n" if address.key else ""
         if address.url and address.key:
-            self._own.append(("X-Api-Key", address.key))
+            own += f"X-Api-Key: {address.key}\r\n"
+        self._own = f" HTTP/1.1\r\nHost: {self._route.host}\r\n{own}".encode()
 
     @property
     def closed(self) -> bool:
         """No connection is left, and none will be made."""
         return self._connections.closed and not len(self._connections)
 
-    @asynccontextmanager
-    async def exchange(self, method: str, target: str, fields: Fields, body: bytes | None) -> AsyncIterator[Answer]:
-        """Send a request and yield the answer once its head is here; `target` goes out as it is spelled.
+    def exchange(
+        self, method: str, target: str, fields: bytes, body: bytes | None, patience: float = FOR_EVER
+    ) -> Exchange:
+        """A request to be sent; `target` and `fields`, which are lines of header fields, go out as they are spelled.
 
-        Leaving the block closes the connection if the body was not relayed to its end. Raises UpstreamLost.
+        The engine may be silent for `patience` seconds. Raises UpstreamLost for a target that is not one.
         """
         request = self._spelled(method, target, fields, body or b"")
-        exchange = self._connections.exchange(*request, to_head=method == "HEAD")
-        try:
-            connection, head = await exchange.__aenter__()
-        except (ConnectionLost, BadResponse) as error:
-            raise UpstreamLost(str(error)) from error
-        try:
-            yield Answer(connection, head)
-        finally:
-            await exchange.__aexit__(None, None, None)
+        return Exchange(self._connections, request, method == "HEAD", patience)
 
     async def ask(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and content of a short exchange that is the gateway's own. Raises UpstreamLost."""
-        fields = [("Content-Type", "application/json")] if body else []
+        fields = _JSON if body else _NO_FIELDS
         async with self.exchange(method, target, fields, body) as answer:
             return answer.status, await answer.read()
 
@@ -127,7 +154,7 @@ class Upstream:
 
     async def status(self, path: str) -> int:
         """The status of the answer to a GET. Raises UpstreamLost."""
-        async with self.exchange("GET", path, [], None) as answer:
+        async with self.exchange("GET", path, _NO_FIELDS, None) as answer:
             return answer.status
 
     async def retire(self) -> None:
@@ -138,13 +165,11 @@ class Upstream:
         """End every exchange: those that wait for a head get UpstreamLost, readers of a body ConnectionLost."""
         self._connections.close()
 
-    def _spelled(self, method: str, target: str, fields: Fields, body: bytes) -> tuple[bytes, ...]:
-        """A large body stays a piece of its own. Raises UpstreamLost for a target that is not one."""
+    def _spelled(self, method: str, target: str, fields: bytes, body: bytes) -> tuple[bytes, ...]:
+        """A large body stays a piece of its own."""
         if not _TARGET.fullmatch(target):
             raise UpstreamLost("the target of the request cannot be spelled")
-        lines = [f"{method} {self._route.prefix}{target} HTTP/1.1\r\nHost: {self._route.host}\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in (*fields, *self._own)]
-        if body or method in _WITH_A_BODY:
-            lines.append(f"Content-Length: {len(body)}\r\n")
-        head = ("".join(lines) + "\r\n").encode("utf-8", "surrogateescape")
+        length = b"Content-Length: %d\r\n" % len(body) if body or method in _WITH_A_BODY else b""
+        line = f"{method} {self._route.prefix}{target}".encode()
+        head = b"%b%b%b%b\r\n" % (line, self._own, fields, length)
         return (head + body,) if len(body) <= _ONE_WRITE else (head, body)

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from llamaproxy.backends.silence import FOR_EVER, Silence
 from llamaproxy.core.framing import Body, ChunkedBody, body_of
 from llamaproxy.core.response import MAX_HEAD, BadResponse, Head, parse
 
@@ -29,11 +30,15 @@ class ConnectionLost(Exception):
         self.heard = heard
 
 
+class ConnectionSilent(ConnectionLost):
+    """Nothing came for as long as was waited, and the connection was closed for it."""
+
+
 class Connection(asyncio.Protocol):
     """One exchange at a time: `ask`, then maybe `begin`, then `relay`.
 
-    `exchanges` counts those that were begun. `reusable` says that another may begin. `heard_at`, `idle_since`: seconds
-    of the event loop's clock.
+    `exchanges` counts those that were begun. `reusable` says that another may begin. `idle_since`: seconds of the event
+    loop's clock.
     """
 
     def __init__(self, on_lost: Callable[["Connection"], None] = lambda connection: None) -> None:
@@ -50,22 +55,25 @@ class Connection(asyncio.Protocol):
         self._interim = 0
         self._to_head = False
         self._garbled = False
+        self._silence = Silence(self._fall_silent)
         self.exchanges = 0
         self.idle_since = self._loop.time()
-        self.heard_at = self.idle_since
 
     # What the exchange's owner does
 
-    async def ask(self, *request: bytes, to_head: bool = False) -> Head:
+    async def ask(self, *request: bytes, to_head: bool = False, patience: float = FOR_EVER) -> Head:
         """Send a whole request, in one piece or several, and return the head of the answer.
 
-        Raises ConnectionLost, or BadResponse; the connection is closed then.
+        The engine may be silent for `patience` seconds, from now to the end of the answer. Raises ConnectionLost, or
+        BadResponse; the connection is closed then.
         """
         assert self._head is None, "one exchange at a time"
         if self._transport is None or self._transport.is_closing():
             raise ConnectionLost("it is closed", heard=False)
         self.exchanges += 1
-        self.resume()
+        if self._silence.suspended:
+            self.resume()
+        self._silence.bear(patience)
         self._to_head, self._interim, self._buffer = to_head, 0, b""
         self._parsed = self._body = self._sink = self._first = None
         self._head, self._end = self._loop.create_future(), self._loop.create_future()
@@ -95,7 +103,8 @@ class Connection(asyncio.Protocol):
         early, self._buffer = self._buffer, b""
         if not self._end.done():
             self._sink = sink
-            self.resume()
+            if self._silence.suspended:
+                self.resume()
         if early:
             sink(early)
         await self._end
@@ -105,11 +114,19 @@ class Connection(asyncio.Protocol):
         body = self._body
         return body.insert(content) if isinstance(body, ChunkedBody) and not self._garbled else b""
 
+    def bear(self, patience: float) -> None:
+        """From now on the engine may be silent for so many seconds, until the exchange ends."""
+        self._silence.bear(patience)
+
     def pause(self) -> None:
+        """Read nothing; an engine that nobody listens to is not silent."""
+        self._silence.suspended = True
         if self._transport and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
+        self._silence.suspended = False
+        self._silence.heard()
         if self._transport and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -140,7 +157,6 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self._loop.time()
         try:
             if self._body is None:
                 self._take_head(data)
@@ -157,6 +173,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._body and error is None and not self._body.ended:
             self._close_body(self._body)
+        self._silence.close()
         heard = bool(self._buffer or self._parsed or self._interim)
         self._fail(ConnectionLost(str(error) if error else "the engine closed the connection", heard))
         self._on_lost(self)
@@ -195,6 +212,7 @@ class Connection(asyncio.Protocol):
             raise BadResponse("it goes on after its end")
         body.feed(data)
         if self._sink:
+            self._silence.heard()
             self._sink(data)
         else:
             self._buffer += data
@@ -212,11 +230,16 @@ class Connection(asyncio.Protocol):
             if future and not future.done():
                 future.set_result(None)
         self.idle_since = self._loop.time()
+        self._silence.bear(FOR_EVER)
         if self._parsed.persistent:
             self._head = None
         else:
             self.abort()
         self._body = self._sink = None
+
+    def _fall_silent(self) -> None:
+        self._fail(ConnectionSilent("nothing came in time", heard=True))
+        self.abort()
 
     def _close_body(self, body: Body) -> None:
         try:

@@ -5,13 +5,10 @@ its clients' credentials to itself, and the engine's opinion about web origins: 
 a backend says is not trusted: nothing that would speak to a browser for the gateway's own origin passes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from llamaproxy.core.response import Fields, Head
-
-RawHeaders = Iterable[tuple[bytes, bytes]]
-Headers = list[tuple[str, str]]
 
 _HOP_BY_HOP = frozenset(
     {
@@ -54,13 +51,24 @@ _NOT_TO_CLIENT = _HOP_BY_HOP | {
 }
 
 
-_OUR_OWN = ("access-control-", "x-llamaproxy-")
+_REPEATED = 24
+"""Fields that are worth remembering."""
+
+_OUR_OWN = (b"access-control-", b"x-llamaproxy-")
 """Beginnings of names that only the gateway's own fields have for its clients; a backend may be a gateway, too."""
 
 
-def to_engine(raw: RawHeaders) -> Headers:
-    """The client's fields that the engine gets."""
-    return _passing(raw, _NOT_TO_ENGINE)
+def to_engine(raw: Fields) -> bytes:
+    """The client's fields that the engine gets, as lines."""
+    return _remembered_lines(raw) if len(raw) <= _REPEATED else _lines(raw)
+
+
+def _lines(raw: Fields) -> bytes:
+    return b"".join(b"%b: %b\r\n" % field for field in _passing(raw, _NOT_TO_ENGINE))
+
+
+_remembered_lines = lru_cache(maxsize=64)(_lines)
+"""Clients repeat themselves. Few enough for the longest fields to take no more than some megabytes."""
 
 
 def answer_head(head: Head, own: Mapping[str, str], chunked: bool, goes_on: bool) -> bytes:
@@ -78,25 +86,21 @@ def answer_head(head: Head, own: Mapping[str, str], chunked: bool, goes_on: bool
 @lru_cache(maxsize=256)
 def _status_and_fields(status: int, reason: bytes, fields: Fields) -> bytes:
     """Answers of an engine are alike, but for their length."""
-    kept = [(name, value) for name, value in to_client(fields) if name.lower() != "content-length"]
+    lines = [b"%b: %b\r\n" % (name, value) for name, value in to_client(fields) if name.lower() != b"content-length"]
     lengths = {value for name, value in fields if name.lower() == b"content-length"} if status != 204 else set()
-    lines = [f"{name}: {value}\r\n".encode("utf-8", "surrogateescape") for name, value in kept]
     lines += [b"Content-Length: %b\r\n" % value for value in lengths]
     return b"HTTP/1.1 %d %b\r\n%b" % (status, reason, b"".join(lines))
 
 
-def to_client(raw: RawHeaders) -> Headers:
+def to_client(raw: Fields) -> list[tuple[bytes, bytes]]:
     """The engine's fields that the client gets, Content-Length among them."""
     return [(name, value) for name, value in _passing(raw, _NOT_TO_CLIENT) if not name.lower().startswith(_OUR_OWN)]
 
 
-def _passing(raw: RawHeaders, dropped: frozenset[bytes]) -> Headers:
-    fields = [(name.lower(), name, value) for name, value in raw]
+def _passing(raw: Fields, dropped: frozenset[bytes]) -> Iterator[tuple[bytes, bytes]]:
     named = {
-        token.strip().lower() for lowered, _, value in fields if lowered == b"connection" for token in value.split(b",")
+        token.strip().lower() for name, value in raw if name.lower() == b"connection" for token in value.split(b",")
     }
-    return [
-        (name.decode("latin-1"), value.decode("utf-8", "surrogateescape"))
-        for lowered, name, value in fields
-        if lowered not in dropped and lowered not in named
-    ]
+    for name, value in raw:
+        if (lowered := name.lower()) not in dropped and lowered not in named:
+            yield name, value

@@ -263,7 +263,7 @@ def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, byt
 
 
 def _outgoing(request: web.Request, path: str, query: str, content: bytes) -> Outgoing:
-    fields = [*headers.to_engine(request.raw_headers), ("X-Request-Id", request_id(request))]
+    fields = headers.to_engine(request.raw_headers) + b"X-Request-Id: %b\r\n" % request_id(request).encode()
     return Outgoing(request.method, f"{path}?{query}" if query else path, fields, content or None)
 
 

@@ -5,14 +5,13 @@ backpressure in both directions and the honest end of what breaks off.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import HttpVersion11, web
 
-from llamaproxy.backends.upstream import Answer, Fields, Upstream, UpstreamLost
-from llamaproxy.backends.wire import ConnectionLost
+from llamaproxy.backends.upstream import Answer, Upstream, UpstreamLost, UpstreamSilent
+from llamaproxy.backends.wire import ConnectionLost, ConnectionSilent
 from llamaproxy.core import headers
 from llamaproxy.core.framing import ChunkedBody
 from llamaproxy.core.response import BadResponse, Framing
@@ -33,11 +32,11 @@ Observe = Callable[[bytes], object]
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """The request as the engine gets it."""
+    """The request as the engine gets it; `fields` are lines of header fields."""
 
     method: str
     target: str
-    headers: Fields
+    fields: bytes
     body: bytes | None
 
 
@@ -83,21 +82,31 @@ async def forward(
     Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
     outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
     """
-    async with _answer(upstream, outgoing, deadlines.first_byte) as answer:
-        on_head(answer.status)
-        if begun is not None and answer.content_type != _STREAM:
-            return await _refused(request, begun, answer, dialect, deadlines.idle, on_sent)
-        if begun is not None:
-            await _written(begun, _NOTHING, request, deadlines.idle)
-        relay = _Relay(request, answer, own_headers, begun is not None, deadlines.idle, on_sent, observe)
-        outcome = Outcome(relay.response, answer.status)
-        try:
-            await relay.run()
-        except GatewayError as error:
-            outcome.broken = error
-            if answer.content_type == _STREAM:
-                relay.insert(error_event(error, dialect))
-        return outcome
+    method, target = outgoing.method, outgoing.target
+    try:
+        async with upstream.exchange(method, target, outgoing.fields, outgoing.body, deadlines.first_byte) as answer:
+            # An engine that dies between head and body has sent nothing worth keeping.
+            await answer.begin()
+            answer.bear(deadlines.idle)
+            on_head(answer.status)
+            if begun is not None and answer.content_type != _STREAM:
+                return await _refused(request, begun, answer, dialect, deadlines.idle, on_sent)
+            if begun is not None:
+                await _written(begun, _NOTHING, request, deadlines.idle)
+            relay = _Relay(request, answer, own_headers, begun is not None, deadlines.idle, on_sent, observe)
+            return await _relayed(relay, answer, dialect)
+    except UpstreamSilent as error:
+        raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
+
+
+async def _relayed(relay: "_Relay", answer: Answer, dialect: Dialect) -> Outcome:
+    try:
+        await relay.run()
+    except GatewayError as error:
+        if answer.content_type == _STREAM:
+            relay.insert(error_event(error, dialect))
+        return Outcome(relay.response, answer.status, broken=error)
+    return Outcome(relay.response, answer.status)
 
 
 async def refuse(
@@ -120,34 +129,6 @@ def cut_off(request: web.Request) -> None:
     What was written still goes out. This cancels the handler, as if the client had left.
     """
     ClientConnection(request).close()
-
-
-@asynccontextmanager
-async def _answer(upstream: Upstream, outgoing: Outgoing, timeout: float) -> AsyncIterator[Answer]:
-    """An engine that dies between head and body has sent nothing worth keeping: the request can be replayed."""
-    exchange = upstream.exchange(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
-    answer = await _begun(exchange, timeout)
-    try:
-        yield answer
-    finally:
-        await exchange.__aexit__(None, None, None)
-
-
-async def _begun(exchange: AbstractAsyncContextManager[Answer], timeout: float) -> Answer:
-    """The answer with the first byte of its body, or its end. Raises UpstreamLost or UpstreamStalled."""
-    try:
-        async with asyncio.timeout(timeout):
-            answer = await exchange.__aenter__()
-            try:
-                await answer.begin()
-            except BaseException:
-                await exchange.__aexit__(None, None, None)
-                raise
-            return answer
-    except TimeoutError as error:
-        raise UpstreamStalled(f"the engine sent nothing for {timeout:.0f} s") from error
-    except (ConnectionLost, BadResponse) as error:
-        raise UpstreamLost(str(error)) from error
 
 
 async def _refused(
@@ -194,24 +175,20 @@ class _Relay:
         self._pending = b"" if begun else headers.answer_head(answer.head, own, self._chunked, goes_on)
         self._idle = idle
         self._observe = ChunkedBody(observe).feed if observe and framing is Framing.CHUNKED else observe
-        self._loop = asyncio.get_running_loop()
-        self._resumed_at = 0.0
         self._draining: asyncio.Task[None] | None = None
-        self._gone = self._stalled = False
+        self._gone = False
 
     async def run(self) -> None:
         """Returns at the proper end. Raises UpstreamError or UpstreamStalled where it broke off, or ClientGone."""
-        self._watch = self._loop.call_later(self._idle, self._look)
         try:
             await self._answer.relay(self._take)
         except (ConnectionLost, BadResponse) as error:
             if self._gone:
                 raise ClientGone from error
-            if self._stalled:
+            if isinstance(error, ConnectionSilent):
                 raise UpstreamStalled(f"the engine fell silent for {self._idle:.0f} s") from error
             raise UpstreamError("the engine broke off in the middle of its answer") from error
         finally:
-            self._watch.cancel()
             if self._draining:
                 self._draining.cancel()
                 self._answer.resume()
@@ -249,22 +226,11 @@ class _Relay:
             self._leave()
         else:
             self._draining = None
-            self._resumed_at = self._loop.time()
             self._answer.resume()
 
     def _leave(self) -> None:
         self._gone = True
         self._answer.abort()
-
-    def _look(self) -> None:
-        """Whether the engine has been silent for too long; while the client is waited for nobody listens to it."""
-        since = max(self._answer.heard_at, self._resumed_at)
-        silent = 0.0 if self._draining else self._loop.time() - since
-        if silent >= self._idle:
-            self._stalled = True
-            self._answer.abort()
-        else:
-            self._watch = self._loop.call_later(self._idle - silent, self._look)
 
 
 async def _written(response: web.StreamResponse, data: bytes, request: web.Request, patience: float) -> None:

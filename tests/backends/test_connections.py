@@ -2,12 +2,14 @@
 
 import asyncio
 import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from llamaproxy.backends.connections import MAX_EXCHANGES, MAX_IDLE, Connections
-from llamaproxy.backends.wire import ConnectionLost
-from llamaproxy.core.response import BadResponse
+from llamaproxy.backends.wire import Connection, ConnectionLost
+from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.tasks import spawn
 from tests.backends.scripted import ASK, OK, Scripted
 
@@ -17,9 +19,18 @@ def connections(engine: Scripted, max_idle: float = MAX_IDLE) -> Connections:
     return Connections(functools.partial(loop.create_unix_connection, path=str(engine.path)), max_idle)
 
 
+@asynccontextmanager
+async def exchange(pool: Connections) -> AsyncIterator[tuple[Connection, Head]]:
+    connection, head = await pool.ask((ASK,))
+    try:
+        yield connection, head
+    finally:
+        pool.give_back(connection)
+
+
 async def ask(pool: Connections) -> bytes:
     received: list[bytes] = []
-    async with pool.exchange(ASK) as (connection, _):
+    async with exchange(pool) as (connection, _):
         await connection.relay(received.append)
     return b"".join(received)
 
@@ -35,11 +46,11 @@ async def test_connection_is_used_again() -> None:
 async def test_several_at_once_and_the_last_one_first_again() -> None:
     async with Scripted(lambda number: OK).running() as engine:
         pool = connections(engine)
-        async with pool.exchange(ASK) as (first, _):
-            async with pool.exchange(ASK) as (second, _):
+        async with exchange(pool) as (first, _):
+            async with exchange(pool) as (second, _):
                 await second.relay(lambda data: None)
             await first.relay(lambda data: None)
-        async with pool.exchange(ASK) as (again, _):
+        async with exchange(pool) as (again, _):
             assert again is first
             await again.relay(lambda data: None)
         assert engine.connections == 2
@@ -86,7 +97,7 @@ async def test_leaving_early_closes_the_connection() -> None:
     endless = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with Scripted(lambda number: endless).running() as engine:
         pool = connections(engine)
-        async with pool.exchange(ASK):
+        async with exchange(pool):
             pass
         await asyncio.wait_for(engine.gone.wait(), 5)
         assert len(pool) == 0
@@ -96,7 +107,7 @@ async def test_leaving_before_the_answer_closes_the_connection() -> None:
     async with Scripted(lambda number: b"").running() as engine:
         pool = connections(engine)
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), pool.exchange(ASK):
+            async with asyncio.timeout(0.05), exchange(pool):
                 pass
         await asyncio.wait_for(engine.gone.wait(), 5)
 
@@ -112,7 +123,7 @@ async def test_closing_ends_what_is_going_on_and_begins_nothing() -> None:
     async with Scripted(lambda number: endless).running() as engine:
         pool = connections(engine)
         with pytest.raises((ConnectionLost, BadResponse)):
-            async with pool.exchange(ASK) as (connection, _):
+            async with exchange(pool) as (connection, _):
                 pool.close()
                 await connection.relay(lambda data: None)
         with pytest.raises(ConnectionLost, match="being stopped"):
@@ -125,7 +136,7 @@ async def test_retiring_lets_answers_end_that_have_begun() -> None:
     async with Scripted(lambda number: endless if number == 1 else b"").running() as engine:
         pool = connections(engine)
         received: list[bytes] = []
-        async with pool.exchange(ASK) as (connection, _):
+        async with exchange(pool) as (connection, _):
             waiting = spawn(silently_asked(pool), name="waiting")
             await asyncio.sleep(0.05)
             pool.retire()
@@ -145,5 +156,5 @@ async def silently_asked(pool: Connections) -> None:
     async with Scripted(lambda number: b"").running() as silent:
         loop = asyncio.get_running_loop()
         pool._connect = functools.partial(loop.create_unix_connection, path=str(silent.path))
-        async with pool.exchange(ASK):
+        async with exchange(pool):
             pass

@@ -109,7 +109,7 @@ class TestPrepare:
         reports: asyncio.Queue[BackendReady | BackendExited] = asyncio.Queue()
         running = spawn(life.run(reports.put_nowait), name="run")
         assert await asyncio.wait_for(reports.get(), PATIENCE) == BackendReady("qwen", 3)
-        async with life.upstream.exchange("GET", "/v1/models", [], None) as answer:
+        async with life.upstream.exchange("GET", "/v1/models", b"", None) as answer:
             assert (json.loads(await answer.read()))["data"][0]["id"] == "qwen.gguf"
         assert any("listening on" in line for line in life.log.tail(100))
         state = json.loads((run_directory.path / "state.json").read_text())

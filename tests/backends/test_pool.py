@@ -899,7 +899,7 @@ class TestRealEngines:
 
     async def ask(self, lease: Lease) -> str:
         body = json.dumps({"prompt": "hi", "max_tokens": 1}).encode()
-        fields = [("Content-Type", "application/json")]
+        fields = b"Content-Type: application/json\r\n"
         async with lease.upstream.exchange("POST", "/completion", fields, body) as response:
             assert response.status == 200
             lease.answered()

@@ -198,7 +198,7 @@ class TestLosing:
     async def test_an_answer_that_has_begun_may_end(self, begin: Begin, site: Site) -> None:
         watch = begin(site.url, interval=OFTEN)
         await watch.ready()
-        async with watch.remote.upstream.exchange("GET", "/stream", [], None) as answer:
+        async with watch.remote.upstream.exchange("GET", "/stream", b"", None) as answer:
             site.statuses["/health"] = 500
             await watch.exited()
             site.finish.set()

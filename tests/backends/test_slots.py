@@ -172,7 +172,7 @@ class TestSaveAndRestore:
         async with house.engine({"FAKE_TOKEN_SECONDS": "0.05"}) as upstream:
             await post(upstream, BEES)
             busy = json.dumps({"prompt": WASPS, "n_predict": 1000, "stream": True}).encode()
-            async with upstream.exchange("POST", "/completion", [], busy) as response:
+            async with upstream.exchange("POST", "/completion", b"", busy) as response:
                 await response.begin()
                 await within(5, carry.save(upstream))
         assert house.saved() == [300]

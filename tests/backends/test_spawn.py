@@ -144,7 +144,7 @@ def world(address: Address, state: Path, run_directory: RunDirectory) -> World:
 
 async def ask(upstream: Upstream, max_tokens: int = 1) -> bytes:
     body = json.dumps({"prompt": "hi", "max_tokens": max_tokens, "stream": True}).encode()
-    fields = [("Content-Type", "application/json")]
+    fields = b"Content-Type: application/json\r\n"
     async with upstream.exchange("POST", "/completion", fields, body) as response:
         assert response.status == 200
         return await response.read()
@@ -192,7 +192,7 @@ class TestLife:
         async with life_of(fake_command(address, state), address, world.run) as life:
             await life.ready()
             assert b"qwen" in await ask(life.spawn.upstream)
-            async with stranger.exchange("GET", "/props", [], None) as response:
+            async with stranger.exchange("GET", "/props", b"", None) as response:
                 assert response.status == 401
             assert not any("k3y" in argument for argument in psutil.Process(life.pid).cmdline())
         await stranger.close()

@@ -82,14 +82,14 @@ def address(short_path: Path) -> Address:
 
 
 async def get(upstream: Upstream, target: str = "/") -> bytes:
-    async with upstream.exchange("GET", target, [], None) as response:
+    async with upstream.exchange("GET", target, b"", None) as response:
         return await response.read()
 
 
 class TestRequest:
     async def test_it_is_what_it_was_told_and_what_http_needs(self, address: Address) -> None:
         async with exchange_with(OK, address) as (upstream, engine):
-            fields = [("Content-Type", "application/json"), ("X-Twice", "1"), ("X-Twice", "2")]
+            fields = b"Content-Type: application/json\r\nX-Twice: 1\r\nX-Twice: 2\r\n"
             async with upstream.exchange("POST", "/v1/chat/completions", fields, b'{"a": 1}') as response:
                 assert (response.status, await response.read()) == (200, b"ok")
         assert engine.request == (
@@ -107,7 +107,7 @@ class TestRequest:
 
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     async def test_no_body_is_no_body(self, address: Address, method: str) -> None:
-        async with exchange_with(EMPTY, address) as (upstream, engine), upstream.exchange(method, "/", [], None):
+        async with exchange_with(EMPTY, address) as (upstream, engine), upstream.exchange(method, "/", b"", None):
             pass
         assert engine.request.startswith(method.encode())
         assert b"content" not in engine.request.lower()
@@ -117,7 +117,7 @@ class TestRequest:
         body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
         async with (
             exchange_with(OK, address) as (upstream, engine),
-            upstream.exchange("POST", "/", [], body) as response,
+            upstream.exchange("POST", "/", b"", body) as response,
         ):
             assert response.status == 200
         assert engine.request.partition(b"\r\n\r\n")[2] == body
@@ -136,7 +136,7 @@ class TestRequest:
 
     async def test_every_exchange_has_a_connection_of_its_own_and_they_are_not_counted(self, address: Address) -> None:
         async with exchange_with(ENDLESS, address) as (upstream, engine):
-            exchanges = [upstream.exchange("GET", "/", [], None) for _ in range(120)]
+            exchanges = [upstream.exchange("GET", "/", b"", None) for _ in range(120)]
             for exchange in exchanges:
                 await exchange.__aenter__()
             assert engine.connections == 120
@@ -155,13 +155,13 @@ class TestResponse:
         answer = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
         async with (
             exchange_with(answer, address) as (upstream, engine),
-            upstream.exchange("GET", "/", [], None) as head,
+            upstream.exchange("GET", "/", b"", None) as head,
         ):
             assert head.status == 302
         assert len(engine.requests) == 1
 
     async def test_its_head_is_here_before_its_body(self, address: Address) -> None:
-        async with exchange_with(ENDLESS, address) as (upstream, _), upstream.exchange("GET", "/", [], None) as head:
+        async with exchange_with(ENDLESS, address) as (upstream, _), upstream.exchange("GET", "/", b"", None) as head:
             received: list[bytes] = []
             relaying = spawn(head.relay(received.append), name="relay")
             await head.begin()
@@ -175,14 +175,14 @@ class TestLeaving:
 
     async def test_early(self, address: Address) -> None:
         async with exchange_with(ENDLESS, address) as (upstream, engine):
-            async with upstream.exchange("GET", "/", [], None):
+            async with upstream.exchange("GET", "/", b"", None):
                 pass
             await within(1, engine.left.wait())
 
     async def test_by_an_exception(self, address: Address) -> None:
         async with exchange_with(ENDLESS, address) as (upstream, engine):
             with pytest.raises(LookupError):
-                async with upstream.exchange("GET", "/", [], None):
+                async with upstream.exchange("GET", "/", b"", None):
                     raise LookupError
             await within(1, engine.left.wait())
 
@@ -226,7 +226,7 @@ class TestLoss:
     async def test_a_body_that_breaks_off_is_another_matter(self, address: Address) -> None:
         async with (
             exchange_with(ENDLESS, address, hang_up=True) as (upstream, _),
-            upstream.exchange("GET", "/", [], None) as answer,
+            upstream.exchange("GET", "/", b"", None) as answer,
         ):
             with pytest.raises(BadResponse):
                 await within(PATIENCE, answer.relay(lambda data: None))
@@ -248,7 +248,7 @@ class TestClose:
         async with exchange_with(ENDLESS, address) as (upstream, engine):
             task = spawn(get(upstream), name="get")
             await within(PATIENCE, engine.asked.wait())
-            async with upstream.exchange("GET", "/", [], None) as response:
+            async with upstream.exchange("GET", "/", b"", None) as response:
                 await upstream.close()
                 with pytest.raises(UpstreamLost):
                     await within(1, response.read())
@@ -305,7 +305,7 @@ class TestElsewhere:
         async with keeper_elsewhere() as (upstream, keeper):
             await asyncio.gather(*(get(upstream) for _ in range(2)))
             keeper.closing = True
-            async with upstream.exchange("POST", "/", [], b"{}") as response:
+            async with upstream.exchange("POST", "/", b"", b"{}") as response:
                 assert await response.read() == b"ok"
             assert keeper.requests > 3, "it did meet one"
 
@@ -313,7 +313,7 @@ class TestElsewhere:
         async with keeper_elsewhere() as (upstream, keeper):
             keeper.answering = False
             with pytest.raises(UpstreamLost):
-                async with upstream.exchange("POST", "/", [], b"{}"):
+                async with upstream.exchange("POST", "/", b"", b"{}"):
                     pass
             assert keeper.requests == 1
 
@@ -340,7 +340,7 @@ class TestRetire:
 
     async def test_a_body_may_be_read_to_its_end_and_nothing_new_begins(self, address: Address) -> None:
         async with exchange_with(ENDLESS, address) as (upstream, _):
-            async with upstream.exchange("GET", "/", [], None) as head:
+            async with upstream.exchange("GET", "/", b"", None) as head:
                 await upstream.retire()
                 await head.begin()
                 with pytest.raises(UpstreamLost):

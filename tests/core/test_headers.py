@@ -6,8 +6,8 @@ from llamaproxy.core.headers import answer_head, to_client, to_engine
 from llamaproxy.core.response import Framing, Head
 
 
-def names(fields: list[tuple[str, str]]) -> list[str]:
-    return [name for name, _ in fields]
+def named(*names: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name, b"x") for name in names)
 
 
 @pytest.mark.parametrize(
@@ -26,14 +26,14 @@ def names(fields: list[tuple[str, str]]) -> list[str]:
     ],
 )
 def test_hop_by_hop_fields_end_here_both_ways(field: str) -> None:
-    raw = [(field.encode(), b"x"), (b"X-Kept", b"1")]
-    assert names(to_engine(raw)) == ["X-Kept"]
-    assert names(to_client(raw)) == ["X-Kept"]
+    raw = named(field.encode(), b"X-Kept")
+    assert to_engine(raw) == b"X-Kept: x\r\n"
+    assert to_client(raw) == [(b"X-Kept", b"x")]
 
 
 def test_fields_that_connection_names_end_here() -> None:
-    raw = [(b"Connection", b"close, X-Mine"), (b"x-mine", b"1"), (b"connection", b"x-other"), (b"X-Other", b"2")]
-    assert to_engine(raw) == []
+    raw = ((b"Connection", b"close, X-Mine"), (b"x-mine", b"1"), (b"connection", b"x-other"), (b"X-Other", b"2"))
+    assert to_engine(raw) == b""
     assert to_client(raw) == []
 
 
@@ -53,44 +53,43 @@ def test_fields_that_connection_names_end_here() -> None:
     ],
 )
 def test_clients_own_business_is_not_the_engines(field: str) -> None:
-    assert to_engine([(field.encode(), b"x")]) == []
+    assert to_engine(named(field.encode())) == b""
 
 
 def test_engines_opinion_about_origins_is_not_the_clients() -> None:
-    raw = [
-        (b"Access-Control-Allow-Origin", b"*"),
-        (b"access-control-max-age", b"1"),
-        (b"Server", b"llama.cpp"),
-        (b"Content-Length", b"5"),
-    ]
-    assert to_client(raw) == [("Content-Length", "5")]
+    raw = named(b"Access-Control-Allow-Origin", b"access-control-max-age", b"Server", b"Content-Length")
+    assert to_client(raw) == [(b"Content-Length", b"x")]
 
 
 @pytest.mark.parametrize(
     "field", ["Set-Cookie", "Clear-Site-Data", "Strict-Transport-Security", "Alt-Svc", "WWW-Authenticate"]
 )
 def test_no_backend_speaks_to_a_browser_for_the_gateway(field: str) -> None:
-    assert to_client([(field.encode(), b"x")]) == []
+    assert to_client(named(field.encode())) == []
 
 
 def test_order_case_and_repetition_stay() -> None:
-    raw = [(b"X-B", b"1"), (b"x-a", b"2"), (b"X-B", b"\xc3\xbc")]
-    assert to_engine(raw) == [("X-B", "1"), ("x-a", "2"), ("X-B", "ü")]
+    raw = ((b"X-B", b"1"), (b"x-a", b"2"), (b"X-B", b"\xc3\xbc"))
+    assert to_engine(raw) == b"X-B: 1\r\nx-a: 2\r\nX-B: \xc3\xbc\r\n"
 
 
 def test_bytes_that_are_no_text_pass_unchanged() -> None:
-    [(_, value)] = to_engine([(b"X-A", b"\xff")])
-    assert value.encode("utf-8", "surrogateescape") == b"\xff"
+    assert to_engine(((b"X-A", b"\xff"),)) == b"X-A: \xff\r\n"
 
 
 def test_connection_may_name_nothing() -> None:
-    assert to_engine([(b"Connection", b" , close ,"), (b"X-A", b"1")]) == [("X-A", "1")]
+    assert to_engine(((b"Connection", b" , close ,"), (b"X-A", b"1"))) == b"X-A: 1\r\n"
+
+
+def test_more_fields_than_are_remembered_pass_all_the_same() -> None:
+    raw = named(*(b"X-%d" % number for number in range(90)))
+    assert to_engine(raw).count(b"\r\n") == 90
 
 
 def test_each_direction_drops_its_own() -> None:
-    raw = [(b"Access-Control-Request-Method", b"GET"), (b"Accept", b"*/*"), (b"Content-Type", b"application/json")]
-    assert names(to_engine(raw)) == ["Access-Control-Request-Method", "Accept", "Content-Type"]
-    assert names(to_client([(b"Cookie", b"1"), (b"Location", b"/")])) == ["Cookie", "Location"]
+    raw = named(b"Access-Control-Request-Method", b"Accept", b"Content-Type")
+    assert to_engine(raw) == b"Access-Control-Request-Method: x\r\nAccept: x\r\nContent-Type: x\r\n"
+    assert to_client(named(b"Cookie", b"Location")) == [(b"Cookie", b"x"), (b"Location", b"x")]
 
 
 class TestAnswerHead:

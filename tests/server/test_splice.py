@@ -68,7 +68,7 @@ async def spliced(
             request.transport.close()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        outgoing = Outgoing(request.method, request.path, [], await request.read())
+        outgoing = Outgoing(request.method, request.path, b"", await request.read())
         own = {"x-own": "1"}
         try:
             outcome = await forward(
