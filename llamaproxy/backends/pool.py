@@ -9,13 +9,11 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
+from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life, Report
 from llamaproxy.backends.memory import Scale
-from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.events import (
@@ -59,49 +57,6 @@ be started: nobody shall be evicted for it."""
 
 Expect = Callable[[str], None]
 """Told of a model that will be started as soon as others have made room for it."""
-
-
-@dataclass(slots=True)
-class Lease:
-    """A place on a backend. Durations in seconds; the outcome is neutral until it is set."""
-
-    request: str
-    backend: Life
-    queue_seconds: float
-    load_seconds: float
-    outcome: Outcome = Outcome.NEUTRAL
-    reason: str = ""
-    _answered: Callable[[], None] = lambda: None
-
-    @property
-    def upstream(self) -> Upstream:
-        return self.backend.upstream
-
-    def answered(self) -> None:
-        """The head of a good response is here."""
-        self.outcome = Outcome.SUCCESS
-        self._answered()
-
-    def undecided(self) -> None:
-        """What has begun well may not end so."""
-        self.outcome = Outcome.NEUTRAL
-
-    def failed(self, reason: str) -> None:
-        self.outcome, self.reason = Outcome.FAILURE, reason
-
-    def stalled(self, reason: str) -> None:
-        """Nothing came in time: a failure, and perhaps the sign of a process that hangs."""
-        self.failed(reason)
-        spawn(self.backend.kill_if_hung(), name=f"suspect-{self.backend.model}")
-
-    async def backend_gone(self, within: float) -> bool:
-        """Whether the backend ends within so many seconds; a connection to it broke."""
-        self.backend.suspect()
-        try:
-            await asyncio.wait_for(self.backend.exited.wait(), within)
-        except TimeoutError:
-            return False
-        return True
 
 
 class Pool:
@@ -161,8 +116,7 @@ class Pool:
         position = list(backend.queue).index(ticket) + 1 if ticket in backend.queue else 1
         return f"queued, position {position}"
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self,
         model: str,
         *,
@@ -170,30 +124,15 @@ class Pool:
         since: float | None = None,
         exclusive: bool = False,
         ticket: str | None = None,
-    ) -> AsyncIterator[Lease]:
-        """Wait for a place on the model's backend and hold it until the block ends.
+    ) -> Lease:
+        """A place on the model's backend, to be waited for.
 
         `since`, in seconds of the monotonic clock, is when a replayed request first arrived; `exclusive` leases have
-        their backend to themselves. Raises what the scheduler
-        rejects with (QueueFull, QueueTimeout, Unavailable, ModelStartFailed, LoadTimeout, ShuttingDown ...), or what
-        the check finds where the model is not running.
+        their backend to themselves.
         """
+        first = time.monotonic() if since is None else since
         request = ticket or self.ticket(model)
-        begun = time.monotonic()
-        known = self.backends.get(model)
-        if known and known.state is BackendState.STOPPED:
-            self._examine(model)
-        first = begun if since is None else since
-        arrival = RequestArrived(request, model, first + self._queue_timeout, light, first, exclusive)
-        backend = await self._await_grant(arrival)
-        waited = time.monotonic() - begun
-        ready_since = known.ready_since if known else begun
-        loading = max(0.0, min(waited, ready_since - max(begun, backend.started_at)))
-        lease = Lease(request, backend, waited - loading, loading, _answered=lambda: self._emit_if_news(request, model))
-        try:
-            yield lease
-        finally:
-            self._emit(LeaseReleased(request, lease.outcome, lease.reason))
+        return Lease(self, RequestArrived(request, model, first + self._queue_timeout, light, first, exclusive))
 
     def start(self, model: str) -> None:
         """Raises GatewayError where the check does."""
@@ -207,6 +146,35 @@ class Pool:
         """From now on these are the models and the rules; `replaced` ones are others under the same name."""
         self._queue_timeout = config.limits.queue_timeout
         self._emit(ModelsChanged(models, config.limits, config.breaker, replaced))
+
+    async def grant(self, arrival: RequestArrived) -> tuple[Life, float]:
+        """For leases alone: the backend the request has a place on, and since when that is ready."""
+        request, known = arrival.request, self.backends.get(arrival.model)
+        if known and known.state is BackendState.STOPPED:
+            self._examine(arrival.model)
+        granted = self._waiters[request] = self._loop.create_future()
+        self._emit(arrival)
+        try:
+            backend = await granted
+        except asyncio.CancelledError:
+            # The grant may have come after the cancellation was asked for, and before it arrived here.
+            if granted.cancelled() or granted.exception():
+                self._emit(RequestLeft(request))
+            else:
+                self._emit(LeaseReleased(request, Outcome.NEUTRAL))
+            raise
+        finally:
+            del self._waiters[request]
+        return backend, known.ready_since if known else backend.started_at
+
+    def release(self, release: LeaseReleased) -> None:
+        """For leases alone."""
+        self._emit(release)
+
+    def good_answer(self, request: str, model: str) -> None:
+        """For leases alone: news for a breaker that is half open, and nothing new for others."""
+        if (backend := self.backends.get(model)) and backend.breaker.half_open:
+            self._emit(BackendAnswered(request))
 
     async def close(self, drain_timeout: float) -> bool:
         """Let what is in flight end, then stop every backend; False where requests were still in flight.
@@ -244,23 +212,6 @@ class Pool:
             wait.cancel()
         return self._emptied.is_set()
 
-    async def _await_grant(self, arrival: RequestArrived) -> Life:
-        request = arrival.request
-        granted = self._waiters[request] = self._loop.create_future()
-        self._emit(arrival)
-        try:
-            backend: Life = await granted
-        except asyncio.CancelledError:
-            # The grant may have come after the cancellation was asked for, and before it arrived here.
-            if granted.cancelled() or granted.exception():
-                self._emit(RequestLeft(request))
-            else:
-                self._emit(LeaseReleased(request, Outcome.NEUTRAL))
-            raise
-        finally:
-            del self._waiters[request]
-        return backend
-
     def _examine(self, model: str) -> None:
         """Before anybody is evicted for it. Raises GatewayError."""
         if footprint := self._check(model):
@@ -273,18 +224,16 @@ class Pool:
         devices = footprint.devices or (known.devices if known else ())
         self._emit(FootprintKnown(model, Footprint(footprint.ram, devices), measured=True))
 
-    def _emit_if_news(self, request: str, model: str) -> None:
-        if (backend := self.backends.get(model)) and backend.breaker.half_open:
-            self._emit(BackendAnswered(request))
-
     def _emit(self, event: Event) -> None:
         for effect in self._scheduler.handle(event, time.monotonic()):
             self._carry_out(effect)
         self._set_alarm()
-        if self._scheduler.in_flight or self._scheduler.queued:
-            self._emptied.clear()
-        else:
-            self._emptied.set()
+        if self._emptied.is_set() is self._busy:
+            (self._emptied.clear if self._busy else self._emptied.set)()
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._scheduler.in_flight or self._scheduler.queued)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

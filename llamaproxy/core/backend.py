@@ -137,7 +137,7 @@ class Backend:
         """Whether a request need not wait; light ones overtake all but those who wait to have the backend alone."""
         if self.state is not BackendState.READY or not self.has_room(light, exclusive):
             return False
-        return not any(waiter.exclusive for waiter in self.queue.values())
+        return not self.queue or not any(waiter.exclusive for waiter in self.queue.values())
 
     def add_lease(self, request: str, light: bool, exclusive: bool = False) -> None:
         if exclusive:

@@ -19,6 +19,7 @@ class Room:
 
     def __init__(self, limits: LimitsConfig) -> None:
         self.limits = limits
+        self._overdrawn = False
         self._live: dict[str, Backend] = {}
         self.wake_at: float | None = None
 
@@ -26,6 +27,14 @@ class Room:
     def live(self) -> int:
         """Backends that are not STOPPED: here they have, or may have, a process."""
         return len(self._live)
+
+    def at_rest(self, backend: Backend, now: float) -> bool:
+        """Whether a lease that ends on this backend leaves nothing to arrange while nobody waits.
+
+        Its time to live begins anew; an alarm that is set already rings early, and is set again then.
+        """
+        watched = backend.config.ttl is None if self.wake_at is None else self.wake_at > now
+        return watched and backend.state is BackendState.READY and not self._overdrawn
 
     def wall(self, backend: Backend) -> GatewayError | None:
         """Why the backend can never be started as things are, if so."""
@@ -153,13 +162,15 @@ class Room:
     def _shrink(self, now: float, out: list[Effect]) -> None:
         """Backends grow, and limits are changed: where there is more than may be, idle ones go."""
         left = Plan(self.limits, self._placed).later
-        if not left.overdrawn:
+        self._overdrawn = left.overdrawn
+        if not self._overdrawn:
             return
         idle = eviction.idle_victims(self._placed, self.limits, now)
         for victim in eviction.relief(left, idle.now):
             self.stop(victim, StopReason.OVER_LIMIT, out)
             left.give(victim)
-        if left.overdrawn:
+        self._overdrawn = left.overdrawn
+        if self._overdrawn:
             self._wake(idle.later)
 
     def _place(self, backend: Backend, plan: Plan, now: float, out: list[Effect]) -> None:

@@ -76,8 +76,10 @@ class Scheduler:
     @property
     def wake_at(self) -> float | None:
         """When TimePassed is due, if nothing happens before."""
-        times = (self._waiting.next_deadline(), self._room.wake_at)
-        return min((time for time in times if time is not None), default=None)
+        deadline, due = self._waiting.next_deadline(), self._room.wake_at
+        if deadline is None or due is None:
+            return due if deadline is None else deadline
+        return min(deadline, due)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened at `now` and return what shall happen, in order."""
@@ -87,7 +89,8 @@ class Scheduler:
                 if self._arrived(event, now, out):
                     return out
             case LeaseReleased():
-                self._released(event, now, out)
+                if self._released(event, now, out):
+                    return out
             case RequestLeft():
                 self._left(event.request)
             case BackendAnswered():
@@ -155,7 +158,8 @@ class Scheduler:
         if (grant := self._granted.get(request)) and grant[0].is_judged_by(request):
             grant[0].breaker.answered()
 
-    def _released(self, event: LeaseReleased, now: float, out: list[Effect]) -> None:
+    def _released(self, event: LeaseReleased, now: float, out: list[Effect]) -> bool:
+        """True where nothing else can follow: nobody waits for the place."""
         backend, since = self._granted.pop(event.request)
         judged = backend.is_judged_by(event.request)
         if event.request in backend.leases:
@@ -165,6 +169,7 @@ class Scheduler:
         if judged:
             self._judge(backend, event, now, out)
         backend.breaker.probe_left(event.request)
+        return not (out or self._waiting.any_wanted) and self._room.at_rest(backend, now)
 
     def _judge(self, backend: Backend, event: LeaseReleased, now: float, out: list[Effect]) -> None:
         if event.outcome is Outcome.SUCCESS:

@@ -27,6 +27,11 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._queued)
 
+    @property
+    def any_wanted(self) -> bool:
+        """Whether anybody waits for a backend."""
+        return bool(self._wanted)
+
     def add(self, backend: Backend, waiter: Waiter) -> None:
         backend.enqueue(waiter)
         self._queued[waiter.request] = backend
