@@ -71,25 +71,25 @@ _remembered_lines = lru_cache(maxsize=64)(_lines)
 """Clients repeat themselves. Few enough for the longest fields to take no more than some megabytes."""
 
 
-def answer_head(head: Head, own: Mapping[str, str], chunked: bool, goes_on: bool) -> bytes:
-    """The head of an answer for an HTTP/1.1 client, with the engine's fields that it gets and our own."""
-    lines = [_status_and_fields(head.status, head.reason, head.fields)]
-    lines += [f"{name}: {value}\r\n".encode() for name, value in own.items()]
-    if chunked:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    if not goes_on:
-        lines.append(b"Connection: close\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+def lines(fields: Mapping[str, str]) -> bytes:
+    """Header fields as they are written; the caller knows that nothing in them ends a line."""
+    return "".join([f"{name}: {value}\r\n" for name, value in fields.items()]).encode()
+
+
+def answer_head(head: Head, own: bytes, chunked: bool, goes_on: bool) -> bytes:
+    """The head of an answer for an HTTP/1.1 client, with the engine's fields that it gets and our own lines."""
+    coding = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+    end = b"\r\n" if goes_on else b"Connection: close\r\n\r\n"
+    return b"%b%b%b%b" % (_status_and_fields(head.status, head.reason, head.fields), own, coding, end)
 
 
 @lru_cache(maxsize=256)
 def _status_and_fields(status: int, reason: bytes, fields: Fields) -> bytes:
     """Answers of an engine are alike, but for their length."""
-    lines = [b"%b: %b\r\n" % (name, value) for name, value in to_client(fields) if name.lower() != b"content-length"]
+    kept = [b"%b: %b\r\n" % (name, value) for name, value in to_client(fields) if name.lower() != b"content-length"]
     lengths = {value for name, value in fields if name.lower() == b"content-length"} if status != 204 else set()
-    lines += [b"Content-Length: %b\r\n" % value for value in lengths]
-    return b"HTTP/1.1 %d %b\r\n%b" % (status, reason, b"".join(lines))
+    kept += [b"Content-Length: %b\r\n" % value for value in lengths]
+    return b"HTTP/1.1 %d %b\r\n%b" % (status, reason, b"".join(kept))
 
 
 def to_client(raw: Fields) -> list[tuple[bytes, bytes]]:

@@ -111,6 +111,8 @@ def upstream(method: str, path: str) -> Endpoint:
 
 def touches_slot_files(method: str, target: str) -> bool:
     """Whether the engine would write or read a slot's file for this path and query, however they are spelled."""
+    if "slots" not in target and "%" not in target:
+        return False
     path, _, query = target.partition("?")
     if method != "POST" or not normalise(unquote(path)).startswith("/slots/"):
         return False

@@ -4,11 +4,12 @@ They change together, when the configuration is reloaded, and whoever serves a r
 nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llamaproxy.config import Config
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server.guard import Guard
+from llamaproxy.server.splice import Deadlines
 
 
 @dataclass(slots=True)
@@ -17,11 +18,12 @@ class Current:
 
     config: Config
     catalogue: Catalogue
-    guard: Guard
+    guard: Guard = field(init=False)
+    deadlines: Deadlines = field(init=False)
 
-    @classmethod
-    def of(cls, config: Config, catalogue: Catalogue) -> "Current":
-        return cls(config, catalogue, Guard(config))
+    def __post_init__(self) -> None:
+        self.replace(self.config, self.catalogue)
 
     def replace(self, config: Config, catalogue: Catalogue) -> None:
         self.config, self.catalogue, self.guard = config, catalogue, Guard(config)
+        self.deadlines = Deadlines(config.engine.first_byte_timeout, config.engine.idle_timeout)

@@ -56,7 +56,7 @@ class Gateway:
         loaded = reload.load(config)
         reload.tell_problems(loaded.found)
         self.ledger = Ledger()
-        self.current = Current.of(config, loaded.catalogue)
+        self.current = Current(config, loaded.catalogue)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
         self.headers = Headers()
         self.created = int(time.time())

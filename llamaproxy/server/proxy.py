@@ -29,7 +29,7 @@ from llamaproxy.server import body
 from llamaproxy.server.comments import WaitingComments
 from llamaproxy.server.current import Current
 from llamaproxy.server.passthrough import ClientGone
-from llamaproxy.server.splice import Deadlines, Outcome, Outgoing, cut_off, forward, refuse
+from llamaproxy.server.splice import Outcome, Outgoing, cut_off, forward, refuse
 from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
@@ -58,11 +58,6 @@ class Proxy:
         self._current = current
         self._pool = pool
         self._ledger = ledger
-
-    @property
-    def _deadlines(self) -> Deadlines:
-        engine = self._current.config.engine
-        return Deadlines(engine.first_byte_timeout, engine.idle_timeout)
 
     async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
         """One of the engine's routes; the model is in the body, else in the query, else there is only one."""
@@ -119,7 +114,7 @@ class Proxy:
             begun = await waiting.stop() if waiting else None
             if begun is None:
                 raise
-            await refuse(job.request, begun, error, job.endpoint.dialect, self._deadlines.idle, job.row.sent)
+            await refuse(job.request, begun, error, job.endpoint.dialect, self._current.deadlines.idle, job.row.sent)
             self._close_failed(job.row, error)
             cut_off(job.request)
             return begun
@@ -184,9 +179,9 @@ class Proxy:
             job.request,
             lease.upstream,
             job.outgoing,
-            self._deadlines,
+            self._current.deadlines,
             job.endpoint.dialect,
-            {**stamp(job.request, self._current.guard), **_own_headers(job)},
+            headers.lines(stamp(job.request, self._current.guard)) + _own_lines(job),
             answered,
             row.sent,
             begun,
@@ -267,9 +262,9 @@ def _outgoing(request: web.Request, path: str, query: str, content: bytes) -> Ou
     return Outgoing(request.method, f"{path}?{query}" if query else path, fields, content or None)
 
 
-def _own_headers(job: _Job) -> dict[str, str]:
-    return {
-        "x-llamaproxy-model": job.model.name,
-        "x-llamaproxy-queue-ms": f"{job.row.queue_ms:.0f}",
-        "x-llamaproxy-load-ms": f"{job.row.load_ms:.0f}",
-    }
+def _own_lines(job: _Job) -> bytes:
+    row = job.row
+    return (
+        f"x-llamaproxy-model: {job.model.name}\r\n"
+        f"x-llamaproxy-queue-ms: {row.queue_ms:.0f}\r\nx-llamaproxy-load-ms: {row.load_ms:.0f}\r\n"
+    ).encode()

@@ -67,7 +67,7 @@ async def forward(
     outgoing: Outgoing,
     deadlines: Deadlines,
     dialect: Dialect,
-    own_headers: dict[str, str],
+    own_lines: bytes,
     on_head: Callable[[int], None],
     on_sent: Callable[[int], None],
     begun: web.StreamResponse | None = None,
@@ -93,7 +93,7 @@ async def forward(
                 return await _refused(request, begun, answer, dialect, deadlines.idle, on_sent)
             if begun is not None:
                 await _written(begun, _NOTHING, request, deadlines.idle)
-            relay = _Relay(request, answer, own_headers, begun is not None, deadlines.idle, on_sent, observe)
+            relay = _Relay(request, answer, own_lines, begun is not None, deadlines.idle, on_sent, observe)
             return await _relayed(relay, answer, dialect)
     except UpstreamSilent as error:
         raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
@@ -157,7 +157,7 @@ class _Relay:
         self,
         request: web.Request,
         answer: Answer,
-        own: dict[str, str],
+        own: bytes,
         begun: bool,
         idle: float,
         on_sent: Callable[[int], None],

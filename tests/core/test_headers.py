@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamaproxy.core.headers import answer_head, to_client, to_engine
+from llamaproxy.core.headers import answer_head, lines, to_client, to_engine
 from llamaproxy.core.response import Framing, Head
 
 
@@ -97,26 +97,26 @@ class TestAnswerHead:
         return Head(200, b"OK", fields, Framing.CHUNKED, 0, True)
 
     def test_engines_fields_and_our_own(self) -> None:
-        head = self.head((b"Content-Type", b"text/plain"), (b"X-Name", b"caf\xc3\xa9 \xff"), (b"Server", b"llama.cpp"))
-        assert answer_head(head, {"X-Own": "1"}, chunked=False, goes_on=True) == (
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Name: caf\xc3\xa9 \xff\r\nX-Own: 1\r\n\r\n"
+        head = self.head((b"Content-Type", b"text/x"), (b"X-Name", b"caf\xc3\xa9 \xff"), (b"Server", b"llama.cpp"))
+        assert answer_head(head, lines({"X-Own": "1", "X-U": "ü"}), chunked=False, goes_on=True) == (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nX-Name: caf\xc3\xa9 \xff\r\nX-Own: 1\r\nX-U: \xc3\xbc\r\n\r\n"
         )
 
     def test_framing_and_the_end_of_the_connection_are_told_anew(self) -> None:
         head = self.head((b"Transfer-Encoding", b"chunked"), (b"Connection", b"x-hop, close"), (b"X-Hop", b"1"))
-        assert answer_head(head, {}, chunked=True, goes_on=True) == (
+        assert answer_head(head, b"", chunked=True, goes_on=True) == (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
-        assert answer_head(head, {}, chunked=False, goes_on=False) == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+        assert answer_head(head, b"", chunked=False, goes_on=False) == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
 
     def test_length_is_told_once_and_cannot_be_talked_away(self) -> None:
         lengths = ((b"Content-Length", b"5"), (b"content-length", b"5"), (b"Connection", b"content-length"))
-        assert answer_head(self.head(*lengths), {}, chunked=False, goes_on=True) == (
+        assert answer_head(self.head(*lengths), b"", chunked=False, goes_on=True) == (
             b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
         )
         empty = Head(204, b"", lengths, Framing.NONE, 0, True)
-        assert answer_head(empty, {}, chunked=False, goes_on=True) == b"HTTP/1.1 204 \r\n\r\n"
+        assert answer_head(empty, b"", chunked=False, goes_on=True) == b"HTTP/1.1 204 \r\n\r\n"
 
     def test_nobody_speaks_for_the_gateway(self) -> None:
         head = self.head((b"X-Llamaproxy-Model", b"x"), (b"Access-Control-Allow-Origin", b"*"))
-        assert answer_head(head, {}, chunked=False, goes_on=True) == b"HTTP/1.1 200 OK\r\n\r\n"
+        assert answer_head(head, b"", chunked=False, goes_on=True) == b"HTTP/1.1 200 OK\r\n\r\n"

@@ -43,7 +43,7 @@ class Room:
         self.ledger = Ledger()
         self.pool = Pool(CONFIG.models, CONFIG, self._launch)
         catalogue = Catalogue(Model(name, model, "configured") for name, model in CONFIG.models.items())
-        current = Current.of(CONFIG, catalogue)
+        current = Current(CONFIG, catalogue)
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
         self.admin = Admin(current, self.pool, self.ledger, reloader, carrier)

@@ -6,7 +6,7 @@ from llamaproxy.server.current import Current
 
 
 def test_guard_follows_the_configuration() -> None:
-    current = Current.of(Config(), Catalogue([]))
+    current = Current(Config(), Catalogue([]))
     holder = current
     assert not current.guard.allows_origin("https://chat.example.com")
     allowing = Config.model_validate({"server": {"allowed_origins": ["https://chat.example.com"]}})

@@ -69,7 +69,7 @@ async def spliced(
 
     async def handle(request: web.Request) -> web.StreamResponse:
         outgoing = Outgoing(request.method, request.path, b"", await request.read())
-        own = {"x-own": "1"}
+        own = b"x-own: 1\r\n"
         try:
             outcome = await forward(
                 request,
