@@ -30,15 +30,19 @@ class Silence:
         self.heard_at = self._loop.time()
 
     def bear(self, patience: float) -> None:
-        """It begins now, and may last so many seconds; FOR_EVER ends the watch."""
+        """It begins now, and may last so many seconds."""
         self._patience = patience
-        self.heard()
+        self.heard_at = self._loop.time()
         if self.heard_at + patience < self._rings_at:
             self._ring_in(patience)
 
+    def end(self) -> None:
+        """Nobody waits any more; a timer that is set rings for nothing, unless it is needed again before."""
+        self._patience = FOR_EVER
+
     def close(self) -> None:
         """Nothing will be heard any more, and nobody minds."""
-        self._patience = FOR_EVER
+        self.end()
         if self._timer:
             self._timer.cancel()
 

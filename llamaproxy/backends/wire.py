@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             if future and not future.done():
                 future.set_result(None)
         self.idle_since = self._loop.time()
-        self._silence.bear(FOR_EVER)
+        self._silence.end()
         if self._parsed.persistent:
             self._head = None
         else:

@@ -47,22 +47,21 @@ class ClientConnection:
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
-        self.written = 0
+        self._transport = request.transport
+        self._started = False
 
     def write(self, data: bytes) -> None:
         """Raises ClientGone. Never waits: ask `congested`."""
-        transport = self._request.transport
-        if transport is None or transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
             raise ClientGone
-        self._request[STARTED] = True
-        transport.write(data)
-        self.written += len(data)
+        if not self._started:
+            self._request[STARTED] = self._started = True
+        self._transport.write(data)
 
     @property
     def congested(self) -> bool:
         """Whether the client should take something before it is sent more."""
-        transport = self._request.transport
-        return transport is not None and transport.get_write_buffer_size() > HIGH_WATER
+        return self._transport is not None and self._transport.get_write_buffer_size() > HIGH_WATER
 
     async def drain(self, patience: float) -> None:
         """Returns when the client has taken enough. Raises ClientGone where it does not within `patience` seconds.
@@ -80,11 +79,11 @@ class ClientConnection:
 
     def close(self) -> None:
         """What was written still goes out; then the connection ends, whatever the answer had promised."""
-        if transport := self._request.transport:
-            transport.close()
-            asyncio.get_running_loop().call_later(_LAST_PATIENCE, transport.abort)
+        if self._transport:
+            self._transport.close()
+            asyncio.get_running_loop().call_later(_LAST_PATIENCE, self._transport.abort)
 
     def abort(self) -> None:
         """At once."""
-        if transport := self._request.transport:
-            transport.abort()
+        if self._transport:
+            self._transport.abort()

@@ -161,8 +161,8 @@ class Proxy:
 
     async def _forward(self, job: _Job, lease: Lease, begun: web.StreamResponse | None) -> Outcome:
         row = job.row
-        row.queue_ms = round(lease.queue_seconds * 1000 + (row.queue_ms or 0), 1)
-        row.load_ms = round(lease.load_seconds * 1000 + (row.load_ms or 0), 1)
+        row.queue_ms = lease.queue_seconds * 1000 + (row.queue_ms or 0)
+        row.load_ms = lease.load_seconds * 1000 + (row.load_ms or 0)
 
         def answered(status: int) -> None:
             self._ledger.first_byte(row)

@@ -192,7 +192,8 @@ class _Relay:
             if self._draining:
                 self._draining.cancel()
                 self._answer.resume()
-        self._client.write(self._pending + self._outlet.end())
+        if last := self._pending + self._outlet.end():
+            self._client.write(last)
         if self._client.congested:
             await self._client.drain(self._idle)
 

@@ -17,10 +17,13 @@ _KEPT = web.RequestKey("request_id", str)
 
 def request_id(request: web.Request) -> str:
     """The client's own id where it is harmless, else a new one; the same for the whole request."""
-    if _KEPT not in request:
+    try:
+        return request[_KEPT]
+    except KeyError:
         given = request.headers.get("X-Request-Id", "")
-        request[_KEPT] = given if _REQUEST_ID.fullmatch(given) else f"{_OURS}{next(_numbers):08x}"
-    return request[_KEPT]
+        usable = given and _REQUEST_ID.fullmatch(given)
+        request[_KEPT] = kept = given if usable else f"{_OURS}{next(_numbers):08x}"
+        return kept
 
 
 def stamp(request: web.Request, guard: Guard) -> dict[str, str]:

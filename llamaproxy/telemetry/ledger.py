@@ -84,11 +84,16 @@ class Ledger:
         """In flight first, then the newest."""
         in_flight = [row for row, _ in self._open.values()]
         newest = list(self._ended)[::-1]
-        return [asdict(row) for row in (in_flight + newest)[:limit]]
+        return [_shown(row) for row in (in_flight + newest)[:limit]]
 
     @property
     def in_flight(self) -> int:
         return len(self._open)
 
     def _elapsed_ms(self, row: RequestRow) -> float:
-        return round((self._clock() - self._open[id(row)][1]) * 1000, 3)
+        return (self._clock() - self._open[id(row)][1]) * 1000
+
+
+def _shown(row: RequestRow) -> dict[str, Any]:
+    """With times that can be read."""
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(row).items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from llamaproxy.backends.silence import FOR_EVER, Silence
+from llamaproxy.backends.silence import Silence
 
 
 class Timer:
@@ -90,7 +90,7 @@ async def test_shorter_patience_counts_at_once_and_longer_too(clock: Clock, sile
 
 async def test_nothing_is_told_where_nobody_waits(clock: Clock, silence: Silence, told: list[str]) -> None:
     silence.bear(10)
-    silence.bear(FOR_EVER)
+    silence.end()
     clock.go(1000)
     assert (told, clock.pending) == ([], [])
 
