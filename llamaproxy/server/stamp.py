@@ -19,8 +19,13 @@ def request_id(request: web.Request) -> str:
     """The client's own id where it is harmless, else a new one; the same for the whole request."""
     if _KEPT not in request:
         given = request.headers.get("X-Request-Id", "")
-        request[_KEPT] = given if _REQUEST_ID.fullmatch(given) else f"{_OURS}{next(_numbers):08x}"
+        request[_KEPT] = given if _REQUEST_ID.fullmatch(given) else fresh_id()
     return request[_KEPT]
+
+
+def fresh_id() -> str:
+    """One of ours."""
+    return f"{_OURS}{next(_numbers):08x}"
 
 
 def stamp(request: web.Request, guard: Guard) -> dict[str, str]:
