@@ -50,6 +50,7 @@ class ServerConfig(_Section):
     )
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     max_body: Size = Field(64 * 1024**2, description="largest request body; a larger one is refused before it is read")
+    header_timeout: PositiveSeconds = Field(10.0, description="time for a request's head to arrive")
     body_timeout: PositiveSeconds = Field(60.0, description="time for a request's body to arrive")
     drain_timeout: Seconds = Field(30.0, description="time for requests in flight to end at shutdown")
     allowed_hosts: Hosts = Field((), description="names under which clients may reach the gateway, beside its address")

@@ -119,9 +119,36 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class UriTooLong(InvalidRequest):
+    status = 414
+    code = "uri_too_long"
+
+
 class UnsupportedMediaType(InvalidRequest):
     status = 415
     code = "unsupported_media_type"
+
+
+class ExpectationFailed(InvalidRequest):
+    status = 417
+    code = "expectation_failed"
+
+
+class HeadersTooLarge(InvalidRequest):
+    status = 431
+    code = "headers_too_large"
+
+
+class NotImplementedHere(InvalidRequest):
+    """A method or transfer coding that the gateway does not know."""
+
+    status = 501
+    code = "not_implemented"
+
+
+class VersionNotSupported(InvalidRequest):
+    status = 505
+    code = "http_version_not_supported"
 
 
 class QueueFull(GatewayError):

@@ -71,9 +71,7 @@ async def _serve(config: Config, source: Source) -> int:
     except OSError as error:
         complain(f"no run directory for the engines' sockets: {error}")
         return EXIT_FAILED
-    runner = web.AppRunner(
-        Server(gateway).application(), handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WORDS
-    )
+    runner = web.ServerRunner(Server(gateway).inbound(), shutdown_timeout=_LAST_WORDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, config.server.host, config.server.port, backlog=1024).start()
@@ -90,7 +88,7 @@ async def _serve(config: Config, source: Source) -> int:
     return 0
 
 
-async def _shut_down(gateway: Gateway, runner: web.AppRunner, force: asyncio.Event, drain_timeout: float) -> None:
+async def _shut_down(gateway: Gateway, runner: web.ServerRunner, force: asyncio.Event, drain_timeout: float) -> None:
     """New requests are refused from now on, but still answered, until the last one in flight has ended."""
     hurrying = spawn(_hurry(gateway, force), name="hurry")
     if not await gateway.close(drain_timeout):
@@ -128,7 +126,7 @@ def _reload_on_signal(gateway: Gateway) -> None:
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reload(), name="reload"))
 
 
-def _announce(gateway: Gateway, runner: web.AppRunner) -> None:
+def _announce(gateway: Gateway, runner: web.ServerRunner) -> None:
     host, port = runner.addresses[0][:2]
     name = f"[{host}]" if ":" in host else host
     log.info("models: %s", ", ".join(gateway.catalogue.models) or "none")

@@ -4,6 +4,7 @@ Owns the envelopes. Knows nothing of requests or backends.
 """
 
 import math
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -32,16 +33,36 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 def error_response(error: GatewayError, dialect: Dialect) -> web.Response:
     """The whole answer; 429 and 503 carry Retry-After in whole seconds, 401 and 405 what RFC 9110 asks for."""
-    headers = {}
+    return json_response(envelope(error, dialect), error.status, _error_fields(error))
+
+
+def closing_answer(error: GatewayError, request_id: str, dialect: Dialect) -> bytes:
+    """The same, in bytes, for a connection that ends with it: its request may have had no head."""
+    body = orjson.dumps(envelope(error, dialect))
+    fields = {
+        "Content-Type": "application/json; charset=utf-8",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "Server": "llamaproxy",
+        "X-Request-Id": request_id,
+        **_error_fields(error),
+    }
+    first = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"
+    lines = [first, *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def _error_fields(error: GatewayError) -> dict[str, str]:
+    fields = {}
     if error.retry_after is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after))
+        fields["Retry-After"] = str(math.ceil(error.retry_after))
     elif error.status in (429, 503):
-        headers["Retry-After"] = "10"
+        fields["Retry-After"] = "10"
     if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        fields["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):
-        headers["Allow"] = ", ".join(error.methods)
-    return json_response(envelope(error, dialect), error.status, headers)
+        fields["Allow"] = ", ".join(error.methods)
+    return fields
 
 
 def envelope(error: GatewayError, dialect: Dialect) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The gateway as a web application.
+"""What the gateway answers.
 
 Owns the table of the gateway's own routes and the order in which a request is judged, and answers what no other room
 answers.
@@ -12,19 +12,14 @@ from aiohttp import web
 
 from llamaproxy import __version__
 from llamaproxy.core import routing
-from llamaproxy.errors import (
-    GatewayError,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    RequestTooLarge,
-)
+from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server import page
 from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.gateway import Gateway
+from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.openai import describe, model_list
-from llamaproxy.server.passthrough import STARTED, ClientGone
+from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
@@ -35,7 +30,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """The gateway as a web application."""
+    """The gateway as a handler of requests."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -55,44 +50,49 @@ class Server:
             "/api/reload": {"POST": admin.reload},
             "/api/requests": {"GET": admin.requests},
         }
+        self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
 
-    def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._middleware])
-        app.router.add_route("*", "/{path:.*}", self._dispatch)
-        app.on_response_prepare.append(self._stamp)
-        return app
+    def inbound(self) -> Inbound:
+        """The server of connections, to be run."""
+        return Inbound(self._handle, lambda: self._current.config.server.header_timeout)
 
-    @web.middleware
-    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Guards the door, and turns every error into its answer."""
+    async def _handle(self, request: Request) -> web.StreamResponse:
+        """From a request that is well-formed to its answer, whatever happens."""
+        guard = self._current.guard
+        # Most clients spell paths as the tables do. Looking is cheaper than parsing.
+        path = request.raw_path
+        if path not in self._spelled:
+            path = routing.normalise(request.path)
         try:
-            self._current.guard.check(request.method, routing.normalise(request.path), request.headers)
-            return await handler(request)
+            guard.check(request.method, path, request.headers)
+            response = await self._dispatch(request, path)
         except GatewayError as error:
-            return error_response(error, routing.dialect_of(request.path))
-        except web.HTTPException as error:
-            return error_response(_from_aiohttp(error), routing.dialect_of(request.path))
+            response = error_response(error, routing.dialect_of(path))
         except ClientGone:
-            return web.Response(status=499, reason="Client Closed Request")
+            response = web.Response(status=499, reason="Client Closed Request")
         except Exception:
             log.exception("request %s failed", request_id(request))
-            if request.get(STARTED):
+            if request.get(STARTED) or request.writer.output_size:
                 cut_off(request)
             failure = GatewayError("the gateway failed; its log says why")
-            return error_response(failure, routing.dialect_of(request.path))
+            response = error_response(failure, routing.dialect_of(path))
+        if not response.prepared and not isinstance(response, Sent):
+            response.headers.update(stamp(request, guard))
+            if not request.complete:
+                await close_after(request, response)
+        return response
 
-    async def _dispatch(self, request: web.Request) -> web.StreamResponse:
-        path = routing.normalise(request.path)
-        if request.method == "OPTIONS":
+    async def _dispatch(self, request: Request, path: str) -> web.StreamResponse:
+        method = request.method
+        if method == "OPTIONS":
             return self._preflight(request)
         if methods := self._routes.get(path):
-            method = "GET" if request.method == "HEAD" else request.method
-            if handler := methods.get(method):
+            if handler := methods.get("GET" if method == "HEAD" else method):
                 return await handler(request)
             raise MethodNotAllowed.taking(path, methods)
         if path.startswith("/upstream/"):
             return await self._proxy.upstream_route(request)
-        if path.startswith("/v1/models/") and request.method in ("GET", "HEAD"):
+        if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))
         path, endpoint = routing.resolve(path)
         if endpoint:
@@ -110,10 +110,6 @@ class Server:
                 "Access-Control-Max-Age": "600",
             }
         return web.Response(status=204, headers=headers)
-
-    async def _stamp(self, request: web.Request, response: web.StreamResponse) -> None:
-        request[STARTED] = True
-        response.headers.update(stamp(request, self._current.guard))
 
     async def _health(self, request: web.Request) -> web.Response:
         return json_response({"status": "ok", "version": __version__})
@@ -135,11 +131,3 @@ class Server:
         model = gateway.catalogue.resolve(name)
         backend = gateway.pool.backends[model.name]
         return json_response(describe(model, backend, gateway.headers, time.monotonic(), gateway.created))
-
-
-def _from_aiohttp(error: web.HTTPException) -> GatewayError:
-    """What the web server itself refuses, as one of ours."""
-    if error.status >= 500:
-        return GatewayError(error.reason)
-    kind = {404: NotFound, 413: RequestTooLarge}.get(error.status, InvalidRequest)
-    return kind(error.reason)

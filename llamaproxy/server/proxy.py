@@ -127,7 +127,7 @@ class Proxy:
         if not job.row.stream:
             return None
         name = job.model.name
-        headers = {"x-llamaproxy-model": name}
+        headers = {**stamp(job.request, self._current.guard), "x-llamaproxy-model": name}
         return WaitingComments(
             job.request,
             self._current.config.limits.waiting_comments,

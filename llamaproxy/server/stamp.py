@@ -22,8 +22,13 @@ def request_id(request: web.Request) -> str:
     except KeyError:
         given = request.headers.get("X-Request-Id", "")
         usable = given and _REQUEST_ID.fullmatch(given)
-        request[_KEPT] = kept = given if usable else f"{_OURS}{next(_numbers):08x}"
+        request[_KEPT] = kept = given if usable else fresh_id()
         return kept
+
+
+def fresh_id() -> str:
+    """One of ours."""
+    return f"{_OURS}{next(_numbers):08x}"
 
 
 def stamp(request: web.Request, guard: Guard) -> dict[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from llamaproxy.config import Config
 from llamaproxy.errors import Unavailable
@@ -26,6 +26,7 @@ from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.tasks import spawn
 from tests.gateway import FAKE_ENGINE, PATIENCE, chat_body, fake_model, until
+from tests.server.conftest import InboundServer
 
 MODELS = "abcde"
 MODELS_MAX = 2
@@ -164,7 +165,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
 async def test_nothing_gets_stuck_or_lost_and_no_place_is_given_twice(
     gateway: Gateway, steps: int, seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with TestClient(TestServer(Server(gateway).application(), host="127.0.0.1")) as client:
+    client: TestClient[Any, Any]
+    async with TestClient(InboundServer(Server(gateway).inbound())) as client:
         race = Race(gateway, client, seed=1)
         await race.run(steps, seconds)
         assert race.most_engines == MODELS_MAX

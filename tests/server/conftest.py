@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import web
+from aiohttp.test_utils import BaseTestServer, TestClient
 
 from llamaproxy.config import Config
 from llamaproxy.server.app import Server
@@ -14,6 +15,17 @@ from llamaproxy.server.gateway import Gateway
 from tests.gateway import FAKE_ENGINE, fake_model
 
 Serve = Callable[..., Awaitable[TestClient[Any, Any]]]
+
+
+class InboundServer(BaseTestServer):
+    """A server that is made already, on a port of its own."""
+
+    def __init__(self, inbound: web.Server) -> None:
+        super().__init__(host="127.0.0.1")
+        self._inbound = inbound
+
+    async def _make_runner(self, **_: Any) -> web.ServerRunner:
+        return web.ServerRunner(self._inbound, shutdown_timeout=0)
 
 
 @pytest.fixture
@@ -26,7 +38,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         sections.setdefault("models", {name: fake_model(tmp_path, name.replace("/", "-")) for name in ("m", "org/n")})
         sections["engine"] = {"binary": str(FAKE_ENGINE), **sections.get("engine", {})}
         gateway = Gateway(Config.model_validate(sections), Path(tempfile.mkdtemp(prefix="lp-")))
-        client = TestClient(TestServer(Server(gateway).application(), host="127.0.0.1"))
+        client: TestClient[Any, Any] = TestClient(InboundServer(Server(gateway).inbound()))
         await client.start_server()
         clients.append((client, gateway))
         return client

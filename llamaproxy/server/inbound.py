@@ -1,0 +1,258 @@
+"""Connections of clients: what of HTTP is refused before anybody asks what it means, and when they end.
+
+Owns all that the gateway needs of aiohttp's server beyond what is documented, but for what stands in `passthrough`:
+its protocol class, whose private `_messages` (requests that were read and not begun) and `_waiter` (pending while it
+waits for one) tell a request that is on its way from silence. `tests/server/test_inbound.py` fails where a release
+changes them. Must not know routes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from llamaproxy.core import request_head
+from llamaproxy.core.routing import Dialect, dialect_of
+from llamaproxy.errors import GatewayError, RequestTimeout
+from llamaproxy.server.answers import closing_answer
+from llamaproxy.server.passthrough import Sent
+from llamaproxy.server.stamp import fresh_id
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[["Request"], Awaitable[web.StreamResponse]]
+
+KEEP_ALIVE = 75.0
+"""Seconds an idle connection is kept. Reverse proxies keep theirs for 60 s or less (nginx: 60 s): who is in front must
+be the first to close, or a request meets the close."""
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the deadlines of heads. One look for all is cheaper than a timer for each request."""
+LINGER, LINGER_BYTES = 2.0, 16 * 1024**2
+"""How long, in seconds, and of how much a client that is still sending is listened to after its refusal: what it has
+not been able to send before a close may cost it the answer (RFC 9112, section 9.6)."""
+_MOST_FRAMING = 1024**2
+"""Bytes of chunk sizes, extensions and trailers that a body may have beyond one for each byte of content."""
+_LONGEST_HEAD = 32 * 1024
+"""Bytes of a head that is not complete, kept to say what is wrong with it."""
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BAD_FRAMING = "the framing of the body is broken"
+
+
+class Request(web.Request):
+    """A request whose client may wait for a word before it sends the body."""
+
+    ATTRS = web.Request.ATTRS | {"waits"}
+    waits = False
+
+    @property
+    def content(self) -> StreamReader:
+        """The body. Who asks for it wants it, so that a client that expects to be asked for it is."""
+        if self.waits:
+            self.waits = False
+            if self.transport and not (self.complete or self.unread.total_bytes):
+                self.transport.write(_CONTINUE)
+        return super().content
+
+    @property
+    def unread(self) -> StreamReader:
+        """The same, for those who only look."""
+        return super().content
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has arrived, read or not."""
+        return super().content.is_eof()
+
+
+class Refusal(Sent):
+    """An answer after which the client is listened to for a moment, and never again."""
+
+    def __init__(self, connection: "Connection", error: GatewayError, dialect: Dialect = Dialect.OPENAI) -> None:
+        super().__init__(error.status, keep_alive=False)
+        self._connection = connection
+        self._bytes = closing_answer(error, fresh_id(), dialect)
+
+    async def write_eof(self, data: Any = b"") -> None:
+        await self._connection.part(self._bytes)
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ("_framing", "_head", "_head_since", "_left", "_parted", "_request")
+
+    def __init__(self, inbound: "Inbound", loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
+        super().__init__(inbound, loop=loop, **settings)
+        self._request: Request | None = None
+        self._framing = 0
+        self._head = b""
+        self._head_since: float | None = loop.time()
+        self._left = 0
+        self._parted: asyncio.Future[None] | None = None
+
+    def begin(self, request: Request, malformed: bool) -> None:
+        """This request is the one that is being served."""
+        self._request = request
+        self._head_since = None
+        self._framing = 0
+        if not malformed:
+            self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self._parted:
+            self._discard(data)
+            return
+        request = self._request
+        receiving = request is not None and not request.complete
+        super().data_received(data)
+        if request is not None and receiving:
+            self._follow(request.unread, data)
+        else:
+            self._listen(data)
+
+    def _listen(self, data: bytes) -> None:
+        """To what should be a head. An empty line is no beginning of one: old clients end their bodies with it."""
+        if self._head_since is None and not self._messages and data not in (b"", b"\r\n"):
+            self._head_since = self._loop.time()
+        self._head = (self._head + data)[:_LONGEST_HEAD] if self._head else data
+
+    def eof_received(self) -> None:
+        self._part()
+
+    def _follow(self, body: StreamReader, data: bytes) -> None:
+        """Whether its framing is in order; the parser tells nobody who waits for the body."""
+        self._framing += len(data)
+        if self._messages or self._framing > 2 * body.total_bytes + _MOST_FRAMING:
+            body.set_exception(web.RequestPayloadError(_BAD_FRAMING))
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what could not be read; aiohttp closes the connection after it."""
+        if status >= 500:
+            log.error("a request failed outside of its handler", exc_info=exc)
+            error = GatewayError("the gateway failed; its log says why")
+        else:
+            error = request_head.explain(self._head)
+            log.debug("malformed HTTP from %s: %.200r", request.remote, str(exc))
+        return Refusal(self, error)
+
+    def look(self, now: float, patience: float) -> None:
+        """Ends the connection where a head has not become complete for so many seconds."""
+        if self._head_since is None or now - self._head_since < patience or not self._waits():
+            return
+        if transport := self.transport:
+            error = RequestTimeout(f"the request's head did not arrive within {patience:g} s")
+            transport.write(closing_answer(error, fresh_id(), Dialect.OPENAI))
+            self.force_close()
+
+    def _waits(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    async def part(self, last: bytes = b"") -> None:
+        """Say the last word, and drop what the client still sends, until it leaves or has had its time."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(last)
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._left = LINGER_BYTES
+        self._parted = self._loop.create_future()
+        transport.resume_reading()
+        try:
+            async with asyncio.timeout(LINGER):
+                await self._parted
+        except TimeoutError:
+            log.debug("a refused client went on sending")
+
+    def _discard(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._part()
+
+    def _part(self) -> None:
+        if self._parted and not self._parted.done():
+            self._parted.set_result(None)
+
+
+class Inbound(web.Server):
+    """The server of all connections. `patience` tells in how many seconds a head must be complete."""
+
+    def __init__(self, handler: Handler, patience: Callable[[], float]) -> None:
+        super().__init__(cast(Any, self._handle), request_factory=self._request, handler_cancellation=True)
+        self._loop = asyncio.get_running_loop()
+        self._handler = handler
+        self._patience = patience
+        self._looking: asyncio.TimerHandle | None = None
+
+    def __call__(self) -> Connection:
+        return Connection(
+            self,
+            self._loop,
+            access_log=None,
+            keepalive_timeout=KEEP_ALIVE,
+            lingering_time=0,
+            max_headers=request_head.MOST_FIELDS,
+            max_field_size=request_head.LONGEST_FIELD,
+            max_line_size=request_head.LONGEST_TARGET,
+        )
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if self._looking is None:
+            self._look()
+
+    def _look(self) -> None:
+        """At all of them, as long as there are any."""
+        connections = cast(list[Connection], self.connections)
+        patience = self._patience()
+        for connection in connections:
+            connection.look(self._loop.time(), patience)
+        again = min(_LOOK_EVERY, patience / 4)
+        self._looking = self._loop.call_later(again, self._look) if connections else None
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> Request:
+        request = Request(message, payload, protocol, writer, task, self._loop)
+        cast(Connection, protocol).begin(request, malformed=message.method == "UNKNOWN")
+        return request
+
+    def _handle(self, request: Request) -> Awaitable[web.StreamResponse]:
+        """No coroutine of its own: there is one for each request already."""
+        headers = request.headers
+        if fault := request_head.check(request.method, request.raw_path, request.version, headers):
+            return _refused(request, fault)
+        if hdrs.EXPECT in headers and request.version == HttpVersion11:
+            request.waits = True
+        return self._handler(request if request.raw_path[0] in "/*" else _to_origin_form(request))
+
+
+async def _refused(request: Request, error: GatewayError) -> web.StreamResponse:
+    return Refusal(cast(Connection, request.protocol), error, dialect_of(request.path))
+
+
+async def close_after(request: Request, response: web.StreamResponse) -> None:
+    """Answer a client that is still sending what nobody wants to have."""
+    response.force_close()
+    await response.prepare(request)
+    await response.write_eof()
+    await cast(Connection, request.protocol).part()
+
+
+def _to_origin_form(request: Request) -> Request:
+    """The authority of an absolute target takes the place of Host (RFC 9112, section 3.2.2)."""
+    headers = request.headers.copy()
+    headers[hdrs.HOST] = request.raw_path.split("/", 3)[2].partition("?")[0]
+    return cast(Request, request.clone(rel_url=request.rel_url, headers=headers))
