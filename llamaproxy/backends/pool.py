@@ -60,7 +60,7 @@ Expect = Callable[[str], None]
 
 
 class Pool:
-    """All backends of the gateway."""
+    """All backends of the gateway; `backends` are for looking at, never for changing."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Pool:
         expect: Expect = lambda model: None,
     ) -> None:
         self._scheduler = Scheduler(models, config.limits, config.breaker)
+        self.backends = self._scheduler.backends
         self._queue_timeout = config.limits.queue_timeout
         self._launch = launch
         self._check = check
@@ -83,14 +84,9 @@ class Pool:
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: float | None = None
         self._emptied = asyncio.Event()
-        self._emptied.set()
+        self._closing = False
         self._hurried = asyncio.Event()
         self._numbers = itertools.count(1)
-
-    @property
-    def backends(self) -> Mapping[str, Backend]:
-        """For looking at, never for changing."""
-        return self._scheduler.backends
 
     @property
     def scheduler(self) -> Scheduler:
@@ -206,6 +202,8 @@ class Pool:
 
     async def _empty(self, timeout: float) -> bool:
         """Whether nothing is in flight or queued any more, within `timeout` seconds and unless told to hurry."""
+        self._closing = True
+        self._look_whether_empty()
         waits = {spawn(event.wait(), name="drain") for event in (self._emptied, self._hurried)}
         await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -228,12 +226,12 @@ class Pool:
         for effect in self._scheduler.handle(event, time.monotonic()):
             self._carry_out(effect)
         self._set_alarm()
-        if self._emptied.is_set() is self._busy:
-            (self._emptied.clear if self._busy else self._emptied.set)()
+        if self._closing:
+            self._look_whether_empty()
 
-    @property
-    def _busy(self) -> bool:
-        return bool(self._scheduler.in_flight or self._scheduler.queued)
+    def _look_whether_empty(self) -> None:
+        if not (self._scheduler.in_flight or self._scheduler.queued):
+            self._emptied.set()
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

@@ -40,6 +40,7 @@ class Answer:
 
     def __init__(self, connection: Connection, head: Head) -> None:
         self.head = head
+        self.status = head.status
         self._connection = connection
         self.relay = connection.relay
         self.bear = connection.bear
@@ -47,10 +48,6 @@ class Answer:
         self.pause = connection.pause
         self.resume = connection.resume
         self.abort = connection.abort
-
-    @property
-    def status(self) -> int:
-        return self.head.status
 
     @property
     def content_type(self) -> str:

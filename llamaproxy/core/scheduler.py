@@ -46,19 +46,20 @@ from llamaproxy.errors import GatewayError, ModelNotFound, ModelOutOfMemory, Que
 
 
 class Scheduler:
-    """Queues, leases and backends of all models. `handle` is the only way to change them."""
+    """Queues, leases and backends of all models. `handle` is the only way to change them.
+
+    `backends` are there by model, and one that was removed until its process is gone; they are for looking at.
+    `wake_at` is when TimePassed is due, if nothing happens before.
+    """
 
     def __init__(self, models: Mapping[str, ModelConfig], limits: LimitsConfig, breaker: BreakerConfig) -> None:
         self._roster = Roster(models, breaker)
+        self.backends: Mapping[str, Backend] = self._roster.backends
         self._room = Room(limits)
         self._waiting = WaitingRoom()
         self._admission = Admission(limits, self._room, self._waiting)
         self._granted: dict[str, tuple[Backend, float]] = {}
-
-    @property
-    def backends(self) -> Mapping[str, Backend]:
-        """By model; one that was removed is here until its process is gone."""
-        return self._roster.backends
+        self.wake_at: float | None = None
 
     @property
     def queued(self) -> int:
@@ -72,14 +73,6 @@ class Scheduler:
     def live(self) -> int:
         """Backends that are not STOPPED: here they have, or may have, a process."""
         return self._room.live
-
-    @property
-    def wake_at(self) -> float | None:
-        """When TimePassed is due, if nothing happens before."""
-        deadline, due = self._waiting.next_deadline(), self._room.wake_at
-        if deadline is None or due is None:
-            return due if deadline is None else deadline
-        return min(deadline, due)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened at `now` and return what shall happen, in order."""
@@ -117,6 +110,8 @@ class Scheduler:
             case _:
                 assert_never(event)
         self._settle(now, out)
+        due = (self._waiting.next_deadline(), self._room.wake_at)
+        self.wake_at = min((time for time in due if time is not None), default=None)
         return out
 
     # Requests

@@ -181,7 +181,7 @@ class Proxy:
             job.outgoing,
             self._current.deadlines,
             job.endpoint.dialect,
-            headers.lines(stamp(job.request, self._current.guard)) + _own_lines(job),
+            headers.lines(stamp(job.request, self._current.guard) | _about(job)),
             answered,
             row.sent,
             begun,
@@ -262,9 +262,9 @@ def _outgoing(request: web.Request, path: str, query: str, content: bytes) -> Ou
     return Outgoing(request.method, f"{path}?{query}" if query else path, fields, content or None)
 
 
-def _own_lines(job: _Job) -> bytes:
-    row = job.row
-    return (
-        f"x-llamaproxy-model: {job.model.name}\r\n"
-        f"x-llamaproxy-queue-ms: {row.queue_ms:.0f}\r\nx-llamaproxy-load-ms: {row.load_ms:.0f}\r\n"
-    ).encode()
+def _about(job: _Job) -> dict[str, str]:
+    return {
+        "x-llamaproxy-model": job.model.name,
+        "x-llamaproxy-queue-ms": f"{job.row.queue_ms:.0f}",
+        "x-llamaproxy-load-ms": f"{job.row.load_ms:.0f}",
+    }

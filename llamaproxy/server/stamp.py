@@ -34,7 +34,7 @@ def fresh_id() -> str:
 def stamp(request: web.Request, guard: Guard) -> dict[str, str]:
     """Header fields."""
     fields = {"X-Request-Id": request_id(request), "Server": "llamaproxy"}
-    origin = request.headers.get("Origin", "")
+    origin = request.headers.get("Origin")
     if origin and guard.allows_origin(origin):
         fields |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
     return fields
