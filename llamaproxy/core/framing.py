@@ -14,6 +14,7 @@ MAX_LINE = 4096
 """Bytes of a chunk's first line with its extensions, and of all trailer fields together."""
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -89,7 +90,7 @@ class ChunkedBody:
         self._expect = self._size
 
     def feed(self, data: bytes) -> None:
-        position = 0
+        position = self._whole_chunks(data) if self._expect == self._size and not self._line else 0
         while position < len(data):
             if self.ended:
                 raise BadResponse("something follows its last chunk")
@@ -101,6 +102,21 @@ class ChunkedBody:
                 position += step
             else:
                 position = self._read_line(data, position)
+
+    def _whole_chunks(self, data: bytes) -> int:
+        """Pass over chunks that came in one piece, as those of a stream do; returns where the first other thing begins.
+
+        It takes nothing that would not be taken step by step.
+        """
+        position = 0
+        while line := _SIZE_LINE.match(data, position):
+            end = line.end() + int(line[1], 16)
+            if end == line.end() or data[end : end + 2] != b"\r\n":
+                break
+            if self._payload:
+                self._payload(data[line.end() : end])
+            position = end + 2
+        return position
 
     def close(self) -> None:
         if not self.ended:
