@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from llamaproxy import __version__
 from llamaproxy.core import routing
@@ -70,6 +71,8 @@ class Server:
             response = error_response(error, routing.dialect_of(path))
         except ClientGone:
             response = web.Response(status=499, reason="Client Closed Request")
+        except HttpProcessingError:
+            raise  # broken framing; `inbound` refuses it as it does with heads
         except Exception:
             log.exception("request %s failed", request_id(request))
             if request.get(STARTED) or request.writer.output_size:
