@@ -24,6 +24,7 @@ from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.upgrade import Upgrades, wanted_key
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Server:
         self._gateway = gateway
         self._current = gateway.current
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
+        self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
         admin = Admin(gateway.current, gateway.pool, gateway.ledger, gateway.reloader, gateway.carrier)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
@@ -94,6 +96,8 @@ class Server:
                 return await handler(request)
             raise MethodNotAllowed.taking(path, methods)
         if path.startswith("/upstream/"):
+            if key := wanted_key(request):
+                return await self._upgrades.serve(request, key)
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))

@@ -64,6 +64,10 @@ class Request(web.Request):
         """The same, for those who only look."""
         return super().content
 
+    def hand_over(self, receiver: Any) -> None:
+        """From now on all that the client says goes to `receiver.feed_data`, and its end to `feed_eof`."""
+        cast(Connection, self.protocol).hand_over(receiver)
+
     @property
     def complete(self) -> bool:
         """Whether all of it has arrived, read or not."""
@@ -85,7 +89,7 @@ class Refusal(Sent):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_framing", "_head", "_head_since", "_left", "_parted", "_request")
+    __slots__ = ("_framing", "_handed_over", "_head", "_head_since", "_left", "_parted", "_request")
 
     def __init__(self, inbound: "Inbound", loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(inbound, loop=loop, **settings)
@@ -93,6 +97,7 @@ class Connection(web.RequestHandler):
         self._framing = 0
         self._head = b""
         self._head_since: float | None = loop.time()
+        self._handed_over = False
         self._left = 0
         self._parted: asyncio.Future[None] | None = None
 
@@ -104,9 +109,18 @@ class Connection(web.RequestHandler):
         if not malformed:
             self._head = b""
 
+    def hand_over(self, receiver: Any) -> None:
+        """The connection is no HTTP any more."""
+        self._handed_over = True
+        self._head = b""
+        self.set_parser(receiver)
+
     def data_received(self, data: bytes) -> None:
         if self._parted:
             self._discard(data)
+            return
+        if self._handed_over:
+            super().data_received(data)
             return
         request = self._request
         receiving = request is not None and not request.complete
