@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from llamaproxy import __version__
 from llamaproxy.core import routing
@@ -23,6 +24,7 @@ from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.upgrade import Upgrades, wanted_key
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ class Server:
         self._gateway = gateway
         self._current = gateway.current
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
+        self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
         admin = Admin(gateway.current, gateway.pool, gateway.ledger, gateway.reloader, gateway.carrier)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
@@ -70,6 +73,8 @@ class Server:
             response = error_response(error, routing.dialect_of(path))
         except ClientGone:
             response = web.Response(status=499, reason="Client Closed Request")
+        except HttpProcessingError:
+            raise  # broken framing; `inbound` refuses it as it does with heads
         except Exception:
             log.exception("request %s failed", request_id(request))
             if request.get(STARTED) or request.writer.output_size:
@@ -91,6 +96,8 @@ class Server:
                 return await handler(request)
             raise MethodNotAllowed.taking(path, methods)
         if path.startswith("/upstream/"):
+            if key := wanted_key(request):
+                return await self._upgrades.serve(request, key)
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))

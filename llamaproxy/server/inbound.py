@@ -13,12 +13,13 @@ from typing import Any, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from llamaproxy.core import request_head
 from llamaproxy.core.routing import Dialect, dialect_of
-from llamaproxy.errors import GatewayError, RequestTimeout
+from llamaproxy.errors import GatewayError, InvalidRequest, RequestTimeout
 from llamaproxy.server.answers import closing_answer
 from llamaproxy.server.passthrough import Sent
 from llamaproxy.server.stamp import fresh_id
@@ -63,6 +64,10 @@ class Request(web.Request):
         """The same, for those who only look."""
         return super().content
 
+    def hand_over(self, receiver: Any) -> None:
+        """From now on all that the client says goes to `receiver.feed_data`, and its end to `feed_eof`."""
+        cast(Connection, self.protocol).hand_over(receiver)
+
     @property
     def complete(self) -> bool:
         """Whether all of it has arrived, read or not."""
@@ -84,7 +89,7 @@ class Refusal(Sent):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_framing", "_head", "_head_since", "_left", "_parted", "_request")
+    __slots__ = ("_framing", "_handed_over", "_head", "_head_since", "_left", "_parted", "_request")
 
     def __init__(self, inbound: "Inbound", loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(inbound, loop=loop, **settings)
@@ -92,6 +97,7 @@ class Connection(web.RequestHandler):
         self._framing = 0
         self._head = b""
         self._head_since: float | None = loop.time()
+        self._handed_over = False
         self._left = 0
         self._parted: asyncio.Future[None] | None = None
 
@@ -103,9 +109,18 @@ class Connection(web.RequestHandler):
         if not malformed:
             self._head = b""
 
+    def hand_over(self, receiver: Any) -> None:
+        """The connection is no HTTP any more."""
+        self._handed_over = True
+        self._head = b""
+        self.set_parser(receiver)
+
     def data_received(self, data: bytes) -> None:
         if self._parted:
             self._discard(data)
+            return
+        if self._handed_over:
+            super().data_received(data)
             return
         request = self._request
         receiving = request is not None and not request.complete
@@ -127,14 +142,18 @@ class Connection(web.RequestHandler):
     def _follow(self, body: StreamReader, data: bytes) -> None:
         """Whether its framing is in order; the parser tells nobody who waits for the body."""
         self._framing += len(data)
+        if body.is_eof():
+            return
         if self._messages or self._framing > 2 * body.total_bytes + _MOST_FRAMING:
             body.set_exception(web.RequestPayloadError(_BAD_FRAMING))
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """The answer to what could not be read; aiohttp closes the connection after it."""
-        if status >= 500:
+        """The answer to what could not be read, with its head or, by the parser in Python, in the midst of its body."""
+        if self._request and not self._request.complete and isinstance(exc, HttpProcessingError):
+            error: GatewayError = InvalidRequest(_BAD_FRAMING)
+        elif status >= 500:
             log.error("a request failed outside of its handler", exc_info=exc)
             error = GatewayError("the gateway failed; its log says why")
         else:
@@ -255,4 +274,7 @@ def _to_origin_form(request: Request) -> Request:
     """The authority of an absolute target takes the place of Host (RFC 9112, section 3.2.2)."""
     headers = request.headers.copy()
     headers[hdrs.HOST] = request.raw_path.split("/", 3)[2].partition("?")[0]
-    return cast(Request, request.clone(rel_url=request.rel_url, headers=headers))
+    url = request.rel_url
+    return cast(
+        Request, request.clone(rel_url=url if url.raw_path else url.with_path("/", keep_query=True), headers=headers)
+    )

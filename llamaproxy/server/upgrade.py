@@ -1,0 +1,122 @@
+"""WebSockets below /upstream/{model}/: the only place where a connection may change its protocol.
+
+Owns the row and the lease of each, from its handshake to its end. Bytes are the tunnel's; whether a request asks for
+one is `core.websocket`'s word.
+"""
+
+import asyncio
+
+from aiohttp import web
+
+from llamaproxy.backends.pool import Lease, Pool
+from llamaproxy.backends.upstream import UpstreamLost
+from llamaproxy.core import headers, routing, websocket
+from llamaproxy.core.response import BadResponse, Head
+from llamaproxy.errors import GatewayError, GatewayTimeout, InvalidRequest, UpstreamError, UpstreamStalled
+from llamaproxy.models.catalogue import Model
+from llamaproxy.server.current import Current
+from llamaproxy.server.inbound import Request
+from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
+from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.tunnel import Far, Tunnel, reach
+from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
+
+_SWITCHING = "HTTP/1.1 101 Switching Protocols"
+_UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+
+
+def wanted_key(request: Request) -> str | None:
+    """The key of a request for a WebSocket; None for what is served as if it asked for nothing."""
+    if "Upgrade" not in request.headers or not request.complete:
+        return None
+    return websocket.key_of(request.method, request.version, request.headers)
+
+
+class Upgrades:
+    """Answers requests that change the protocol."""
+
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger) -> None:
+        self._current = current
+        self._pool = pool
+        self._ledger = ledger
+
+    async def serve(self, request: Request, key: str) -> web.StreamResponse:
+        """Returns when the WebSocket has ended. Raises GatewayError where it does not begin."""
+        endpoint = routing.upstream("GET", "")
+        row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "", stream=True)
+        self._ledger.open(row)
+        try:
+            model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
+            row.model = model.name
+            if model.config.url and routing.climbs(path):
+                raise InvalidRequest("the path must not contain `..`")
+            await self._lease(request, row, model, path, key)
+        except BaseException as error:
+            self._ledger.close(row, *_end(row, error))
+            raise
+        self._ledger.close(row, RequestState.OK, 101)
+        ClientConnection(request).close()
+        return Sent(101, keep_alive=False)
+
+    async def _lease(self, request: Request, row: RequestRow, model: Model, path: str, key: str) -> None:
+        async with self._pool.lease(model.name, light=True) as lease:
+            row.queue_ms, row.load_ms = round(lease.queue_seconds * 1000, 1), round(lease.load_seconds * 1000, 1)
+            try:
+                far, head, rest = await self._shaken(request, lease, path, key)
+            except UpstreamStalled as stalled:
+                lease.stalled(stalled.message)
+                raise
+            except UpstreamLost as lost:
+                lease.failed(str(lost))
+                raise UpstreamError(f"{model.name}: {lost}") from lost
+            lease.answered()
+            self._ledger.first_byte(row)
+            idle = self._current.config.engine.idle_timeout
+            tunnel = Tunnel(request, far, idle, lambda: not lease.upstream.closed, row.sent)
+            row.status = 101
+            try:
+                await tunnel.run(self._answer(request, head, model), rest)
+            finally:
+                row.bytes_in = tunnel.received
+
+    async def _shaken(self, request: Request, lease: Lease, path: str, key: str) -> tuple[Far, Head, bytes]:
+        """The backend's end of the tunnel, with its answer. Raises UpstreamLost, UpstreamStalled or UpstreamError."""
+        patience = self._current.config.engine.first_byte_timeout
+        address = lease.upstream.address
+        query = request.rel_url.raw_query_string
+        fields = [*headers.to_engine(request.raw_headers), *_UPGRADE, ("X-Request-Id", request_id(request))]
+        if address.key:
+            fields.append(("Authorization", f"Bearer {address.key}"))
+            if address.url:
+                fields.append(("X-Api-Key", address.key))
+        far: Far | None = None
+        try:
+            async with asyncio.timeout(patience):
+                far = await reach(address, f"{path}?{query}" if query else path, fields)
+                head, rest = await far.head
+            websocket.check_answer(head, key)
+        except BaseException as error:
+            if far:
+                far.abort()
+            if isinstance(error, TimeoutError):
+                raise UpstreamStalled(f"the engine sent nothing for {patience:.0f} s") from error
+            if isinstance(error, BadResponse):
+                raise UpstreamError(f"the engine takes no WebSocket here: {error}") from error
+            raise
+        return far, head, rest
+
+    def _answer(self, request: Request, head: Head, model: Model) -> bytes:
+        own = {**stamp(request, self._current.guard), "x-llamaproxy-model": model.name}
+        fields = [*_UPGRADE, *headers.to_client(head.fields), *own.items()]
+        lines = [_SWITCHING, *(f"{name}: {value}" for name, value in fields), "", ""]
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _end(row: RequestRow, error: BaseException) -> tuple[RequestState, int | None]:
+    """A client that leaves ends a WebSocket that has begun as it should end."""
+    if isinstance(error, asyncio.CancelledError | ClientGone):
+        return (RequestState.OK, 101) if row.status else (RequestState.CLIENT_ABORT, None)
+    if isinstance(error, GatewayError):
+        ours = not isinstance(error, UpstreamError | GatewayTimeout)
+        return (RequestState.REJECTED if ours else RequestState.UPSTREAM_ERROR), error.status
+    return RequestState.UPSTREAM_ERROR, 500
