@@ -1,22 +1,28 @@
-"""Reading the body of a request, within its bounds.
+"""Reading the body of a request, within its bounds, and copying it once at most.
 
-Owns the bounds only: what a body means is told elsewhere.
+Owns the bounds and the codings only: what a body means is told elsewhere.
 """
 
 import asyncio
+import io
 
 from aiohttp import web
 
-from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge
+from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+
+_DECODED = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
+"""Content codings that aiohttp undoes while it reads; it does nothing about others, or about several."""
 
 
 async def read(request: web.Request, most: int, timeout: float) -> bytes:
     """The whole body, `most` bytes at most, within `timeout` seconds; one that says it is larger is not read at all.
 
-    Raises RequestTooLarge, RequestTimeout, or InvalidRequest where it cannot be decoded.
+    Of one that came compressed the bounds are for what it unfolds to. Raises RequestTooLarge, RequestTimeout,
+    UnsupportedMediaType, or InvalidRequest where it cannot be decoded.
     """
     if (request.content_length or 0) > most:
         raise _too_large(most)
+    _check_coding(request)
     try:
         if request.content.is_eof():
             return await _bounded(request, most)
@@ -28,14 +34,26 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
         raise InvalidRequest(f"the body cannot be decoded: {error}") from error
 
 
+def _check_coding(request: web.Request) -> None:
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in _DECODED:
+        raise UnsupportedMediaType(f"a body with the content coding {coding[:40]!r} cannot be read")
+
+
 async def _bounded(request: web.Request, most: int) -> bytes:
-    parts, size = [], 0
-    while part := await request.content.readany():
-        size += len(part)
-        if size > most:
+    content = request.content
+    first = await content.readany()
+    if content.at_eof() and len(first) <= most:
+        return first
+    # Of BytesIO it is known that it grows with what arrives, and gives its buffer away without another copy.
+    whole = io.BytesIO()
+    part, more = first, False
+    while part or more:
+        whole.write(part)
+        if whole.tell() > most:
             raise _too_large(most)
-        parts.append(part)
-    return b"".join(parts)
+        part, more = await content.readchunk()
+    return whole.getvalue()
 
 
 def _too_large(most: int) -> RequestTooLarge:
