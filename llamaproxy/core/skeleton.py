@@ -18,7 +18,7 @@ PIECE = 16 * 1024
 MARK = b"*"
 """Inside of a string it is a letter like others; outside of strings JSON has none."""
 
-# Where a piece may end: not within an escape, of 6 bytes at most, nor between two that are one character, nor within one.
+# Where a piece may end: not within an escape, which has 6 bytes at most, nor after one, nor within a character.
 _SEAM = re.compile(rb"[^\\]{6}[^\x80-\xbf]")
 _WINDOW = 64
 

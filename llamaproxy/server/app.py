@@ -19,7 +19,7 @@ from llamaproxy.errors import (
     NotFound,
     RequestTooLarge,
 )
-from llamaproxy.server import page
+from llamaproxy.server import body, page
 from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.gateway import Gateway
@@ -80,6 +80,8 @@ class Server:
                 cut_off(request)
             failure = GatewayError("the gateway failed; its log says why")
             return error_response(failure, routing.dialect_of(request.path))
+        finally:
+            body.leave(request)
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = routing.normalise(request.path)

@@ -31,13 +31,24 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
     except TimeoutError as error:
         raise RequestTimeout(f"the body did not arrive within {timeout:.0f} s") from error
     except web.RequestPayloadError as error:
-        raise InvalidRequest(f"the body cannot be decoded: {error}") from error
+        raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())}") from error
 
 
 def _check_coding(request: web.Request) -> None:
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    coding = request.headers.get("Content-Encoding", "").strip().lower() or "identity"
     if coding not in _DECODED:
         raise UnsupportedMediaType(f"a body with the content coding {coding[:40]!r} cannot be read")
+
+
+def leave(request: web.Request) -> None:
+    """What is still unread when a request has been decided on stays so, if it is compressed.
+
+    After its answer aiohttp reads on for ten seconds, so that clients that still send see the answer. Of a few packed
+    megabytes that unfolds gigabytes, and nobody else has a turn meanwhile: this ends it as those ten seconds do.
+    """
+    content = request.content
+    if not content.is_eof() and content.total_compressed_bytes is not None:
+        content.set_exception(TimeoutError())
 
 
 async def _bounded(request: web.Request, most: int) -> bytes:
@@ -45,7 +56,7 @@ async def _bounded(request: web.Request, most: int) -> bytes:
     first = await content.readany()
     if content.at_eof() and len(first) <= most:
         return first
-    # Of BytesIO it is known that it grows with what arrives, and gives its buffer away without another copy.
+    # It grows with what arrives, and gives its buffer away: joining parts would take twice the memory and a copy more.
     whole = io.BytesIO()
     part, more = first, False
     while part or more:
@@ -53,6 +64,9 @@ async def _bounded(request: web.Request, most: int) -> bytes:
         if whole.tell() > most:
             raise _too_large(most)
         part, more = await content.readchunk()
+        if content.total_compressed_bytes is not None:
+            # What is here already may unfold for seconds, and nobody else would have a turn.
+            await asyncio.sleep(0)
     return whole.getvalue()
 
 

@@ -2,25 +2,39 @@
 
 import asyncio
 import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer
+from aiohttp import ClientSession, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import TestServer, make_mocked_request
 
 from llamaproxy.errors import GatewayError
 from llamaproxy.server import body
+from llamaproxy.tasks import spawn
 
 MOST = 100_000
 
 
 @pytest.fixture
-async def url() -> AsyncIterator[str]:
+def bodies() -> list[StreamReader]:
+    """Every body that has come."""
+    return []
+
+
+@pytest.fixture
+async def url(bodies: list[StreamReader]) -> AsyncIterator[str]:
     async def answer(request: web.Request) -> web.Response:
+        bodies.append(request.content)
         try:
+            if "X-Unread" in request.headers:
+                return web.Response(text="unread")
             return web.Response(text=str(len(await body.read(request, MOST, 0.3))))
         except GatewayError as error:
             return web.Response(text=error.code)
+        finally:
+            body.leave(request)
 
     app = web.Application()
     app.router.add_post("/", answer)
@@ -56,9 +70,52 @@ async def test_small_one_that_grows_is_a_large_one(url: str) -> None:
     assert await told(url, bomb, **{"Content-Encoding": "gzip"}) == "request_too_large"
 
 
+async def test_a_bomb_is_refused_and_the_rest_of_it_never_unfolds(url: str, bodies: list[StreamReader]) -> None:
+    """Nor after the answer: aiohttp lingers for what a client still sends."""
+    bomb = gzip.compress(bytes(1 << 24)) * 64
+    assert await told(url, bomb, **{"Content-Encoding": "gzip"}) == "request_too_large"
+    assert await told(url, bomb, **{"Content-Encoding": "gzip", "X-Unread": "1"}) == "unread"
+    assert await told(url, b"x") == "1"
+    assert max(content.total_bytes for content in bodies) < 4_000_000
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, gzip", "x" * 1000])
+async def test_codings_that_nobody_undoes_are_no_bodies(url: str, coding: str) -> None:
+    assert await told(url, b"{}", **{"Content-Encoding": coding}) == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+async def test_no_coding_at_all(url: str, coding: str) -> None:
+    assert await told(url, b"{}", **{"Content-Encoding": coding}) == "2"
+
+
 async def test_one_that_takes_too_long(url: str) -> None:
     assert await told(url, pieces(50, pause=0.02)) == "request_timeout"
 
 
 async def test_one_that_cannot_be_decoded(url: str) -> None:
     assert await told(url, b"no gzip at all", **{"Content-Encoding": "gzip"}) == "invalid_request"
+
+
+async def test_a_large_body_takes_its_own_size_and_little_more() -> None:
+    """Parts and their sum at once would be twice as much."""
+    size, part = 8_000_000, b"x" * 50_000
+    protocol = BaseProtocol(asyncio.get_running_loop())
+    protocol.connection_made(asyncio.Transport())
+    content = StreamReader(protocol, limit=2**16)
+    request = make_mocked_request("POST", "/", payload=content)
+
+    async def arrive() -> None:
+        for _ in range(size // len(part)):
+            content.feed_data(bytes(bytearray(part)))
+            await asyncio.sleep(0)
+        content.feed_eof()
+
+    arriving = spawn(arrive(), name="arrive")
+    tracemalloc.start()
+    try:
+        assert len(await body.read(request, size, 10)) == size
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * size
+    finally:
+        tracemalloc.stop()
+    await arriving
