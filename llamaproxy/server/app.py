@@ -81,7 +81,7 @@ class Server:
             failure = GatewayError("the gateway failed; its log says why")
             return error_response(failure, routing.dialect_of(request.path))
         finally:
-            body.leave(request)
+            await body.leave(request)
 
     async def _dispatch(self, request: web.Request) -> web.StreamResponse:
         path = routing.normalise(request.path)
@@ -116,6 +116,9 @@ class Server:
     async def _stamp(self, request: web.Request, response: web.StreamResponse) -> None:
         request[STARTED] = True
         response.headers.update(stamp(request, self._current.guard))
+        if body.is_left(request):
+            response.force_close()
+            response.headers["Connection"] = "close"
 
     async def _health(self, request: web.Request) -> web.Response:
         return json_response({"status": "ok", "version": __version__})

@@ -13,6 +13,10 @@ from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, U
 _DECODED = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 """Content codings that aiohttp undoes while it reads; it does nothing about others, or about several."""
 
+_FAREWELL = 1024**2
+_PATIENCE = 1.0
+"""Unfolded bytes and seconds for a compressed body that nobody wants, before its client gets to know."""
+
 
 async def read(request: web.Request, most: int, timeout: float) -> bytes:
     """The whole body, `most` bytes at most, within `timeout` seconds; one that says it is larger is not read at all.
@@ -40,14 +44,29 @@ def _check_coding(request: web.Request) -> None:
         raise UnsupportedMediaType(f"a body with the content coding {coding[:40]!r} cannot be read")
 
 
-def leave(request: web.Request) -> None:
-    """What is still unread when a request has been decided on stays so, if it is compressed.
+def is_left(request: web.Request) -> bool:
+    """Whether some of a compressed body has not been read: no other request can follow it."""
+    return not request.content.is_eof() and request.content.total_compressed_bytes is not None
 
-    After its answer aiohttp reads on for ten seconds, so that clients that still send see the answer. Of a few packed
-    megabytes that unfolds gigabytes, and nobody else has a turn meanwhile: this ends it as those ten seconds do.
+
+async def leave(request: web.Request) -> None:
+    """Read a little of a compressed body whose request has been decided on, for its client to see why; leave the rest.
+
+    After its answer aiohttp reads on for ten seconds, for the same reason. Of a few packed megabytes that unfolds
+    gigabytes, and nobody else has a turn meanwhile: an exception ends it as those seconds do.
     """
+    if request.transport is None or not is_left(request):
+        return
     content = request.content
-    if not content.is_eof() and content.total_compressed_bytes is not None:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async for _ in content.iter_any():
+                if content.total_bytes > _FAREWELL:
+                    break
+                await asyncio.sleep(0)
+    except (TimeoutError, ConnectionError, web.RequestPayloadError):
+        pass  # Nobody asks for this body any more.
+    if not content.is_eof():
         content.set_exception(TimeoutError())
 
 

@@ -12,7 +12,9 @@ from aiohttp.test_utils import TestServer, make_mocked_request
 
 from llamaproxy.errors import GatewayError
 from llamaproxy.server import body
+from llamaproxy.server.guard import fingerprint
 from llamaproxy.tasks import spawn
+from tests.server.conftest import Serve
 
 MOST = 100_000
 
@@ -34,7 +36,7 @@ async def url(bodies: list[StreamReader]) -> AsyncIterator[str]:
         except GatewayError as error:
             return web.Response(text=error.code)
         finally:
-            body.leave(request)
+            await body.leave(request)
 
     app = web.Application()
     app.router.add_post("/", answer)
@@ -72,7 +74,7 @@ async def test_small_one_that_grows_is_a_large_one(url: str) -> None:
 
 async def test_a_bomb_is_refused_and_the_rest_of_it_never_unfolds(url: str, bodies: list[StreamReader]) -> None:
     """Nor after the answer: aiohttp lingers for what a client still sends."""
-    bomb = gzip.compress(bytes(1 << 24)) * 64
+    bomb = gzip.compress(bytes(1 << 24))
     assert await told(url, bomb, **{"Content-Encoding": "gzip"}) == "request_too_large"
     assert await told(url, bomb, **{"Content-Encoding": "gzip", "X-Unread": "1"}) == "unread"
     assert await told(url, b"x") == "1"
@@ -119,3 +121,21 @@ async def test_a_large_body_takes_its_own_size_and_little_more() -> None:
     finally:
         tracemalloc.stop()
     await arriving
+
+
+async def test_a_bomb_at_the_door_does_not_unfold(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who has no key may keep the gateway busy."""
+    client = await serve(keys={"alice": {"sha256": fingerprint("lp-key")}})
+    left: list[StreamReader] = []
+    leave = body.leave
+
+    async def leaving(request: web.Request) -> None:
+        left.append(request.content)
+        await leave(request)
+
+    monkeypatch.setattr(body, "leave", leaving)
+    bomb = gzip.compress(bytes(1 << 24))
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert (await client.post("/v1/chat/completions", data=bomb, headers=headers)).status == 401
+    assert (await client.get("/health")).status == 200
+    assert left[0].total_bytes < 4_000_000
