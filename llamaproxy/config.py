@@ -18,6 +18,8 @@ from llamaproxy.values import (
     ModelNames,
     Name,
     Origins,
+    ParameterNames,
+    Parameters,
     PositiveSeconds,
     RequestPath,
     Seconds,
@@ -171,6 +173,8 @@ class ModelConfig(_Section):
     queue_size: int | None = Field(
         None, ge=0, le=100_000, description="most requests waiting for this model; unset: no own limit"
     )
+    set_params: Parameters = Field({}, max_length=100, description="put into every JSON request, over the client's own")
+    strip_params: ParameterNames = Field((), max_length=100, description="taken out of every JSON request")
     description: str = Field("", max_length=1000, description="shown in lists of models")
     unlisted: bool = Field(False, description="left out of /v1/models")
 
@@ -238,6 +242,8 @@ _SCHEDULING = {
         "priority",
         "concurrency",
         "queue_size",
+        "set_params",
+        "strip_params",
         "description",
         "unlisted",
     )

@@ -10,7 +10,8 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -54,6 +55,16 @@ def split(value: object) -> object:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"not a JSON list: {error}") from error
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def read_table(value: object) -> object:
+    """A table that came as text, as from the environment: a JSON object."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not a JSON object: {error}") from error
 
 
 def check_name(value: str) -> str:
@@ -114,6 +125,23 @@ def _check_text(value: str) -> str:
     return value
 
 
+def _check_parameter(name: str) -> str:
+    """What neither configuration may decide for a client: who answers, and in which shape."""
+    if name in ("model", "stream"):
+        raise ValueError("model and stream are the client's own")
+    return name
+
+
+def _check_sendable(value: JsonValue) -> JsonValue:
+    """What JSON can say and every reader of it understands. Numbers beyond 64 bits, NaN and infinity are none such."""
+    try:
+        json.dumps(value, allow_nan=False)
+        orjson.dumps(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"cannot be sent as JSON: {error}") from error
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=_LARGEST_SIZE)]
@@ -127,4 +155,9 @@ Arguments = Annotated[tuple[Text, ...], BeforeValidator(split)]
 Url = Annotated[str, Field(max_length=2000), AfterValidator(_check_url)]
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 RequestPath = Annotated[str, Field(pattern=r"^/[!-\"$-~]*$", max_length=1000)]
+ParameterName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check_parameter)]
+ParameterNames = Annotated[tuple[ParameterName, ...], BeforeValidator(split)]
+Parameters = Annotated[
+    dict[ParameterName, Annotated[JsonValue, AfterValidator(_check_sendable)]], BeforeValidator(read_table)
+]
 Environment = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text]

@@ -1,5 +1,6 @@
 """llamaproxy.config: defaults, ranges and the rules between keys; no file, no environment, no clock."""
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -434,3 +435,43 @@ def test_a_configuration_does_not_change() -> None:
     for part, key in ((config, "server"), (config.server, "port"), (config.models["m"], "path")):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(part, key, getattr(part, key))
+
+
+class TestParameters:
+    def model(self, **settings: Any) -> ModelConfig:
+        return ModelConfig.model_validate({"path": "a.gguf", **settings})
+
+    def test_any_json_can_be_put_and_any_names_taken_out(self) -> None:
+        values = {"temperature": 0.5, "a": {"b": [None, True, "x"]}}
+        assert self.model(set_params=values).set_params == values
+        assert self.model(strip_params=["top_k", "seed"]).strip_params == ("top_k", "seed")
+
+    def test_from_the_environment_they_come_as_text(self) -> None:
+        assert self.model(set_params='{"temperature": 0.5}').set_params == {"temperature": 0.5}
+        assert self.model(strip_params="top_k, seed").strip_params == ("top_k", "seed")
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"set_params": {"model": "x"}},
+            {"strip_params": ["model"]},
+            {"set_params": {"stream": True}},
+            {"strip_params": "stream"},
+            {"set_params": {"": 1}},
+            {"set_params": {"t": float("nan")}},
+            {"set_params": {"t": [float("inf")]}},
+            {"set_params": {"t": 2**70}},
+            {"set_params": {"t": date(2026, 1, 1)}},
+            {"set_params": "{"},
+            {"set_params": "[1]"},
+            {"set_params": [1]},
+            {"set_params": {str(number): 1 for number in range(101)}},
+            {"strip_params": ["x" * 129]},
+        ],
+    )
+    def test_what_cannot_be_sent_or_is_the_clients_own(self, settings: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError):
+            self.model(**settings)
+
+    def test_a_process_knows_nothing_of_them(self) -> None:
+        assert self.model().starts_like(self.model(set_params={"a": 1}, strip_params=["b"]))

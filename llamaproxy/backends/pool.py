@@ -15,7 +15,6 @@ from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life, Report
 from llamaproxy.backends.memory import Scale
 from llamaproxy.config import Config, ModelConfig
-from llamaproxy.core.backend import Backend
 from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from llamaproxy.backends.pool import Lease, Pool
 from llamaproxy.backends.upstream import UpstreamLost
-from llamaproxy.core import headers, renaming, routing
+from llamaproxy.core import headers, renaming, routing, wish
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.errors import (
     GatewayError,
@@ -67,9 +67,9 @@ class Proxy:
                 raise MethodNotAllowed.taking(path, endpoint.methods)
             content = await self._read(request)
             row.bytes_in = len(content)
-            wish = routing.read_body(content, request.headers.get("Content-Type", ""), endpoint)
-            model = self._current.catalogue.resolve(wish.model or request.query.get("model"))
-            row.model, row.stream = model.name, wish.stream
+            wanted = wish.read(content, request.headers.get("Content-Type", ""), endpoint)
+            model = self._current.catalogue.resolve(wanted.model or request.query.get("model"))
+            row.model, row.stream = model.name, wanted.stream
             outgoing = _outgoing(request, path, *_named(request, content, model))
             return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
@@ -85,7 +85,7 @@ class Proxy:
             content = await self._read(request)
             row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
-                routing.read_body(content, request.headers.get("Content-Type", ""), endpoint)
+                wish.read(content, request.headers.get("Content-Type", ""), endpoint)
             outgoing = _outgoing(request, path, *_below_upstream(request, path, endpoint, content, model))
             return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
@@ -238,23 +238,26 @@ class Proxy:
 def _below_upstream(
     request: web.Request, path: str, endpoint: Endpoint, content: bytes, model: Model
 ) -> tuple[str, bytes]:
-    """Query and body as they came, but for what a server that is not ours needs to find its model."""
-    if model.config.url and routing.climbs(path):
+    """Query and body as they came, but for what the model's server gets on any known route."""
+    config = model.config
+    if config.url and routing.climbs(path):
         raise InvalidRequest("the path must not contain `..`")
-    if model.config.path is not None or not endpoint.methods:
+    changed = config.path is None or config.set_params or config.strip_params
+    if not changed or not endpoint.methods:
         return request.rel_url.raw_query_string, content
-    routing.read_body(content, request.headers.get("Content-Type", ""))
+    wish.read(content, request.headers.get("Content-Type", ""))
     return _named(request, content, model)
 
 
 def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, bytes]:
     """Query and body as the backend gets them: a server that is not ours must find its model under its own name."""
+    config = model.config
     query = request.rel_url.raw_query_string
-    if model.config.path is not None:
-        return query, content
-    name = model.config.upstream_name or model.name
+    name = None if config.path is not None else config.upstream_name or model.name
+    if name is not None:
+        query = renaming.in_query(query, name, add=not content)
     content_type = request.headers.get("Content-Type", "")
-    return renaming.in_query(query, name, add=not content), renaming.in_body(content, content_type, name)
+    return query, renaming.in_body(content, content_type, name, config.set_params, config.strip_params)
 
 
 def _outgoing(request: web.Request, path: str, query: str, content: bytes) -> Outgoing:

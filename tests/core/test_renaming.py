@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaproxy.core import routing
+from llamaproxy.core import wish
 from llamaproxy.core.renaming import in_body, in_query
 
 JSON = "application/json"
@@ -64,7 +64,7 @@ def test_any_object_means_the_same_but_for_its_model(
     body = json.dumps(before, ensure_ascii=ascii_only, indent=1).encode()
     renamed = in_body(body, JSON, new)
     assert orjson.loads(renamed) == orjson.loads(body) | {"model": new}
-    assert routing.read_body(renamed, JSON).model == new
+    assert wish.read(renamed, JSON).model == new
 
 
 def form(*parts: str) -> bytes:
@@ -80,7 +80,7 @@ def test_forms() -> None:
     assert in_body(body, FORM, "org/new") == form(FILE, named.format("org/new"))
     assert in_body(form(FILE), FORM, "org/new") == form(named.format("org/new"), FILE)
     assert in_body(b"preamble\r\n" + form(FILE), FORM, "n") == form(named.format("n"), FILE)
-    assert routing.read_body(in_body(form(FILE), FORM, "n"), FORM).model == "n"
+    assert wish.read(in_body(form(FILE), FORM, "n"), FORM).model == "n"
 
 
 @pytest.mark.parametrize(

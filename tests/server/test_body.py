@@ -2,29 +2,48 @@
 
 import asyncio
 import gzip
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer
+from aiohttp import ClientSession, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.errors import GatewayError
 from llamaproxy.server import body
+from llamaproxy.server.guard import fingerprint
+from llamaproxy.server.inbound import Connection, Inbound, Request, close_after
+from llamaproxy.tasks import spawn
+from tests.server.conftest import InboundServer, Serve
 
 MOST = 100_000
 
 
 @pytest.fixture
-async def url() -> AsyncIterator[str]:
-    async def answer(request: web.Request) -> web.Response:
-        try:
-            return web.Response(text=str(len(await body.read(request, MOST, 0.3))))
-        except GatewayError as error:
-            return web.Response(text=error.code)
+def bodies() -> list[StreamReader]:
+    """Every body that has come."""
+    return []
 
-    app = web.Application()
-    app.router.add_post("/", answer)
-    async with TestServer(app, host="127.0.0.1") as server:
+
+@pytest.fixture
+async def url(bodies: list[StreamReader]) -> AsyncIterator[str]:
+    async def said(request: Request) -> str:
+        if "X-Unread" in request.headers:
+            return "unread"
+        try:
+            return str(len(await body.read(request, MOST, 0.3)))
+        except GatewayError as error:
+            return error.code
+
+    async def answer(request: Request) -> web.Response:
+        bodies.append(request.unread)
+        response = web.Response(text=await said(request))
+        if not request.complete:
+            await close_after(request, response)
+        return response
+
+    async with InboundServer(Inbound(answer, lambda: 10.0)) as server:
         yield str(server.make_url("/"))
 
 
@@ -56,9 +75,70 @@ async def test_small_one_that_grows_is_a_large_one(url: str) -> None:
     assert await told(url, bomb, **{"Content-Encoding": "gzip"}) == "request_too_large"
 
 
+async def test_a_bomb_is_refused_and_the_rest_of_it_never_unfolds(url: str, bodies: list[StreamReader]) -> None:
+    """Nor after the answer, while the client is still listened to."""
+    bomb = gzip.compress(bytes(1 << 24))
+    assert await told(url, bomb, **{"Content-Encoding": "gzip"}) == "request_too_large"
+    assert await told(url, bomb, **{"Content-Encoding": "gzip", "X-Unread": "1"}) == "unread"
+    assert await told(url, b"x") == "1"
+    assert max(content.total_bytes for content in bodies) < 4_000_000
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, gzip", "x" * 1000])
+async def test_codings_that_nobody_undoes_are_no_bodies(url: str, coding: str) -> None:
+    assert await told(url, b"{}", **{"Content-Encoding": coding}) == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+async def test_no_coding_at_all(url: str, coding: str) -> None:
+    assert await told(url, b"{}", **{"Content-Encoding": coding}) == "2"
+
+
 async def test_one_that_takes_too_long(url: str) -> None:
     assert await told(url, pieces(50, pause=0.02)) == "request_timeout"
 
 
 async def test_one_that_cannot_be_decoded(url: str) -> None:
     assert await told(url, b"no gzip at all", **{"Content-Encoding": "gzip"}) == "invalid_request"
+
+
+async def test_a_large_body_takes_its_own_size_and_little_more() -> None:
+    """Parts and their sum at once would be twice as much."""
+    size, part = 8_000_000, b"x" * 50_000
+    protocol = BaseProtocol(asyncio.get_running_loop())
+    protocol.connection_made(asyncio.Transport())
+    content = StreamReader(protocol, limit=2**16)
+    request = make_mocked_request("POST", "/", payload=content)
+
+    async def arrive() -> None:
+        for _ in range(size // len(part)):
+            content.feed_data(bytes(bytearray(part)))
+            await asyncio.sleep(0)
+        content.feed_eof()
+
+    arriving = spawn(arrive(), name="arrive")
+    tracemalloc.start()
+    try:
+        assert len(await body.read(request, size, 10)) == size
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * size
+    finally:
+        tracemalloc.stop()
+    await arriving
+
+
+async def test_a_bomb_at_the_door_does_not_unfold(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who has no key may keep the gateway busy."""
+    client = await serve(keys={"alice": {"sha256": fingerprint("lp-key")}})
+    left: list[StreamReader] = []
+    begin = Connection.begin
+
+    def beginning(connection: Connection, request: Request, malformed: bool) -> None:
+        left.append(request.unread)
+        begin(connection, request, malformed)
+
+    monkeypatch.setattr(Connection, "begin", beginning)
+    bomb = gzip.compress(bytes(1 << 24))
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert (await client.post("/v1/chat/completions", data=bomb, headers=headers)).status == 401
+    assert (await client.get("/health")).status == 200
+    assert left[0].total_bytes < 4_000_000

@@ -248,6 +248,40 @@ class TestOtherServers:
         assert response.headers["X-Key"].startswith("Bearer ")
 
 
+class TestParameters:
+    """What a model's configuration puts into requests, and takes out."""
+
+    CHAT = "/v1/chat/completions"
+    OURS = {"set_params": {"temperature": 0, "x": {"y": [1]}}, "strip_params": ["top_k", "seed"]}  # noqa: RUF012
+
+    @pytest.fixture
+    async def client(self, serve: Serve) -> AsyncIterator[TestClient[Any, Any]]:
+        async with Site().open() as site:
+            site.statuses |= dict.fromkeys((self.CHAT, "/any/thing", "/v1/audio/transcriptions"), 200)
+            yield await serve(models={"far": {"url": site.url, **self.OURS}})
+
+    async def test_they_change_and_no_other_byte_does(self, client: TestClient[Any, Any]) -> None:
+        body = b'{"model":"far", "top_k" : 5, "temperature":1.0, "n":1.10, "seed":1}'
+        for path in (self.CHAT, f"/upstream/far{self.CHAT}"):
+            said = await (await client.post(path, data=body)).json()
+            assert said["body"] == '{"x":{"y":[1]},"model":"far", "temperature":0, "n":1.10}'
+
+    async def test_elsewhere_nothing_does(self, client: TestClient[Any, Any]) -> None:
+        said = await (await client.post("/upstream/far/any/thing", data=b'{"top_k":5}')).json()
+        assert said["body"] == '{"top_k":5}'
+        form = aiohttp.FormData({"top_k": "5", "file": io.BytesIO(b"RIFF")})
+        said = await (await client.post("/v1/audio/transcriptions", data=form)).json()
+        assert 'name="top_k"' in said["body"]
+        assert 'name="x"' not in said["body"]
+
+    async def test_our_own_engine_gets_them_too(self, serve: Serve, tmp_path: Path) -> None:
+        models = {"m": fake_model(tmp_path, "m", set_params={"max_tokens": 3})}
+        client = await serve(models=models)
+        for path in (self.CHAT, f"/upstream/m{self.CHAT}"):
+            answer = await (await client.post(path, json={**chat_body("m"), "max_tokens": 7})).json()
+            assert answer["usage"]["completion_tokens"] == 3
+
+
 @pytest.mark.parametrize("path", ["/slots/0?action=save&model=m", "/upstream/m/slots/0?action=restore"])
 async def test_clients_write_no_slot_files_where_the_gateway_keeps_its_own(serve: Serve, path: str) -> None:
     client = await serve()
