@@ -6,7 +6,8 @@ is sent again on a new connection, because nothing was done for it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from llamaproxy.backends.silence import FOR_EVER
 from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
@@ -16,8 +17,13 @@ MAX_IDLE = 2.5
 """Seconds."""
 MAX_EXCHANGES = 95
 
-Connect = Callable[[Callable[[], Connection]], Awaitable[tuple[asyncio.BaseTransport, Connection]]]
-"""Opens a connection with a protocol that is made so, as the event loop's own methods do. Raises OSError."""
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class Connect(Protocol):
+    """Opens a connection with a protocol that is made so, as the event loop's own methods do. Raises OSError."""
+
+    async def __call__(self, protocol: Callable[[], P], /) -> tuple[asyncio.BaseTransport, P]: ...
 
 
 class Connections:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from llamaproxy.backends.lease import Lease
-from llamaproxy.backends.life import Life, Report
+from llamaproxy.backends.life import Life
 from llamaproxy.backends.memory import Scale
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.core.events import (
@@ -303,6 +303,3 @@ class Pool:
 
 def _for(successor: str | None) -> str:
     return f" to make room for {successor}" if successor else ""
-
-
-__all__ = ["Launch", "Lease", "Pool", "Report"]

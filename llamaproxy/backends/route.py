@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from llamaproxy.backends.command import Address
-from llamaproxy.backends.connections import MAX_IDLE, Connect
-from llamaproxy.backends.wire import Connection
+from llamaproxy.backends.connections import MAX_IDLE, Connect, P
 
 _CONNECT_TIMEOUT = 5.0
 """Seconds to find a server elsewhere and to be let in."""
@@ -48,7 +47,7 @@ def _elsewhere(url: str, loop: asyncio.AbstractEventLoop) -> Route:
     context = _trust() if parts.scheme == "https" else None
     port = parts.port or _PORTS[parts.scheme]
 
-    async def connect(protocol: Callable[[], Connection]) -> tuple[asyncio.BaseTransport, Connection]:
+    async def connect(protocol: Callable[[], P]) -> tuple[asyncio.BaseTransport, P]:
         async with asyncio.timeout(_CONNECT_TIMEOUT):
             return await loop.create_connection(protocol, parts.hostname or "", port, ssl=context)
 

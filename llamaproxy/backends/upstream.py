@@ -6,9 +6,10 @@ is followed.
 """
 
 import re
+from collections.abc import Callable
 
 from llamaproxy.backends.command import Address
-from llamaproxy.backends.connections import Connections
+from llamaproxy.backends.connections import Connections, P
 from llamaproxy.backends.route import route_to
 from llamaproxy.backends.silence import FOR_EVER
 from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
@@ -162,11 +163,23 @@ class Upstream:
         """End every exchange: those that wait for a head get UpstreamLost, readers of a body ConnectionLost."""
         self._connections.close()
 
-    def _spelled(self, method: str, target: str, fields: bytes, body: bytes) -> tuple[bytes, ...]:
-        """A large body stays a piece of its own."""
+    async def reach(self, protocol: Callable[[], P]) -> P:
+        """A connection of the caller's own, beside those of the exchanges. Raises UpstreamLost."""
+        try:
+            _, reached = await self._route.connect(protocol)
+        except OSError as error:
+            raise UpstreamLost(f"cannot connect: {error.strerror or error}") from error
+        return reached
+
+    def head(self, method: str, target: str, fields: bytes) -> bytes:
+        """The head of a request as this backend gets it. Raises UpstreamLost for a target that cannot be spelled."""
         if not _TARGET.fullmatch(target):
             raise UpstreamLost("the target of the request cannot be spelled")
-        length = b"Content-Length: %d\r\n" % len(body) if body or method in _WITH_A_BODY else b""
         line = f"{method} {self._route.prefix}{target}".encode()
-        head = b"%b%b%b%b\r\n" % (line, self._own, fields, length)
+        return b"%b%b%b\r\n" % (line, self._own, fields)
+
+    def _spelled(self, method: str, target: str, fields: bytes, body: bytes) -> tuple[bytes, ...]:
+        """A large body stays a piece of its own."""
+        length = b"Content-Length: %d\r\n" % len(body) if body or method in _WITH_A_BODY else b""
+        head = self.head(method, target, fields + length)
         return (head + body,) if len(body) <= _ONE_WRITE else (head, body)

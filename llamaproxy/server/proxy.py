@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from llamaproxy.backends.pool import Lease, Pool
+from llamaproxy.backends.lease import Lease
+from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import headers, renaming, routing, wish
 from llamaproxy.core.routing import Endpoint

@@ -6,11 +6,9 @@ the request for the change. What it needs of aiohttp is `set_parser`, by which i
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
-from llamaproxy.backends.command import Address
-from llamaproxy.backends.route import route_to
-from llamaproxy.backends.upstream import UpstreamLost
+from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.response import MAX_HEAD, BadResponse, Head, parse
 from llamaproxy.server.inbound import Request
 from llamaproxy.server.passthrough import HIGH_WATER, ClientConnection, ClientGone
@@ -87,20 +85,13 @@ class Far(asyncio.Protocol):
             self.head.exception()  # whoever waited may have been cancelled
 
 
-async def reach(address: Address, target: str, fields: list[tuple[str, str]]) -> Far:
+async def reach(upstream: Upstream, target: str, fields: bytes) -> Far:
     """Ask a backend, by GET, to change the protocol; its answer is in `head`. Raises UpstreamLost."""
-    route = route_to(address)
-    connect = cast(Callable[..., Any], route.connect)
-    try:
-        _, far = await connect(Far)
-    except OSError as error:
-        raise UpstreamLost(f"cannot connect: {error.strerror or error}") from error
-    lines = [f"GET {route.prefix}{target} HTTP/1.1", f"Host: {route.host}"]
-    lines += [f"{name}: {value}" for name, value in fields]
-    reached = cast(Far, far)
-    assert reached.transport
-    reached.transport.write("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
-    return reached
+    head = upstream.head("GET", target, fields)
+    far = await upstream.reach(Far)
+    assert far.transport
+    far.transport.write(head)
+    return far
 
 
 class Tunnel:

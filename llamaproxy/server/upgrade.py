@@ -8,7 +8,8 @@ import asyncio
 
 from aiohttp import web
 
-from llamaproxy.backends.pool import Lease, Pool
+from llamaproxy.backends.lease import Lease
+from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import headers, routing, websocket
 from llamaproxy.core.response import BadResponse, Head
@@ -21,8 +22,8 @@ from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.server.tunnel import Far, Tunnel, reach
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
-_SWITCHING = "HTTP/1.1 101 Switching Protocols"
-_UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n"
+_UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
 
 
 def wanted_key(request: Request) -> str | None:
@@ -60,7 +61,7 @@ class Upgrades:
 
     async def _lease(self, request: Request, row: RequestRow, model: Model, path: str, key: str) -> None:
         async with self._pool.lease(model.name, light=True) as lease:
-            row.queue_ms, row.load_ms = round(lease.queue_seconds * 1000, 1), round(lease.load_seconds * 1000, 1)
+            row.queue_ms, row.load_ms = lease.queue_seconds * 1000, lease.load_seconds * 1000
             try:
                 far, head, rest = await self._shaken(request, lease, path, key)
             except UpstreamStalled as stalled:
@@ -82,17 +83,14 @@ class Upgrades:
     async def _shaken(self, request: Request, lease: Lease, path: str, key: str) -> tuple[Far, Head, bytes]:
         """The backend's end of the tunnel, with its answer. Raises UpstreamLost, UpstreamStalled or UpstreamError."""
         patience = self._current.config.engine.first_byte_timeout
-        address = lease.upstream.address
         query = request.rel_url.raw_query_string
-        fields = [*headers.to_engine(request.raw_headers), *_UPGRADE, ("X-Request-Id", request_id(request))]
-        if address.key:
-            fields.append(("Authorization", f"Bearer {address.key}"))
-            if address.url:
-                fields.append(("X-Api-Key", address.key))
+        fields = headers.to_engine(request.raw_headers) + headers.lines(
+            _UPGRADE | {"X-Request-Id": request_id(request)}
+        )
         far: Far | None = None
         try:
             async with asyncio.timeout(patience):
-                far = await reach(address, f"{path}?{query}" if query else path, fields)
+                far = await reach(lease.upstream, f"{path}?{query}" if query else path, fields)
                 head, rest = await far.head
             websocket.check_answer(head, key)
         except BaseException as error:
@@ -106,10 +104,9 @@ class Upgrades:
         return far, head, rest
 
     def _answer(self, request: Request, head: Head, model: Model) -> bytes:
-        own = {**stamp(request, self._current.guard), "x-llamaproxy-model": model.name}
-        fields = [*_UPGRADE, *headers.to_client(head.fields), *own.items()]
-        lines = [_SWITCHING, *(f"{name}: {value}" for name, value in fields), "", ""]
-        return "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        own = _UPGRADE | stamp(request, self._current.guard) | {"x-llamaproxy-model": model.name}
+        theirs = b"".join(b"%b: %b\r\n" % field for field in headers.to_client(head.fields))
+        return _SWITCHING + theirs + headers.lines(own) + b"\r\n"
 
 
 def _end(row: RequestRow, error: BaseException) -> tuple[RequestState, int | None]:

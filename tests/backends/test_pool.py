@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from llamaproxy.backends.command import Address, Command
+from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Report
 from llamaproxy.backends.orphans import RunDirectory
-from llamaproxy.backends.pool import Launch, Lease, Pool
+from llamaproxy.backends.pool import Launch, Pool
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import BreakerConfig, Config, EngineConfig, LimitsConfig, ModelConfig
 from llamaproxy.core.events import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamaproxy.backends.command import Address
-from llamaproxy.backends.upstream import UpstreamLost
+from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.response import MAX_HEAD
 from llamaproxy.server.tunnel import Far, reach
 from tests.gateway import PATIENCE
@@ -30,7 +30,7 @@ async def backend(script: Script) -> AsyncIterator[Far]:
             writer.close()
 
     server = await asyncio.start_unix_server(run, socket)
-    far = await reach(Address(socket=socket), "/a?b", [("X-Mine", "1")])
+    far = await reach(Upstream(Address(socket=socket)), "/a?b", b"X-Mine: 1\r\n")
     try:
         yield far
     finally:
@@ -83,4 +83,4 @@ async def test_no_answer_that_can_be_understood(says: bytes) -> None:
 
 async def test_nobody_there() -> None:
     with pytest.raises(UpstreamLost, match="cannot connect"):
-        await reach(Address(socket=Path("/nowhere/e.sock")), "/", [])
+        await reach(Upstream(Address(socket=Path("/nowhere/e.sock"))), "/", b"")
