@@ -8,6 +8,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from multidict import CIMultiDictProxy
 
@@ -115,6 +116,7 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+@lru_cache(maxsize=256)
 def _host_name(host: str) -> str:
     """The name in a Host field, without port, brackets and case; nothing where the field is not well-formed."""
     match = _HOST.fullmatch(host)

@@ -19,7 +19,7 @@ def request_id(request: web.Request) -> str:
     """The client's own id where it is harmless, else a new one; the same for the whole request."""
     if _KEPT not in request:
         given = request.headers.get("X-Request-Id", "")
-        request[_KEPT] = given if _REQUEST_ID.fullmatch(given) else fresh_id()
+        request[_KEPT] = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
     return request[_KEPT]
 
 
