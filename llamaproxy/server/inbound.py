@@ -47,7 +47,9 @@ _BAD_FRAMING = "the framing of the body is broken"
 class Request(web.Request):
     """A request whose client may wait for a word before it sends the body."""
 
-    ATTRS = web.Request.ATTRS | {"waits"}
+    ATTRS = web.Request.ATTRS | {"long", "waits"}
+    long = False
+    """Whether it came in so many bytes that one of its fields may be too long."""
     waits = False
 
     @property
@@ -106,6 +108,7 @@ class Connection(web.RequestHandler):
         self._request = request
         self._head_since = None
         self._framing = 0
+        request.long = not 0 < len(self._head) <= request_head.LONGEST_FIELD
         if not malformed:
             self._head = b""
 
@@ -254,6 +257,8 @@ class Inbound(web.Server):
         """No coroutine of its own: there is one for each request already."""
         headers = request.headers
         if fault := request_head.check(request.method, request.raw_path, request.version, headers):
+            return _refused(request, fault)
+        if request.long and (fault := request_head.check_lengths(request.raw_headers)):
             return _refused(request, fault)
         if request.raw_path[0] not in "/*":
             request = _to_origin_form(request)

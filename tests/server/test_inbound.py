@@ -188,6 +188,11 @@ class TestLimits:
         data = LAST.replace(b"/last", target).replace(b"Connection", fields + long + b"Connection")
         assert (await say(await listen(), data)).statuses == [200]
 
+    async def test_fields_of_a_request_behind_another_are_measured_too(self, listen: Listen) -> None:
+        data = LAST.replace(b"Connection", b"Y: " + b"y" * request_head.LONGEST_FIELD + b"\r\nConnection")
+        # The parser in Python refuses it before anybody knows where it begins.
+        assert (await say(await listen(), ASK + data)).statuses[-1] in (400, 431)
+
     async def test_framing_of_a_body_is_bounded_by_its_content(
         self, listen: Listen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
