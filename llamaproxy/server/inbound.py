@@ -47,7 +47,9 @@ _BAD_FRAMING = "the framing of the body is broken"
 class Request(web.Request):
     """A request whose client may wait for a word before it sends the body."""
 
-    ATTRS = web.Request.ATTRS | {"waits"}
+    ATTRS = web.Request.ATTRS | {"long", "waits"}
+    long = False
+    """Whether it came in so many bytes that one of its fields may be too long."""
     waits = False
 
     @property
@@ -106,6 +108,7 @@ class Connection(web.RequestHandler):
         self._request = request
         self._head_since = None
         self._framing = 0
+        request.long = not 0 < len(self._head) <= request_head.LONGEST_FIELD
         if not malformed:
             self._head = b""
 
@@ -151,6 +154,8 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """The answer to what could not be read, with its head or, by the parser in Python, in the midst of its body."""
+        if request.writer.output_size:
+            raise ConnectionError("the answer has begun, and can only be cut off") from exc
         if self._request and not self._request.complete and isinstance(exc, HttpProcessingError):
             error: GatewayError = InvalidRequest(_BAD_FRAMING)
         elif status >= 500:
@@ -253,9 +258,13 @@ class Inbound(web.Server):
         headers = request.headers
         if fault := request_head.check(request.method, request.raw_path, request.version, headers):
             return _refused(request, fault)
+        if request.long and (fault := request_head.check_lengths(request.raw_headers)):
+            return _refused(request, fault)
+        if request.raw_path[0] not in "/*":
+            request = _to_origin_form(request)
         if hdrs.EXPECT in headers and request.version == HttpVersion11:
             request.waits = True
-        return self._handler(request if request.raw_path[0] in "/*" else _to_origin_form(request))
+        return self._handler(request)
 
 
 async def _refused(request: Request, error: GatewayError) -> web.StreamResponse:
@@ -265,8 +274,11 @@ async def _refused(request: Request, error: GatewayError) -> web.StreamResponse:
 async def close_after(request: Request, response: web.StreamResponse) -> None:
     """Answer a client that is still sending what nobody wants to have."""
     response.force_close()
-    await response.prepare(request)
-    await response.write_eof()
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except ConnectionError:
+        return  # it has left, and nobody else waits for this
     await cast(Connection, request.protocol).part()
 
 
@@ -275,6 +287,5 @@ def _to_origin_form(request: Request) -> Request:
     headers = request.headers.copy()
     headers[hdrs.HOST] = request.raw_path.split("/", 3)[2].partition("?")[0]
     url = request.rel_url
-    return cast(
-        Request, request.clone(rel_url=url if url.raw_path else url.with_path("/", keep_query=True), headers=headers)
-    )
+    rooted = url if url.raw_path else url.with_path("/", keep_query=True)
+    return cast(Request, request.clone(rel_url=rooted, headers=headers))

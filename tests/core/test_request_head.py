@@ -10,6 +10,7 @@ from llamaproxy.core.request_head import (
     METHODS,
     MOST_FIELDS,
     check,
+    check_lengths,
     explain,
 )
 
@@ -84,6 +85,13 @@ def test_old_clients_cannot_expect_anything() -> None:
 )
 def test_refusals_of_the_parser_have_their_names(code: str, head: bytes) -> None:
     assert explain(head).code == code
+
+
+def test_a_field_is_measured_with_its_name() -> None:
+    longest = (b"X-A", b"y" * (LONGEST_FIELD - 3))
+    assert check_lengths([longest, longest]) is None
+    refused = check_lengths([longest, (b"X-AB", longest[1])])
+    assert refused and refused.status == 431
 
 
 def test_what_the_client_sent_is_told_in_bounds() -> None:

@@ -188,6 +188,11 @@ class TestLimits:
         data = LAST.replace(b"/last", target).replace(b"Connection", fields + long + b"Connection")
         assert (await say(await listen(), data)).statuses == [200]
 
+    async def test_fields_of_a_request_behind_another_are_measured_too(self, listen: Listen) -> None:
+        data = LAST.replace(b"Connection", b"Y: " + b"y" * request_head.LONGEST_FIELD + b"\r\nConnection")
+        # The parser in Python refuses it before anybody knows where it begins.
+        assert (await say(await listen(), ASK + data)).statuses[-1] in (400, 431)
+
     async def test_framing_of_a_body_is_bounded_by_its_content(
         self, listen: Listen, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -240,8 +245,9 @@ class TestBrokenBodies:
 class TestExpectation:
     HEAD = POST + b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
 
-    async def test_body_is_asked_for_once_it_is_wanted(self, listen: Listen) -> None:
-        async with asked(await listen(), self.HEAD % 2) as (reader, writer):
+    @pytest.mark.parametrize("target", [b"/", b"http://x/"])
+    async def test_body_is_asked_for_once_it_is_wanted(self, listen: Listen, target: bytes) -> None:
+        async with asked(await listen(), (self.HEAD % 2).replace(b" / ", b" " + target + b" ")) as (reader, writer):
             async with asyncio.timeout(PATIENCE):
                 assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             writer.write(b"ab")
@@ -311,7 +317,7 @@ class TestDeadlines:
 
         assert (await say(await listen(slow, 0.1), LAST)).statuses == [200]
 
-    async def test_idle_connections_of_a_thousand_slow_writers_hold_nobody_up(self, listen: Listen) -> None:
+    async def test_idle_connections_of_many_slow_writers_hold_nobody_up(self, listen: Listen) -> None:
         port = await listen(patience=0.5)
         slow = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(200)))
         for _, writer in slow:
@@ -321,6 +327,24 @@ class TestDeadlines:
         assert {tuple(one.statuses) for one in answers} == {(408,)}
         for _, writer in slow:
             writer.close()
+
+
+async def test_client_that_leaves_its_refusal_is_no_failure(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
+    ended = asyncio.Event()
+
+    async def refuse(request: Request) -> web.StreamResponse:
+        assert request.transport
+        request.transport.abort()
+        response = web.Response(status=404)
+        try:
+            await close_after(request, response)
+        finally:
+            ended.set()
+        return response
+
+    async with asked(await listen(refuse), POST + b"Content-Length: 9\r\n\r\n"):
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+    assert not caplog.records
 
 
 async def test_failure_outside_of_the_handler_is_an_answer_too(listen: Listen) -> None:

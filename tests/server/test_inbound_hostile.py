@@ -104,6 +104,7 @@ OTHERWISE_REFUSED = {
     "HTTP/9.9": (505, b"GET /health HTTP/9.9\r\n" + HOST + END),
     "too many fields": (431, GET + HOST + b"X: y\r\n" * MANY + b"\r\n"),
     "field that is too long": (431, GET + HOST + b"X: " + b"y" * LONG + END),
+    "field that is too long with its name": (431, GET + HOST + b"X-A: " + b"y" * (LONG - 3) + END),
     "name that is too long": (431, GET + HOST + b"x" * LONG + b": y" + END),
     "target that is too long": (414, b"GET /" + b"y" * 9000 + b" HTTP/1.1\r\n" + HOST + END),
     "another expectation": (417, POST + b"Expect: a-miracle\r\nContent-Length: 2\r\n\r\n{}"),
