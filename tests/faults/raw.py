@@ -37,3 +37,12 @@ async def converse(url: str, data: bytes, silence: float) -> tuple[list[int], bo
         writer.write(data)
         received, closed = await answers(reader, silence)
     return [int(status) for status in _STATUS.findall(received)], closed
+
+
+def chat_request(name: str, key: str, body: bytes) -> bytes:
+    """A chat completion whose id is `name`."""
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nX-Request-Id: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
