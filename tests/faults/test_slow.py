@@ -17,7 +17,7 @@ from tests.faults.gauge import peak
 from tests.faults.raw import answers, chat_request, connected
 from tests.gateway import Client, Table, chat_body, fake_model
 
-_READERS = {True: 10, False: 4}
+_READERS = {True: 10, False: 2}
 """By whether they want a stream: a unary reply of this size costs the engine itself much."""
 _LARGE = 100 * 1000**2
 """Bytes of each reply."""
