@@ -15,7 +15,7 @@ from tests.gateway import Client, chat_body, fake_model, until
 
 _CLIENTS = 1000
 _WAVE = 100
-_LONGEST = 0.5
+_LONGEST = 0.3
 """Seconds that a client stays."""
 _PACE = {"FAKE_PREFILL_SECONDS": "0.1", "FAKE_TOKEN_SECONDS": "0.02", "FAKE_RECORD": "1"}
 _CONTEXT = 1 << 22
