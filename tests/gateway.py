@@ -216,6 +216,14 @@ class Client:
         found: dict[str, int] = (await self.get("/api/requests?limit=1"))["totals"]
         return found
 
+    async def settled(self) -> dict[str, int]:
+        """The totals, once nothing is in flight."""
+        end = time.monotonic() + PATIENCE
+        while (totals := await self.totals())["in_flight"]:
+            assert time.monotonic() < end, totals
+            await asyncio.sleep(0.02)
+        return totals
+
 
 def chat_body(model: str) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": f"Say {PROMPT}"}]}

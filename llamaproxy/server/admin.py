@@ -4,6 +4,7 @@ Reads only, apart from `load`, `unload` and `reload`, which say what they do. Bo
 else, so that no form on a foreign page can send them.
 """
 
+import asyncio
 import time
 from dataclasses import asdict
 from typing import Any
@@ -39,7 +40,7 @@ class Admin:
         self._carrier = carrier
 
     async def health(self, request: web.Request) -> web.Response:
-        """Degraded where the gateway serves, and somebody should look."""
+        """Degraded where the gateway serves, and somebody should look. `tasks` grow with requests, and shrink again."""
         reloader = self._reloader
         config = {
             "file": str(reloader.file) if reloader.file else None,
@@ -47,7 +48,8 @@ class Admin:
             "error": reloader.error,
         }
         status = "degraded" if reloader.error else "ok"
-        return json_response({"status": status, "version": __version__, "config": config})
+        tasks = len(asyncio.all_tasks())
+        return json_response({"status": status, "version": __version__, "tasks": tasks, "config": config})
 
     async def reload(self, request: web.Request) -> web.Response:
         """Read the configuration again; answers once it is in force. Raises ConfigError."""

@@ -17,7 +17,7 @@ _NUMBERS = (
 _TEXTS = "STATE DIE_SIGNAL POISON MALFORMED RESTORE".split()
 _SWITCHES = (
     "OUTLIVE_PARENT OOM SOCKET_TAKEN HEALTH_ALWAYS_503 INFERENCE_500 HANG_BEFORE_FIRST_BYTE CLOSE_REUSED "
-    "IGNORE_SIGTERM GRANDCHILD"
+    "IGNORE_SIGTERM GRANDCHILD RECORD"
 ).split()
 _TIMES = (
     "EXIT_AT_START OOM SOCKET_TAKEN KILL_DURING_LOAD DIE_BEFORE_FIRST_BYTE DIE POISON INFERENCE_500 "
@@ -25,7 +25,10 @@ _TIMES = (
 ).split()
 KNOWN = {*_NUMBERS, *_TEXTS, *_SWITCHES, *(f"{name}_TIMES" for name in _TIMES)}
 _VALUES = {
-    "MALFORMED": {"status", "nul_header", "both_lengths", "early_close", "short_body", "slow_header"},
+    "MALFORMED": {
+        *("status", "nul_header", "both_lengths", "early_close", "slow_header"),
+        *("short_body", "short_chunk", "bad_chunk"),
+    },
     "DIE_SIGNAL": {"KILL", "SEGV", "ABRT"},
     "RESTORE": {"useless", "fail"},
 }

@@ -5,6 +5,7 @@ Owns the event loop, the signals, the death with the parent, and who is let in. 
 
 import asyncio
 import ctypes
+import hashlib
 import hmac
 import os
 import signal
@@ -117,7 +118,9 @@ class Server:
 
     async def _answer(self, link: Link, request: Request, reply: Reply) -> None:
         label = (request.method, request.path, request.headers.get("x-request-id", "-"))
-        self._process.record("request", *label)
+        recording = self._faults.on("RECORD")
+        body = (request.target, hashlib.sha256(request.body).hexdigest()) if recording else ()
+        self._process.record("request", *label, *body)
         self._in_flight += 1
         try:
             await self._route(link, request, reply)
@@ -127,7 +130,8 @@ class Server:
             if reply.complete and not link.writer.is_closing():
                 self._process.record("done", *label, str(reply.status))
             else:
-                self._process.record("aborted", *label)
+                lost = (f"{link.lost_at:.6f}" if link.lost_at else "-",) if recording else ()
+                self._process.record("aborted", *label, *lost)
             self._in_flight -= 1
             self._leave_if_idle()
 

@@ -35,20 +35,23 @@ with status 64, so that a misspelt fault cannot pass for a survived one. Switche
 | FAKE_HANG_BEFORE_FIRST_BYTE | inference never answers, not even with SSE pings; FAKE_HANG_BEFORE_FIRST_BYTE_TIMES |
 | FAKE_HANG_AFTER_TOKENS=N | goes silent after N tokens, also without pings; FAKE_HANG_AFTER_TOKENS_TIMES |
 | FAKE_MALFORMED=KIND | inference answers malformed, KIND as listed below; FAKE_MALFORMED_TIMES |
+| FAKE_RECORD | `request` lines end with TARGET and SHA256 of the body, `aborted` ones with when the client left |
 | FAKE_CLOSE_REUSED | closes a kept-alive connection at the first bytes of its second request |
 | FAKE_RESTORE=useless or fail | restoring a slot reports success and reuses nothing, or answers 400 |
 | FAKE_IGNORE_SIGTERM | only SIGKILL ends it |
 | FAKE_GRANDCHILD | leaves a `sleep 60` in its process group, holding its stdout and stderr |
 | FAKE_STDERR_FLOOD_BYTES=N | after the load, writes N bytes without a newline to stderr from a thread |
 
-KIND is status (a garbage status line), nul_header, both_lengths, early_close (in the headers), short_body, slow_header
-(one byte a second).
+KIND is status (a garbage status line), nul_header, both_lengths, early_close (in the headers), slow_header (one byte a
+second), and after a good head short_body, or after the first event of a stream short_chunk and bad_chunk.
 
 `X_TIMES=N` limits fault X to its first N strikes over all spawns of a model and needs FAKE_STATE. The file DIR/journal
 has one line each for
 `spawn PID MODEL MONOTONIC`, `request PID METHOD PATH X-REQUEST-ID` (`-` if absent), `done PID METHOD PATH ID STATUS`,
 `aborted PID METHOD PATH ID` (the client left, or the answer was broken off on purpose) and `exit PID` (not after a
-signal), in the order in which they happened. Blanks within a field are written as `%20`.
+signal), in the order in which they happened. Blanks within a field are written as `%20`, times are MONOTONIC.
+
+`/fake/body` takes any request and tells its body's length and SHA-256.
 """
 
 import os

@@ -3,6 +3,7 @@
 Owns the routes that need no slot. Must not wait for anything.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -58,6 +59,8 @@ class Pages:
         }
 
     def page(self, request: Request) -> object:
+        if request.path == "/fake/body":
+            return {"length": len(request.body), "sha256": hashlib.sha256(request.body).hexdigest()}
         if request.method in ("GET", "HEAD") and request.path in self._pages:
             return self._pages[request.path]()
         if request.method == "POST":

@@ -143,6 +143,8 @@ MALFORMED = {
     "both_lengths": rb"(?s)HTTP/1.1 200 OK\r\nContent-Length: .*Transfer-Encoding: chunked\r\n",
     "early_close": rb"HTTP/1.1 200 OK\r\nContent-Ty$",
     "short_body": rb"(?s)HTTP/1.1 200 OK.*Content-Length: 1000\r\n\r\n.{1,999}$",
+    "short_chunk": rb"(?s)HTTP/1.1 200 OK.*chunked\r\n\r\n9\r\ndata: 1\n\n\r\nFF\r\n.{1,254}$",
+    "bad_chunk": rb"(?s)HTTP/1.1 200 OK.*chunked\r\n\r\n9\r\ndata: 1\n\n\r\nnone\r\n",
 }
 
 

@@ -1,6 +1,7 @@
 """What tests may rely on when they use the fake llama-server: its command line, its start, its end, its journal."""
 
 import contextlib
+import hashlib
 import http.client
 import os
 import re
@@ -243,3 +244,15 @@ def test_journal(start: Starter) -> None:
         ["done", pid, "GET", "/no", "-", "404"],
         ["exit", pid],
     ]
+
+
+def test_journal_tells_bodies_and_departures_where_it_shall(start: Starter) -> None:
+    fake = start(RECORD=1, TOKEN_SECONDS=0.02).ready()
+    body = fake.ask("POST", "/fake/body?a=b", {"x": 1}).json
+    assert body == {"length": 8, "sha256": hashlib.sha256(b'{"x": 1}').hexdigest()}
+    assert start.journal("request")[-1][-2:] == ["/fake/body?a=b", body["sha256"]]
+    with fake.post(CHAT, chat(stream=True, max_tokens=1000)) as connection:
+        read_until(connection, b"word2")
+        before = time.monotonic()
+    (aborted,) = until(lambda: start.journal("aborted"))
+    assert before < float(aborted[-1]) < time.monotonic()

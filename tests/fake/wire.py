@@ -5,6 +5,7 @@ Owns one connection from accept to close, and the malformed replies. Must not kn
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -13,12 +14,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 JSON = "application/json; charset=utf-8"
 _REQUESTS_PER_CONNECTION = 100  # and no more: llama-server closes then
+_EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 _MALFORMED = {
     "status": b"NONSENSE 2OO\r\n\r\n",
     "nul_header": b"HTTP/1.1 200 OK\r\nX-Nul: a\0b\r\nContent-Length: 2\r\n\r\n{}",
     "both_lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
     "early_close": b"HTTP/1.1 200 OK\r\nContent-Ty",
     "short_body": b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"choices":',
+    "short_chunk": _EVENTS + b"9\r\ndata: 1\n\n\r\nFF\r\ndata: 2",
+    "bad_chunk": _EVENTS + b"9\r\ndata: 1\n\n\r\nnone\r\ndata: 2\n\n\r\n0\r\n\r\n",
 }
 
 
@@ -54,7 +58,7 @@ class Link(asyncio.StreamReaderProtocol):
         self._handle = handle
         self._close_reused = close_reused
         self.served = 0
-        self.lost = False
+        self.lost_at: float | None = None
         self.on_lost: Callable[[], None] | None = None
         self.writer: asyncio.StreamWriter
 
@@ -79,9 +83,13 @@ class Link(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.lost = True
+        self.lost_at = time.monotonic()
         if self.on_lost:
             self.on_lost()
+
+    @property
+    def lost(self) -> bool:
+        return self.lost_at is not None
 
     async def next_request(self, keepalive: float) -> Request | None:
         """The next request, complete; None when the client left or idled for `keepalive` seconds."""

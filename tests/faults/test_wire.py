@@ -4,9 +4,12 @@ import asyncio
 import itertools
 from pathlib import Path
 
+import aiohttp
+import pytest
+
 from tests.faults.conftest import Start
 from tests.gateway import FAKE_ENGINE as FAKE
-from tests.gateway import PATIENCE, Table, fake_model
+from tests.gateway import PATIENCE, Client, Table, chat_body, fake_model
 
 HEADS = ("status", "nul_header", "both_lengths", "early_close")
 """What is wrong before a byte of the body has come."""
@@ -33,6 +36,35 @@ async def test_answer_that_is_no_http_once_is_asked_for_again(start: Start, tmp_
         answers = await asyncio.gather(*(client.chat(kind) for kind in HEADS))
         assert [status for status, _ in answers] == [200] * len(HEADS)
         assert {(row["state"], row["replays"]) for row in await client.rows()} == {("ok", 1)}
+
+
+BODIES = ("short_body", "short_chunk", "bad_chunk")
+"""What is wrong after its first bytes. Where all of it comes at once, nothing has gone to the client yet."""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+async def test_body_that_breaks_off_is_never_taken_for_a_whole_one(start: Start, tmp_path: Path, stream: bool) -> None:
+    models = {kind: fake_model(tmp_path, kind, env={"FAKE_MALFORMED": kind}) for kind in BODIES}
+    models["good"] = fake_model(tmp_path, "good")
+    async with start({"models": models, "limits": {"models_max": len(models)}}) as client:
+        ends = []
+        for kind in BODIES:
+            ends.append(await end_of(client, kind, stream))
+            assert (await client.chat("good"))[0] == 200
+        rows = [row["state"] for row in await client.rows() if row["model"] != "good"]
+        assert rows[::-1] == ends
+        assert [client.gateway.spawns(kind) for kind in BODIES] == [1, 1, 1]
+
+
+async def end_of(client: Client, model: str, stream: bool) -> str:
+    """The state that its row must have."""
+    try:
+        async with client.post("/v1/chat/completions", {**chat_body(model), "stream": stream}) as response:
+            body = await response.read()
+    except aiohttp.ClientPayloadError:
+        return "truncated"
+    assert (response.status, b"bad_upstream_response" in body) == (502, True)
+    return "upstream_error"
 
 
 async def test_head_of_a_byte_a_second_is_a_stall(start: Start, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The table of routes, the door, and errors that are always JSON."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from llamaproxy.errors import ConfigError
 from llamaproxy.server import splice
 from llamaproxy.server.gateway import check
 from llamaproxy.server.guard import fingerprint
+from llamaproxy.tasks import spawn
 from tests.gateway import fake_model
 from tests.models.ggufs import write as write_model
 from tests.server.conftest import Serve
@@ -235,3 +237,19 @@ async def test_without_an_engine_other_servers_serve(serve: Serve) -> None:
     text = await (await client.get("/api/models")).text()
     assert "hunter2" not in text
     assert '"url":"http://127.0.0.1:1"' in text
+
+
+async def test_operators_see_how_many_tasks_there_are(serve: Serve) -> None:
+    client = await serve()
+
+    async def tasks() -> int:
+        found: int = (await (await client.get("/api/health")).json())["tasks"]
+        return found
+
+    await tasks()
+    before = await tasks()
+    waiting = spawn(asyncio.Event().wait(), name="waits")
+    assert await tasks() == before + 1
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert await tasks() == before
