@@ -33,20 +33,20 @@ class Conversation:
         return self.data.replace(_NUMBER, b"%04d" % number)
 
 
-def _start(method: bytes, mark: bytes) -> bytes:
+def start_line(method: bytes, mark: bytes) -> bytes:
     return method + b" /upstream/m/fake/body?" + mark + b"=0000 HTTP/1.1\r\n"
 
 
 _FIELDS = b"Host: localhost\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n"
-_HIDDEN = _start(b"POST", b"hidden") + _FIELDS + b"X-Request-Id: 0000h\r\nContent-Length: 0\r\n\r\n"
-_LAST = _start(b"GET", b"last") + _FIELDS + b"X-Request-Id: 0000l\r\nConnection: close\r\n\r\n"
+HIDDEN = start_line(b"POST", b"hidden") + _FIELDS + b"X-Request-Id: 0000h\r\nContent-Length: 0\r\n\r\n"
+_LAST = start_line(b"GET", b"last") + _FIELDS + b"X-Request-Id: 0000l\r\nConnection: close\r\n\r\n"
 _ID = b"X-Request-Id: 0000\r\n"
-_LENGTH = b"Content-Length: %d\r\n" % len(_HIDDEN)
-_CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_CHUNKS = b"%x\r\n" % len(_HIDDEN) + _HIDDEN + b"\r\n0\r\n\r\n"
+LENGTH = b"Content-Length: %d\r\n" % len(HIDDEN)
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CHUNKS = b"%x\r\n" % len(HIDDEN) + HIDDEN + b"\r\n0\r\n\r\n"
 
 
-def _post(fields: bytes, body: bytes, start: bytes = _start(b"POST", b"case")) -> bytes:
+def post(fields: bytes, body: bytes, start: bytes = start_line(b"POST", b"case")) -> bytes:
     return start + _FIELDS + _ID + fields + b"\r\n" + body + _LAST
 
 
@@ -70,7 +70,7 @@ _CODING_NAMES = [
     *(b"Transfer\xadEncoding:", b"Transfer-Encodin\xc4\xa1:", b"TE:", b"Content-Encoding:", b"Trailer:"),
     *(b"X-Transfer-Encoding:", b"Transfer-Encoding\x0b:", b'"Transfer-Encoding":', b"Transfer-Encoding;:"),
 ]
-_RIGHT = b"%d" % len(_HIDDEN)
+_RIGHT = b"%d" % len(HIDDEN)
 _LENGTHS = [
     *(_RIGHT, b"0" + _RIGHT, b"0" * 30 + _RIGHT, b"+" + _RIGHT, b"-" + _RIGHT, b" " + _RIGHT, _RIGHT + b" "),
     *(b"\t" + _RIGHT, _RIGHT + b"\t", _RIGHT + b"\x0b", b"\x0b" + _RIGHT, _RIGHT + b"\x00", b"\x00" + _RIGHT),
@@ -87,7 +87,7 @@ _LENGTH_NAMES = [
     *(b"X: y\rContent-Length:", b"\nContent-Length:", b"Content-Length::", b"Content-Length", b"X-Content-Length:"),
     *(b"Content-Length\xa0:", b"Content\xadLength:", b"Content-Length\x0b:", b"Content-Length\r\n:"),
 ]
-_SIZE = b"%x" % len(_HIDDEN)
+_SIZE = b"%x" % len(HIDDEN)
 _SIZES = [
     *(_SIZE, _SIZE.upper(), b"0" + _SIZE, b"0" * 15 + _SIZE, b"0" * 40 + _SIZE, b"0x" + _SIZE, b"+" + _SIZE),
     *(b"-" + _SIZE, b" " + _SIZE, b"\t" + _SIZE, _SIZE + b" ", _SIZE + b"\t", _SIZE + b"\x00", _SIZE + b"\x0b"),
@@ -133,7 +133,7 @@ _AFTER_CHUNKS = [
         b"\r\n0\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
         b"\r\n0\r\n" + b"X: y\r\n" * 300 + b"\r\n",
     ),
-    *(b"\r\n0\r\n" + _HIDDEN, b"\r\n0\r\n\r\n" + _HIDDEN, b"\r\n0\r\n\r\n\r\n" + _HIDDEN, b"\r\n" + _HIDDEN, _HIDDEN),
+    *(b"\r\n0\r\n" + HIDDEN, b"\r\n0\r\n\r\n" + HIDDEN, b"\r\n0\r\n\r\n\r\n" + HIDDEN, b"\r\n" + HIDDEN, HIDDEN),
 ]
 _ODD_FIELDS = [
     *(b"X: a\nY: b", b"X: a\rY: b", b"X: a\r\n b", b"X: a\r\n\tb", b"X: a\n b", b"X: a\x00b", b"X\x00: a", b"X: \x01"),
@@ -242,75 +242,75 @@ def corpus() -> list[Conversation]:
 
 
 def _plain() -> Iterator[Conversation]:
-    get = _start(b"GET", b"case") + _FIELDS + _ID + b"\r\n"
-    yield Conversation("length", _post(_LENGTH, _HIDDEN), plain=True)
-    yield Conversation("chunks", _post(_CHUNKED, _CHUNKS), plain=True)
+    get = start_line(b"GET", b"case") + _FIELDS + _ID + b"\r\n"
+    yield Conversation("length", post(LENGTH, HIDDEN), plain=True)
+    yield Conversation("chunks", post(CHUNKED, CHUNKS), plain=True)
     yield Conversation("no body", get + _LAST, plain=True)
-    yield Conversation("pipelined", get + _HIDDEN + _LAST, plain=True)
-    yield Conversation("pipelined after a body", _post(_LENGTH, _HIDDEN + _HIDDEN), plain=True)
-    yield Conversation("pipelined after chunks", _post(_CHUNKED, _CHUNKS + _HIDDEN), plain=True)
-    yield Conversation("nobody closes", get + _HIDDEN, plain=True)
+    yield Conversation("pipelined", get + HIDDEN + _LAST, plain=True)
+    yield Conversation("pipelined after a body", post(LENGTH, HIDDEN + HIDDEN), plain=True)
+    yield Conversation("pipelined after chunks", post(CHUNKED, CHUNKS + HIDDEN), plain=True)
+    yield Conversation("nobody closes", get + HIDDEN, plain=True)
 
 
 def _codings() -> Iterator[Conversation]:
     """Beside no length, one that is right for either reading, and such as end in the middle."""
     fields = [b"Transfer-Encoding: " + value for value in _CODINGS] + [name + b" chunked" for name in _CODING_NAMES]
     fields += [b"Transfer-Encoding:" + value for value in _CODINGS[:20]]
-    escape = b"0\r\n\r\n" + _HIDDEN
+    escape = b"0\r\n\r\n" + HIDDEN
     for field in fields:
         line = field + b"\r\n"
-        yield Conversation(f"{field!r}", _post(line, _CHUNKS))
-        for size in (0, len(_SIZE) + 2, len(_CHUNKS)):
+        yield Conversation(f"{field!r}", post(line, CHUNKS))
+        for size in (0, len(_SIZE) + 2, len(CHUNKS)):
             length = b"Content-Length: %d\r\n" % size
-            yield Conversation(f"{field!r} after length {size}", _post(length + line, _CHUNKS))
+            yield Conversation(f"{field!r} after length {size}", post(length + line, CHUNKS))
         escaping = b"Content-Length: %d\r\n" % len(escape)
-        yield Conversation(f"{field!r} before length, escaping", _post(line + escaping, escape))
+        yield Conversation(f"{field!r} before length, escaping", post(line + escaping, escape))
 
 
 def _lengths() -> Iterator[Conversation]:
     fields = [b"Content-Length: " + value for value in _LENGTHS] + [name + b" " + _RIGHT for name in _LENGTH_NAMES]
     for field in fields:
-        yield Conversation(f"{field!r}", _post(field + b"\r\n", _HIDDEN))
-        yield Conversation(f"{field!r} before chunks", _post(field + b"\r\n" + _CHUNKED, _CHUNKS))
-        yield Conversation(f"{field!r} after a length", _post(_LENGTH + field + b"\r\n", _HIDDEN))
+        yield Conversation(f"{field!r}", post(field + b"\r\n", HIDDEN))
+        yield Conversation(f"{field!r} before chunks", post(field + b"\r\n" + CHUNKED, CHUNKS))
+        yield Conversation(f"{field!r} after a length", post(LENGTH + field + b"\r\n", HIDDEN))
 
 
 def _chunks() -> Iterator[Conversation]:
     for size in _SIZES:
-        yield Conversation(f"chunk of {size[:40]!r}", _post(_CHUNKED, size + b"\r\n" + _HIDDEN + b"\r\n0\r\n\r\n"))
-        yield Conversation(f"chunk of {size[:40]!r}, LF", _post(_CHUNKED, size + b"\n" + _HIDDEN + b"\r\n0\r\n\r\n"))
+        yield Conversation(f"chunk of {size[:40]!r}", post(CHUNKED, size + b"\r\n" + HIDDEN + b"\r\n0\r\n\r\n"))
+        yield Conversation(f"chunk of {size[:40]!r}, LF", post(CHUNKED, size + b"\n" + HIDDEN + b"\r\n0\r\n\r\n"))
     for after in _AFTER_CHUNKS:
-        yield Conversation(f"chunk, then {after[:40]!r}", _post(_CHUNKED, _SIZE + b"\r\n" + _HIDDEN + after))
+        yield Conversation(f"chunk, then {after[:40]!r}", post(CHUNKED, _SIZE + b"\r\n" + HIDDEN + after))
 
 
 def _fields() -> Iterator[Conversation]:
-    get = _start(b"GET", b"case") + _FIELDS + _ID
+    get = start_line(b"GET", b"case") + _FIELDS + _ID
     for field in _ODD_FIELDS:
         line = field + b"\r\n"
         name = f"{field[:60]!r}"
-        yield Conversation(f"{name} before a length", _post(line + _LENGTH, _HIDDEN))
-        yield Conversation(f"{name} after a length", _post(_LENGTH + line, _HIDDEN))
-        yield Conversation(f"{name} with chunks", _post(_CHUNKED + line, _CHUNKS))
-        yield Conversation(f"{name} without a body", get + line + b"\r\n" + _HIDDEN + _LAST)
+        yield Conversation(f"{name} before a length", post(line + LENGTH, HIDDEN))
+        yield Conversation(f"{name} after a length", post(LENGTH + line, HIDDEN))
+        yield Conversation(f"{name} with chunks", post(CHUNKED + line, CHUNKS))
+        yield Conversation(f"{name} without a body", get + line + b"\r\n" + HIDDEN + _LAST)
         yield Conversation(
-            f"{name} first", _start(b"POST", b"case") + line + _FIELDS + _LENGTH + b"\r\n" + _HIDDEN + _LAST
+            f"{name} first", start_line(b"POST", b"case") + line + _FIELDS + LENGTH + b"\r\n" + HIDDEN + _LAST
         )
 
 
 def _lines() -> Iterator[Conversation]:
     for line in _REQUEST_LINES:
-        for method, rest in ((b"GET", b"\r\n" + _HIDDEN + _LAST), (b"POST", _LENGTH + b"\r\n" + _HIDDEN + _LAST)):
+        for method, rest in ((b"GET", b"\r\n" + HIDDEN + _LAST), (b"POST", LENGTH + b"\r\n" + HIDDEN + _LAST)):
             start = line % method
             yield Conversation(f"{start[:80]!r}", start + b"\r\n" + _FIELDS + _ID + rest)
     for method in _METHODS:
-        for framing, body in ((b"", _HIDDEN), (_LENGTH, _HIDDEN), (_CHUNKED, _CHUNKS)):
-            start = _start(method, b"case")
-            yield Conversation(f"{start[:40]!r} {framing!r}", _post(framing, body, start))
+        for framing, body in ((b"", HIDDEN), (LENGTH, HIDDEN), (CHUNKED, CHUNKS)):
+            start = start_line(method, b"case")
+            yield Conversation(f"{start[:40]!r} {framing!r}", post(framing, body, start))
 
 
 def _ends() -> Iterator[Conversation]:
     """Other ends of lines, everywhere or at the end of the head, and conversations that break off."""
-    whole = {"length": _post(_LENGTH, _HIDDEN), "chunks": _post(_CHUNKED, _CHUNKS)}
+    whole = {"length": post(LENGTH, HIDDEN), "chunks": post(CHUNKED, CHUNKS)}
     for name, data in whole.items():
         for end in (b"\n", b"\r", b"\n\r", b"\r\r\n", b"\r\n\r\n", b"\x0b", b"\x85", b"\r\n "):
             yield Conversation(f"{name}, lines end with {end!r}", data.replace(b"\r\n", end))
