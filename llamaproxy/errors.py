@@ -4,6 +4,7 @@ Every class carries what the edge needs to answer with it: the HTTP status, the 
 the stable `code` that programs may compare. Owns no rendering: `server.openai` makes the envelope.
 """
 
+import errno
 from collections.abc import Iterable
 from typing import ClassVar, Self
 
@@ -187,6 +188,15 @@ class InvalidModelFile(ModelStartFailed):
 
 class ModelOutOfMemory(Unavailable):
     code = "model_out_of_memory"
+
+
+class Exhausted(Unavailable):
+    """The gateway itself has no file descriptor or no memory left for another connection or process."""
+
+    code = "gateway_exhausted"
+
+    ERRORS: ClassVar = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+    """What the operating system says then; EAGAIN where it makes no more processes."""
 
 
 class QueueTimeout(Unavailable):

@@ -12,10 +12,14 @@ from typing import Protocol, TypeVar
 from llamaproxy.backends.silence import FOR_EVER
 from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
 from llamaproxy.core.response import Head
+from llamaproxy.errors import Exhausted
 
 MAX_IDLE = 2.5
 """Seconds."""
 MAX_EXCHANGES = 95
+
+_ASK_AGAIN = 0.02
+"""Seconds."""
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -91,10 +95,12 @@ class Connections:
         self._refuse_if_closed()
         try:
             async with asyncio.timeout(patience if patience < FOR_EVER else None):
-                _, connection = await self._connect(lambda: Connection(self._lost))
+                connection = await self._connected()
         except TimeoutError as error:
             raise ConnectionSilent("nobody accepts a connection", heard=True) from error
         except OSError as error:
+            if error.errno in Exhausted.ERRORS:
+                raise Exhausted(f"the gateway cannot connect: {error.strerror}", retry_after=1) from error
             raise ConnectionLost(f"cannot connect: {error.strerror or error}", heard=False) from error
         try:
             self._refuse_if_closed()
@@ -103,6 +109,17 @@ class Connections:
             raise
         self._open.add(connection)
         return connection
+
+    async def _connected(self) -> Connection:
+        """A listening socket whose queue is full is asked again: it has no room because it is about to accept."""
+        while True:
+            try:
+                _, connection = await self._connect(lambda: Connection(self._lost))
+            except BlockingIOError:
+                await asyncio.sleep(_ASK_AGAIN)
+                self._refuse_if_closed()
+            else:
+                return connection
 
     def _refuse_if_closed(self) -> None:
         if self.closed:

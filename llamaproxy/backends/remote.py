@@ -15,7 +15,7 @@ from llamaproxy.backends.output import OutputLog
 from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.events import BackendExited, BackendReady, StopReason
-from llamaproxy.errors import GatewayError, ModelStartFailed, Unavailable
+from llamaproxy.errors import Exhausted, GatewayError, ModelStartFailed, Unavailable
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Remote:
         return True
 
     async def _fault(self) -> str | None:
-        """What is wrong with it, if anything is."""
+        """What is wrong with it, if anything is known to be."""
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 status = await self.upstream.status(self.upstream.health_path)
@@ -148,6 +148,8 @@ class Remote:
             return " ".join(str(lost).split())[:_LONGEST_ECHO]
         except TimeoutError:
             return f"no answer within {CHECK_TIMEOUT:.0f} s"
+        except Exhausted:
+            return None  # The fault is ours.
         return None if 200 <= status < 300 else _answered(status)
 
     def _lost(self, fault: str) -> Unavailable:

@@ -17,12 +17,13 @@ from llamaproxy.backends.slot_files import SlotFile, SlotFiles, draft_name, remo
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.config import KvConfig
 from llamaproxy.core.reuse import TAIL_BYTES, Fingerprint, Trial, read_timings, was_of_use
+from llamaproxy.errors import Exhausted
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
 
 _GB = 10**9
-_FAILURES = (SlotsRefused, UpstreamLost, OSError)
+_FAILURES = (SlotsRefused, UpstreamLost, Exhausted, OSError)
 """TimeoutError is an OSError."""
 
 

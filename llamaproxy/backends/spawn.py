@@ -21,7 +21,7 @@ from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import EngineConfig
 from llamaproxy.core.events import BackendExited, BackendReady, StopReason
-from llamaproxy.errors import GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable
+from llamaproxy.errors import Exhausted, GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Spawn:
         try:
             end = await self._live(report)
         except GatewayError as failure:
-            end = _End(failure)
+            end = _End(failure, blameless=isinstance(failure, Exhausted))
         except Exception as failure:
             log.exception("%s: spawn %d failed", self.model, self.number)
             end = _End(ModelStartFailed(f"{self.model}: {failure}"))
@@ -130,6 +130,8 @@ class Spawn:
                 answer = await self.upstream.health()
         except TimeoutError:
             answer = None
+        except Exhausted:
+            return
         if answer is None and not self._stopping and self._process and not self._process.exited.done():
             log.warning("%s: the engine hangs; killing it", self.model)
             await self._process.kill()
@@ -166,6 +168,8 @@ class Spawn:
             await process.start()
         except OSError as error:
             reason = error.strerror or error
+            if error.errno in Exhausted.ERRORS:
+                raise Exhausted(f"{self.model}: the gateway cannot start a process: {reason}", retry_after=1) from error
             raise ModelStartFailed(f"{self.model}: cannot execute {self._command.argv[0]}: {reason}") from error
         self._process = process
         self._run_directory.add(process.pid, self._command.argv)
@@ -174,10 +178,16 @@ class Spawn:
             await process.stop(self._patience)
         return process
 
+    async def _probe(self) -> int | None:
+        try:
+            return await self.upstream.health()
+        except Exhausted:
+            return None
+
     async def _until_ready(self, process: EngineProcess) -> bool:
         """True when ready, False when the process ended first. Raises LoadTimeout."""
         probing = spawn(
-            wait_ready(self.upstream.health, lambda: self.log.blocks, self._engine.start_timeout, time.monotonic),
+            wait_ready(self._probe, lambda: self.log.blocks, self._engine.start_timeout, time.monotonic),
             name=f"probe-{self.model}",
         )
         await asyncio.wait({probing, process.exited}, return_when=asyncio.FIRST_COMPLETED)

@@ -15,6 +15,7 @@ from llamaproxy.backends.silence import FOR_EVER
 from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
 from llamaproxy.core.framing import ChunkedBody
 from llamaproxy.core.response import BadResponse, Framing, Head
+from llamaproxy.errors import Exhausted
 
 _TARGET = re.compile(r"[\x21-\x7e]+")
 _WITH_A_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -144,7 +145,7 @@ class Upstream:
             return answer.status, await answer.read()
 
     async def health(self) -> int | None:
-        """The status of the backend's own answer; None where nobody answers."""
+        """The status of the backend's own answer; None where nobody answers. Raises Exhausted."""
         try:
             return await self.status(self.health_path)
         except UpstreamLost:
@@ -168,6 +169,8 @@ class Upstream:
         try:
             _, reached = await self._route.connect(protocol)
         except OSError as error:
+            if error.errno in Exhausted.ERRORS:
+                raise Exhausted(f"the gateway cannot connect: {error.strerror}", retry_after=1) from error
             raise UpstreamLost(f"cannot connect: {error.strerror or error}") from error
         return reached
 

@@ -100,8 +100,8 @@ def _codings(head: bytes) -> GatewayError | None:
 
 
 def _coding(coding: str) -> GatewayError:
-    if {name.strip() for name in coding.lower().split(",")} == {"chunked"}:
-        return InvalidRequest("chunked is named once, and not in HTTP/1.0")
+    if {name.strip() for name in coding.lower().split(",")} <= {"chunked", ""}:
+        return InvalidRequest("a transfer coding has a name; chunked is named once, and not in HTTP/1.0")
     return NotImplementedHere(f"the transfer coding {coding[:100]!r} is not known here")
 
 

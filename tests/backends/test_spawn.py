@@ -24,7 +24,7 @@ from llamaproxy.backends.spawn import Spawn
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.config import EngineConfig, KvConfig
 from llamaproxy.core.events import BackendExited, BackendReady, StopReason
-from llamaproxy.errors import GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable
+from llamaproxy.errors import Exhausted, GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable
 from llamaproxy.tasks import spawn
 from tests.backends.engines import fake_command, script
 from tests.backends.processes import PATIENCE, alive, known, until, within
@@ -271,7 +271,10 @@ class TestCannotStart:
 
         monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", connect_read_pipe)
         async with world.command("sleep", "60") as life:
-            self.assert_told(await life.exited(), "cannot execute sleep: Too many open files")
+            end = await life.exited()
+        assert isinstance(end.error, Exhausted)
+        assert end.error.message == "qwen: the gateway cannot start a process: Too many open files"
+        assert end.blameless, "it is not the model's fault"
 
     async def test_a_process_that_cannot_be_written_down_is_not_kept(self, world: World) -> None:
         shutil.rmtree(world.run.path)
