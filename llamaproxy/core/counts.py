@@ -8,8 +8,7 @@ references; other servers spell them in one of these ways.
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -30,8 +29,7 @@ _IN_RESPONSE = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.')
 """The events of /v1/responses have their usage one level deeper."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Tokens, and speeds in tokens a second; None where nothing is said.
 
     `prompt` is all of the prompt, `cached` the part of it that was found in the cache. `of_one`: the document has
@@ -47,8 +45,10 @@ class Counts:
 
     def over(self, earlier: "Counts") -> "Counts":
         """These, and what the earlier ones say beyond them."""
-        pairs = ((getattr(self, field.name), getattr(earlier, field.name)) for field in fields(self))
-        return Counts(*(old if new is None else new for new, old in pairs))
+        return Counts._make(old if new is None else new for new, old in zip(self, earlier, strict=True))
+
+
+_NOTHING = Counts()
 
 
 def total(several: Iterable[Counts], shared_prompt: bool = False) -> Counts:
@@ -114,23 +114,31 @@ def counts_of(document: Any) -> Counts | None:
         return total(found) if found else None
     if not isinstance(document, dict):
         return None
+    counts = _usage(document)
     timings = _mapping(document, "timings")
-    counts = _progress(document).over(_usage(document)).over(_timings(timings)).over(_native(document))
-    if counts == Counts():
+    if timings:
+        counts = counts.over(_timings(timings))
+    if "prompt_progress" in document:
+        counts = _progress(document).over(counts)
+    if "tokens_predicted" in document:
+        counts = counts.over(_native(document))
+    if counts == _NOTHING:
         return None
     choices = document.get("choices")
     # llama-server tells the counts of the first answer only; who counts all has no timings.
     several = bool(timings) and isinstance(choices, list) and len(choices) > 1
-    return Counts(of_one=True).over(counts) if several else counts
+    return counts._replace(of_one=several)
 
 
 def _usage(document: Mapping[str, Any]) -> Counts:
     """Events of /v1/responses have it in `response`, the first of /v1/messages in `message`."""
-    inner = (document, _mapping(document, "response"), _mapping(document, "message"))
-    usage = next((found for place in inner if (found := _mapping(place, "usage"))), {})
-    prompt, completion = (
-        _first(usage, f"{old}_tokens", f"{new}_tokens") for old, new in (("prompt", "input"), ("completion", "output"))
-    )
+    usage = _mapping(document, "usage")
+    for place in ("response", "message"):
+        usage = usage or _mapping(_mapping(document, place), "usage")
+    if not usage:
+        return _NOTHING
+    prompt = _first(usage, "prompt_tokens", "input_tokens")
+    completion = _first(usage, "completion_tokens", "output_tokens")
     details = _mapping(usage, "prompt_tokens_details") or _mapping(usage, "input_tokens_details")
     if "cache_read_input_tokens" not in usage:
         return Counts(prompt, _count(details, "cached_tokens"), completion)
@@ -166,8 +174,8 @@ def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _first(document: Mapping[str, Any], *keys: str) -> int | None:
-    return next((count for key in keys if (count := _count(document, key)) is not None), None)
+def _first(document: Mapping[str, Any], key: str, other: str) -> int | None:
+    return _count(document, key if key in document else other)
 
 
 def _count(document: Mapping[str, Any], key: str) -> int | None:

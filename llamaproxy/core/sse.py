@@ -45,10 +45,11 @@ class Splitter:
         return len(self._held)
 
     def feed(self, data: bytes) -> None:
-        # Engines send whole events, mostly one at a time.
-        if not self._held and data[-2:] == b"\n\n" and data.find(b"\n\n") + 2 == len(data) and b"\r" not in data:
-            self._cut(data)
-            return
+        # Engines send whole events with plain line ends: those are passed on as the pieces that they are.
+        if not self._held and b"\r" not in data:
+            data = self._cut_all(data)
+            if not data:
+                return
         searched = max(0, len(self._held) - _OVERLAP)
         self._held += data
         start = 0
@@ -64,6 +65,14 @@ class Splitter:
         """The stream has ended: what is left is no event."""
         self._release(len(self._held))
         self._too_large = False
+
+    def _cut_all(self, data: bytes) -> bytes:
+        """All events of a piece that has nothing but LF in it; returns the rest."""
+        start = 0
+        while (end := data.find(b"\n\n", start) + 2) > 1:
+            self._cut(data[start:end])
+            start = end
+        return data[start:]
 
     def _cut(self, block: bytes) -> None:
         whole = not self._too_large and len(block) <= self._most

@@ -147,8 +147,10 @@ class StreamMeter(sse.Splitter):
         at = block.find(self._quick)
         if at >= 0 and block[at + len(self._quick)] != self._none:
             return True
-        event = sse.parse(block)
-        return event is not None and _TEXT.search(event.data) is not None
+        if block[:1] == b":" or b"\n:" in block:  # a comment may say anything
+            event = sse.parse(block)
+            block = event.data if event else b""
+        return _TEXT.search(block) is not None
 
     def _note_choice(self, block: bytes) -> None:
         found = _INDEX.search(block)
@@ -157,11 +159,13 @@ class StreamMeter(sse.Splitter):
 
     def _read(self, block: bytes) -> None:
         event = sse.parse(block)
-        data = event.data if event else b""
-        told = counts.read(data)
+        if event is None:
+            return
+        large = len(event.data) > WHOLE
+        document = None if large else counts.parse(event.data)
+        told = counts.read(event.data) if large else counts.counts_of(document)
         if told is None:
             return
-        document = counts.parse(data) if len(data) <= WHOLE else None
         if not isinstance(document, dict):  # too large to be anything but an end
             self._end(len(self._ends), told)
         elif not _is_end(document):

@@ -298,7 +298,7 @@ def main() -> None:
     with engine(binary, "-c", "1024", "--reranking") as reranking:
         for name, (path, body) in RERANKING.items():
             recorder.record(reranking, name, path, body)
-    with engine(binary, "-c", "256", "-np", "2", "-kvu") as tight:
+    with engine(binary, "-c", "128", "-np", "2", "-kvu") as tight:
         overflow(tight, recorder)
     recorder.version = f"xllamacpp {version('xllamacpp')}"
     with engine(sys.executable, "-m", "llamaproxy.backends.embedded", "-c", "4096", "-np", "4") as embedded:
