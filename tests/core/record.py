@@ -176,7 +176,11 @@ class Engine:
     def send(self, method: str, path: str, body: Any = None) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(PATIENCE)
-        connection.connect(self._path)
+        try:
+            connection.connect(self._path)
+        except OSError:
+            connection.close()
+            raise
         content = json.dumps(body).encode() if body is not None else b""
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
         connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(content) + content)
@@ -207,6 +211,13 @@ class Engine:
         while (counters := self.counters())[BUSY]:
             time.sleep(0.1)
         return counters
+
+    def measure(self, path: str, body: Any, most: int | None = None) -> tuple[bytes, bytes, dict[str, int]]:
+        """As `ask`, and what the engine's counters rose by meanwhile."""
+        before = self.settled()
+        raw, content = self.ask("POST", path, body, most)
+        after = self.settled()
+        return raw, content, {what: int(after[counter] - before[counter]) for what, counter in COUNTERS.items()}
 
     def ready(self) -> bool:
         try:
@@ -243,12 +254,9 @@ class Recorder:
         self.index: dict[str, dict[str, Any]] = {}
 
     def record(self, on: Engine, name: str, path: str, body: dict[str, Any], most: int | None = None) -> None:
-        before = on.settled()
-        raw, content = on.ask("POST", path, body, most)
-        after = on.settled()
+        raw, content, rise = on.measure(path, body, most)
         if name in FRAMED:
             (RECORDINGS / f"{name}.raw").write_bytes(raw)
-        rise = {what: int(after[counter] - before.get(counter, 0)) for what, counter in COUNTERS.items()}
         self.keep(name, path, body, content, rise, left=most is not None)
 
     def keep(

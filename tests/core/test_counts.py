@@ -88,6 +88,11 @@ class TestEnds:
         assert read(f"{{{filler},{words},{told}}}".encode()) == Counts(7)
         assert read(f"{{{told},{words},{filler}}}".encode()) == Counts(7)
 
+    def test_the_last_words_are_the_engines(self) -> None:
+        words = ",".join(['{"usage":{"prompt_tokens":1}}'] * 20)
+        told = '"usage":{"prompt_tokens":7}'
+        assert read(f'{{"text":"{"x" * WHOLE}","a":[{words}],{told}}}'.encode()) == Counts(7)
+
     def test_many_words_cost_little(self) -> None:
         assert read_ends(b"", b'"usage":{' * (TAIL // 9)) is None
         assert read_ends(b'"usage":{}' * (HEAD // 10), b"") is None

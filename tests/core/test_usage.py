@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llamaproxy.core.counts import TAIL, WHOLE
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.sse import parse
-from llamaproxy.core.usage import DocumentMeter, Meter, StreamMeter, Usage, meter
+from llamaproxy.core.usage import MAX_CHOICES, DocumentMeter, Meter, StreamMeter, Usage, meter
 
 from . import recorded
 from .recorded import ALL, CUTS, Recording, pieces, single
@@ -185,6 +185,19 @@ class TestOtherServers:
         this.feed(b': data: {"content":"x"}\n\ndata: [DONE]\n\n')
         assert this.tokens == 0
 
+    def test_usage_in_a_comment_is_not_read(self) -> None:
+        this = StreamMeter(Dialect.OPENAI)
+        this.feed(b': {"choices":[],"usage":{"completion_tokens":3}}\n\n')
+        assert this.usage == Usage()
+
+    def test_more_choices_than_anybody_asks_for_are_not_kept(self) -> None:
+        ends: list[dict[str, Any]] = [
+            delta(None, number, "stop", usage=openai(1, 1)) for number in range(MAX_CHOICES + 9)
+        ]
+        assert stream(*ends).usage.completion == MAX_CHOICES
+        at_once: list[dict[str, Any]] = [{"choices": [], "usage": openai(1, 1)}] * (MAX_CHOICES + 9)
+        assert stream(*at_once).usage.completion == MAX_CHOICES
+
     def test_what_a_model_writes_about_usage_is_text(self) -> None:
         text = json.dumps({"usage": openai(7, 7), "timings": {"predicted_n": 7}, "choices": []})
         this = stream(delta(text), delta("event: response.output_text.delta"))
@@ -194,6 +207,19 @@ class TestOtherServers:
         events = [delta("a"), delta("b", 1), delta(None, finish="stop", timings={"predicted_n": 1})]
         assert stream(*events).usage == Usage(completion=2)
         assert stream(*events, delta("c", 1)).usage == Usage(completion=3)
+
+    def test_what_the_first_told_counts_with_what_passes_of_the_second(self) -> None:
+        """A character of three tokens is one event."""
+        this = stream(delta("😀"), delta(None, finish="stop", timings={"predicted_n": 3}), delta("b", 1))
+        assert (this.tokens, this.usage.completion) == (2, 4)
+
+    def test_an_answer_that_goes_on_after_its_end_has_not_ended(self) -> None:
+        """Of a server that does not number its choices."""
+        text: dict[str, Any] = {"choices": [{"text": "a"}]}
+        end = {"choices": [{"text": "", "finish_reason": "stop"}], "usage": openai(9, 1)}
+        events = [text, text, end]
+        assert stream(*events).usage.exact
+        assert stream(*events, text).usage == Usage(9, None, 3, exact=False)
 
     def test_usage_of_all_choices_at_once_is_that_of_all(self) -> None:
         this = stream(delta("a"), delta("b", 1), {"choices": [], "usage": openai(9, 2)})
