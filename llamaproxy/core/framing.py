@@ -122,6 +122,11 @@ class ChunkedBody:
         if not self.ended:
             raise BadResponse("it breaks off in the middle of a chunk")
 
+    @property
+    def between_chunks(self) -> bool:
+        """Whether the next byte begins a chunk, or the end."""
+        return not self._left and not self._line and self._expect == self._size
+
     def insert(self, content: bytes) -> bytes:
         """What to send, from where the body is now, for `content` to be the next thing that is read of it.
 

@@ -131,6 +131,14 @@ class TestChunked:
         assert b"".join(told) == before + (content if inserted else b"")
         assert inserted or body.ended or cut, "there is always a place at the beginning"
 
+    def test_it_knows_when_it_is_between_chunks(self) -> None:
+        (body := ChunkedBody()).feed(b"")
+        between = [body.between_chunks]
+        for byte in b"3;x\r\nabc\r\n0\r\n\r\n":
+            body.feed(bytes([byte]))
+            between.append(body.between_chunks)
+        assert [at for at, yes in enumerate(between) if yes] == [0, 10]
+
     def test_there_is_no_place_within_a_line_or_after_the_end(self) -> None:
         for begun in (b"5", b"5\r\nhello\r", b"0\r\n", b"0\r\n\r\n"):
             (body := ChunkedBody()).feed(begun)

@@ -1,0 +1,190 @@
+"""What one JSON document of an engine says about tokens: a unary body, or the data of one event.
+
+Pure. Knows where each API has its counts, and reads them from the two ends of a document that is too large to be
+parsed. Does not know whether more is to come: `core/usage` does. Facts: llama-server b11434, the OpenAI and Anthropic
+references; other servers spell them in one of these ways.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+WHOLE = 16 * 1024
+"""Bytes of a document that is parsed; of a larger one only the ends are looked at."""
+HEAD = 4 * 1024
+"""Bytes. Embeddings and rerank have `usage` before their data."""
+TAIL = 12 * 1024
+"""Bytes. Everything else has its counts last."""
+MOST = 10**12
+"""Tokens: more than any engine means."""
+_TRIES = 8
+"""Places that look like counts: what a model wrote as an argument of a tool may look so, too."""
+
+_COUNTS = re.compile(rb'"(?:usage|timings)"\s*:\s*\{')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
+_IN_RESPONSE = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.')
+"""The events of /v1/responses have their usage one level deeper."""
+
+
+class Counts(NamedTuple):
+    """Tokens, and speeds in tokens a second; None where nothing is said.
+
+    `prompt` is all of the prompt, `cached` the part of it that was found in the cache. `of_one`: the document has
+    several answers, and these are the counts of only one.
+    """
+
+    prompt: int | None = None
+    cached: int | None = None
+    completion: int | None = None
+    prompt_tps: float | None = None
+    generation_tps: float | None = None
+    of_one: bool = False
+
+    def over(self, earlier: "Counts") -> "Counts":
+        """These, and what the earlier ones say beyond them."""
+        return Counts._make(old if new is None else new for new, old in zip(self, earlier, strict=True))
+
+
+_NOTHING = Counts()
+
+
+def total(several: Iterable[Counts], shared_prompt: bool = False) -> Counts:
+    """Of several answers; `shared_prompt`: to one prompt, which was evaluated once. Speeds are the last one's."""
+    these = list(several)
+    prompts = [one.prompt for one in these if one.prompt is not None]
+    cached = [one.cached for one in these if one.cached is not None]
+    completions = [one.completion for one in these if one.completion is not None]
+    return Counts(
+        (max(prompts) if shared_prompt else sum(prompts)) if prompts else None,
+        (min(cached) if shared_prompt else sum(cached)) if cached else None,
+        sum(completions) if completions else None,
+        these[-1].prompt_tps if these else None,
+        these[-1].generation_tps if these else None,
+        any(one.of_one for one in these),
+    )
+
+
+def read(document: bytes) -> Counts | None:
+    """The counts of a document, or None where it has none or is no JSON."""
+    if len(document) > WHOLE:
+        return read_ends(document[:HEAD], document[-TAIL:])
+    parsed = parse(document)
+    return None if parsed is None else counts_of(parsed)
+
+
+def read_ends(head: bytes, tail: bytes) -> Counts | None:
+    """The counts of a large object, of which only these two ends are known.
+
+    From a key of the outermost object on, its end makes a document of its own once it is opened again, and so does its
+    beginning once it is closed; from any deeper key on the brackets do not fit.
+    """
+    opening = b'{"response":{' if _IN_RESPONSE.match(head) else b"{"
+    for document in (*_from_tail(tail, opening), *_from_head(head)):
+        parsed = parse(document)
+        if parsed is not None and (counts := counts_of(parsed)):
+            return counts
+    return None
+
+
+def _from_tail(tail: bytes, opening: bytes) -> Iterator[bytes]:
+    for found in list(_COUNTS.finditer(tail))[-_TRIES:]:
+        yield opening + tail[found.start() :]
+
+
+def _from_head(head: bytes) -> Iterator[bytes]:
+    for found in list(_USAGE.finditer(head))[:_TRIES]:
+        yield head[: found.end()] + b"}"
+
+
+def parse(document: bytes) -> Any:
+    """None where it is no JSON."""
+    try:
+        return orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def counts_of(document: Any) -> Counts | None:
+    """The counts of a parsed document. An array has one answer for each prompt: llama-server's own /completion."""
+    if isinstance(document, list):
+        found = [counts for item in document if isinstance(item, dict) and (counts := counts_of(item))]
+        return total(found) if found else None
+    if not isinstance(document, dict):
+        return None
+    counts = _usage(document)
+    timings = _mapping(document, "timings")
+    if timings:
+        counts = counts.over(_timings(timings))
+    if "prompt_progress" in document:
+        counts = _progress(document).over(counts)
+    if "tokens_predicted" in document:
+        counts = counts.over(_native(document))
+    if counts == _NOTHING:
+        return None
+    choices = document.get("choices")
+    # llama-server tells the counts of the first answer only; who counts all has no timings.
+    several = bool(timings) and isinstance(choices, list) and len(choices) > 1
+    return counts._replace(of_one=several)
+
+
+def _usage(document: Mapping[str, Any]) -> Counts:
+    """Events of /v1/responses have it in `response`, the first of /v1/messages in `message`."""
+    usage = _mapping(document, "usage")
+    for place in ("response", "message"):
+        usage = usage or _mapping(_mapping(document, place), "usage")
+    if not usage:
+        return _NOTHING
+    prompt = _first(usage, "prompt_tokens", "input_tokens")
+    completion = _first(usage, "completion_tokens", "output_tokens")
+    details = _mapping(usage, "prompt_tokens_details") or _mapping(usage, "input_tokens_details")
+    if "cache_read_input_tokens" not in usage:
+        return Counts(prompt, _count(details, "cached_tokens"), completion)
+    # Anthropic's input tokens are those that were not in the cache.
+    cached = _count(usage, "cache_read_input_tokens") or 0
+    created = _count(usage, "cache_creation_input_tokens") or 0
+    return Counts(None if prompt is None else prompt + cached + created, cached, completion)
+
+
+def _timings(timings: Mapping[str, Any]) -> Counts:
+    cached, evaluated = _count(timings, "cache_n"), _count(timings, "prompt_n")
+    return Counts(
+        None if cached is None or evaluated is None else cached + evaluated,
+        cached,
+        _count(timings, "predicted_n"),
+        _speed(timings, "prompt_per_second"),
+        _speed(timings, "predicted_per_second"),
+    )
+
+
+def _progress(document: Mapping[str, Any]) -> Counts:
+    """While a prompt is evaluated, `timings` tell only how far that has come."""
+    progress = _mapping(document, "prompt_progress")
+    return Counts(_count(progress, "total"), _count(progress, "cache"))
+
+
+def _native(document: Mapping[str, Any]) -> Counts:
+    return Counts(_count(document, "tokens_evaluated"), None, _count(document, "tokens_predicted"))
+
+
+def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = document.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _first(document: Mapping[str, Any], key: str, other: str) -> int | None:
+    return _count(document, key if key in document else other)
+
+
+def _count(document: Mapping[str, Any], key: str) -> int | None:
+    value = document.get(key)
+    return value if type(value) is int and 0 <= value <= MOST else None
+
+
+def _speed(document: Mapping[str, Any], key: str) -> float | None:
+    """None also for 0, which an engine says where there was nothing to measure."""
+    value = document.get(key)
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return float(value) if known and value is not None else None

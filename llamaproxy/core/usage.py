@@ -1,0 +1,216 @@
+"""The meter: tokens of one answer, counted while it passes.
+
+Pure, and on the way of every byte: an ordinary event costs a few searches, and is parsed only if it has counts. What
+the engine says of a whole answer wins; until then, and where the client leaves before, the events with content are
+counted.
+
+How well that counts is the engine's doing. llama-server sends one event for each token, with these exceptions, in all
+of which there are fewer events than tokens: a character of several tokens (emoji, scripts that its vocabulary does not
+know), the marks around reasoning and tool calls with a tool's name, a possible stop word. /completion tells the count
+in every event, other streams with `timings_per_token`: what they tell is believed.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llamaproxy.core import counts, sse
+from llamaproxy.core.counts import HEAD, TAIL, WHOLE, Counts, total
+from llamaproxy.core.routing import Dialect
+
+MAX_CHOICES = 1024
+"""Answers of one request that are told apart: more are a broken engine's."""
+
+# In JSON a quote within a text has a backslash before it: no text can look like these.
+_HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_TEXT = re.compile(
+    rb'"(?:content|reasoning_content|reasoning|text|refusal|arguments|name)"\s*:\s*"[^"]|"tokens"\s*:\s*\[\s*\d'
+)
+_INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})')
+_DELTA = re.compile(
+    rb'\s*(?:event: ?|data: ?\{\s*"type"\s*:\s*")(?:response\.(?:[a-z_]+\.)*[a-z_]*delta|content_block_delta)\b'
+)
+_QUICK = {Dialect.OPENAI: (b'"delta":{"content":"', b'"'), Dialect.NATIVE: (b'"tokens":[', b"]")}
+"""How llama-server's ordinary events have their content, and what follows at once where there is none."""
+_ENDS = ("message_delta", "response.completed", "response.incomplete", "response.failed")
+_NOTHING = Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer; `prompt` is all of the prompt, with its `cached` part, and speeds are tokens a second.
+
+    `exact`: the engine said so at the end. Otherwise `completion` is what passed so far, which may be too little. None
+    is not known: the prompt of an answer that broke off, a speed that no engine measured.
+    """
+
+    prompt: int | None = None
+    cached: int | None = None
+    completion: int = 0
+    prompt_tps: float | None = None
+    generation_tps: float | None = None
+    exact: bool = False
+
+    @classmethod
+    def of(cls, told: Counts, completion: int, exact: bool) -> "Usage":
+        return cls(told.prompt, told.cached, completion, told.prompt_tps, told.generation_tps, exact)
+
+
+class Meter(Protocol):
+    def feed(self, content: bytes) -> None:
+        """The next piece of the body, without the framing of chunks, cut anywhere."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that passed so far, cheaply; `usage` may know better."""
+
+    @property
+    def usage(self) -> Usage:
+        """What is known now; may be asked at any time, and costs some parsing."""
+
+
+def meter(dialect: Dialect, stream: bool) -> Meter:
+    """For one answer; `stream`: its content type is `text/event-stream`, whatever was asked for."""
+    return StreamMeter(dialect) if stream else DocumentMeter()
+
+
+class DocumentMeter:
+    """A body that is one JSON document, of which no more than its ends are kept."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._pieces: list[bytes] = []
+        self._kept = 0
+        self._size = 0
+
+    tokens = 0
+
+    def feed(self, content: bytes) -> None:
+        self._size += len(content)
+        self._pieces.append(content)
+        self._kept += len(content)
+        if self._kept > 2 * WHOLE:
+            self._shrink()
+
+    @property
+    def usage(self) -> Usage:
+        rest = b"".join(self._pieces)
+        told = counts.read_ends(self._head, rest) if self._head else counts.read(rest)
+        return Usage.of(told, told.completion or 0, not told.of_one) if told else Usage()
+
+    def _shrink(self) -> None:
+        rest = b"".join(self._pieces)
+        self._head = self._head or rest[:HEAD]
+        self._pieces = [rest[-TAIL:]]
+        self._kept = TAIL
+
+
+class StreamMeter(sse.Splitter):
+    """A stream of events.
+
+    `tokens` counts the events with content. A stream may carry several answers, each with an end of its own.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__()
+        self.tokens = 0
+        self._by_name = dialect in (Dialect.RESPONSES, Dialect.ANTHROPIC)
+        self._quick, none = _QUICK.get(dialect, (b"", b" "))
+        self._none = none[0]
+        self._choices = {0}
+        self._since_end = 0
+        self._done = False
+        self._latest = b""
+        self._so_far = Counts()
+        self._ends: dict[int, Counts] = {}
+        self._of_all: list[Counts] = []
+        self._shared_prompt = False
+
+    def block(self, block: bytes) -> None:
+        content = self._has_content(block)
+        if content:
+            self.tokens += 1
+            self._since_end += 1
+            self._latest = block
+            if b'"index":0,' not in block:
+                self._note_choice(block)
+        # `timings` of an event with content are those of timings_per_token: they are read if they are asked for.
+        if (b'"usage"' in block and _HAS_USAGE.search(block)) or (not content and b'"timings"' in block):
+            self._read(block)
+        elif not content and b"[DONE]" in block:
+            self._done = True
+
+    def _has_content(self, block: bytes) -> bool:
+        if self._by_name:
+            return _DELTA.match(block) is not None
+        at = block.find(self._quick)
+        if at >= 0 and block[at + len(self._quick)] != self._none:
+            return True
+        if block[:1] == b":" or b"\n:" in block:  # a comment may say anything
+            event = sse.parse(block)
+            block = event.data if event else b""
+        return _TEXT.search(block) is not None
+
+    def _note_choice(self, block: bytes) -> None:
+        found = _INDEX.search(block)
+        if found and len(self._choices) < MAX_CHOICES:
+            self._choices.add(int(found[1]))
+
+    def _read(self, block: bytes) -> None:
+        event = sse.parse(block)
+        if event is None:
+            return
+        large = len(event.data) > WHOLE
+        document = None if large else counts.parse(event.data)
+        told = counts.read(event.data) if large else counts.counts_of(document)
+        if told is None:
+            return
+        if not isinstance(document, dict):  # too large to be anything but an end
+            self._end(len(self._ends), told)
+        elif not _is_end(document):
+            self._so_far = told.over(self._so_far)
+        else:
+            self._shared_prompt = document.get("object") == "chat.completion.chunk"
+            self._end(_index(document), told)
+
+    def _end(self, index: int | None, told: Counts) -> None:
+        self._since_end = 0
+        if index is None and len(self._of_all) < MAX_CHOICES:
+            self._of_all.append(told)
+        elif index is not None and (index in self._ends or len(self._ends) < MAX_CHOICES):
+            self._ends[index] = told
+
+    def _ended(self) -> bool:
+        """Whether all answers have told their counts; one that is whole may tell those of all."""
+        every = self._done or self._by_name or len(self._ends) + len(self._of_all) >= len(self._choices)
+        return every and not self._since_end
+
+    @property
+    def usage(self) -> Usage:
+        told = total(self._of_all or self._ends.values(), self._shared_prompt)
+        if told.completion is not None and self._ended():
+            return Usage.of(told.over(self._so_far), told.completion, True)
+        event = sse.parse(self._latest)
+        latest = (counts.read(event.data) if event else None) or Counts()
+        so_far = latest.over(told).over(self._so_far)
+        ended = (told.completion or 0) + self._since_end
+        return Usage.of(so_far, max(self.tokens, ended, latest.completion or 0, self._so_far.completion or 0), False)
+
+
+def _is_end(document: Mapping[str, Any]) -> bool:
+    """Whether the counts are those of a whole answer. Some servers send counts that grow with every event."""
+    choices = document.get("choices")
+    if isinstance(choices, list):
+        return not choices or any(isinstance(one, dict) and one.get("finish_reason") for one in choices)
+    return document.get("stop") is True or document.get("type") in _ENDS
+
+
+def _index(document: Mapping[str, Any]) -> int | None:
+    """Which of several answers; None where it has its end in an event without a choice."""
+    choices = document.get("choices")
+    if choices == []:
+        return None
+    place = choices[0] if isinstance(choices, list) else document
+    index = place.get("index") if isinstance(place, dict) else None
+    return index if isinstance(index, int) else 0
