@@ -97,6 +97,7 @@ async def _shut_down(gateway: Gateway, runner: web.AppRunner, force: asyncio.Eve
         log.warning("some requests were cut off")
     hurrying.cancel()
     await runner.cleanup()
+    await gateway.settle()
     log.info("stopped")
 
 

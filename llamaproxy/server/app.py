@@ -26,6 +26,7 @@ from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone
 from llamaproxy.server.proxy import Proxy
+from llamaproxy.server.requests import Requests
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
 
@@ -41,7 +42,8 @@ class Server:
         self._gateway = gateway
         self._current = gateway.current
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
-        admin = Admin(gateway.current, gateway.pool, gateway.ledger, gateway.reloader, gateway.carrier)
+        self._requests = requests = Requests(gateway.history)
+        admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
@@ -53,7 +55,8 @@ class Server:
             "/api/health": {"GET": admin.health},
             "/api/models": {"GET": admin.models},
             "/api/reload": {"POST": admin.reload},
-            "/api/requests": {"GET": admin.requests},
+            "/api/requests": {"GET": requests.page},
+            "/api/usage": {"GET": requests.usage},
         }
 
     def application(self) -> web.Application:
@@ -94,6 +97,8 @@ class Server:
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and request.method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))
+        if path.startswith("/api/requests/") and request.method in ("GET", "HEAD"):
+            return await self._requests.one(path.removeprefix("/api/requests/"))
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)
