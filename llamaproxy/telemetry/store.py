@@ -81,10 +81,12 @@ class Store:
         return store
 
     async def _set_up(self) -> None:
+        # First of all, because a file of a later release must not be touched.
+        scripts = steps(await self._number("PRAGMA user_version"))
         for pragma in ("auto_vacuum = INCREMENTAL", "journal_mode = WAL", "synchronous = FULL"):
             await self._connection.execute_fetchall(f"PRAGMA {pragma}")
         await self._connection.execute_fetchall(f"PRAGMA journal_size_limit = {_LONGEST_LOG}")
-        for script in steps(await self._number("PRAGMA user_version")):
+        for script in scripts:
             await self._connection.executescript(script)
 
     async def insert(self, rows: Sequence[Values]) -> int:

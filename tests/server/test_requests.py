@@ -91,7 +91,8 @@ async def test_pages_follow_one_another(client: Client, history: History) -> Non
         add(
             history, str(number), RequestState.OK if number < 20 else RequestState.IN_FLIGHT, started_at=1000.0 + number
         )
-    seen, cursor = [], ""
+    seen: list[int] = []
+    cursor: str | None = ""
     while cursor is not None:
         _, answer = await get(client, f"/api/requests?limit=4{cursor and f'&before={cursor}'}")
         seen += [int(row["id"]) for row in answer["requests"]]
