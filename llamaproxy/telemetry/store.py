@@ -49,7 +49,7 @@ def create(path: Path) -> None:
 
 def move_aside(path: Path, now: float | None = None) -> Path:
     """Give a corrupt file and its companions another name, and forget the oldest of such. Raises OSError."""
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     aside = path.with_name(f"{path.name}.corrupt-{stamp}")
     for suffix in ("-wal", "-shm", ""):
         with contextlib.suppress(FileNotFoundError):
@@ -144,7 +144,8 @@ class Store:
         except BaseException:
             await self._connection.rollback()
             raise
-        await self._connection.execute_fetchall(f"PRAGMA incremental_vacuum({_PAGES_FREED})")
+        # One step frees one page, and `execute` takes one step.
+        await self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_FREED})")
         return cursor.rowcount == _PRUNED_AT_ONCE
 
     async def _bytes(self) -> int:

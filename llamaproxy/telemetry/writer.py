@@ -122,11 +122,12 @@ class Writer:
         if self._closing:
             return
         if self._pause:
-            await asyncio.sleep(self._pause)
-        elif not self.spool and not self._suspect and self._store:
-            await self._woken(max(0.0, self._prune_at - time.monotonic()))
-        if not self._pause and len(self.spool) < GROUP:
-            await self._woken(GATHER)
+            await self._woken(self._pause)
+        elif self._store:
+            if not self.spool and not self._suspect:
+                await self._woken(max(0.0, self._prune_at - time.monotonic()))
+            if not self._closing and len(self.spool) < GROUP:
+                await self._woken(GATHER)
 
     async def _woken(self, timeout: float) -> None:
         self._wake.clear()

@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.gateway import Client, GatewayProcess, Table, chat_body, fake_model, until
+from tests.gateway import PATIENCE, Client, GatewayProcess, Table, chat_body, fake_model, until
 
 GONE = (aiohttp.ClientError, ConnectionError)
 QUICK = {"FAKE_TOKEN_SECONDS": "0.0005"}
@@ -137,9 +138,10 @@ class TestDatabaseThatCannotBeWritten:
         await self.health(client, lambda told: told["status"] == "ok" and told["requests"]["spooled_rows"] == 0)
 
     async def health(self, client: Client, condition: Any) -> None:
-        async with asyncio.timeout(30):
-            while not condition(await client.get("/api/health")):
-                await asyncio.sleep(0.05)
+        end = time.monotonic() + PATIENCE
+        while not condition(told := await client.get("/api/health")):
+            assert time.monotonic() < end, told
+            await asyncio.sleep(0.05)
 
     def config(self, folder: Path) -> dict[str, Table]:
         return {"models": {"m": fake_model(folder, "m")}}
