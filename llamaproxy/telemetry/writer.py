@@ -112,7 +112,9 @@ class Writer:
             try:
                 await self._rest()
                 await self._step()
-            except _FAILURES as error:
+            except Exception as error:
+                if not isinstance(error, _FAILURES):
+                    log.exception("a fault of the gateway's own; it goes on")
                 await self._failed(error)
                 if self._closing:
                     return
