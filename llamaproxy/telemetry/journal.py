@@ -129,8 +129,15 @@ class LeftBehind:
         self._fd = fd
 
     def rows(self) -> list[Values]:
-        """As `COLUMNS`. Raises OSError. Nobody knows the end of one that was in flight: it counts as truncated."""
-        data = os.pread(self._fd, _MOST_BYTES, 0)
+        """As `COLUMNS`. Nobody knows the end of one that was in flight: it counts as truncated.
+
+        A file that the disk does not give back has none: it must not keep those of today waiting.
+        """
+        try:
+            data = os.pread(self._fd, _MOST_BYTES, 0)
+        except OSError as error:
+            log.error("%s cannot be read: %s", self._path, error.strerror)
+            return []
         header, *rows = (_parse(data[at : at + SLOT]) for at in range(0, len(data), SLOT)) if data else ([],)
         return [row for cells in rows if (row := _row(header, cells))]
 

@@ -177,8 +177,9 @@ class Writer:
         assert self._anchor
         keep = self._keep()
         horizon = self._anchor.horizon(time.time(), time.monotonic(), keep.seconds)
-        more = await store.prune(horizon, keep.bytes)
-        self._prune_at = time.monotonic() + (0.0 if more else _PRUNE_EVERY)
+        self._prune_at = time.monotonic() + _PRUNE_EVERY
+        if await store.prune(horizon, keep.bytes):
+            self._prune_at = time.monotonic()
 
     async def _failed(self, error: Exception) -> None:
         """Whatever it was, the file is opened anew after a pause: it may be another one by then."""

@@ -142,6 +142,21 @@ def test_file_that_makes_no_sense_has_no_rows(content: bytes, database: Path, jo
     assert found(database) == []
 
 
+def test_file_that_cannot_be_read_does_not_keep_others_waiting(
+    database: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    journal.mark(ended(1))
+    kill(journal)
+    file(database).with_name("llamaproxy.db-unwritten-folder").mkdir()
+    monkeypatch.setattr("os.pread", broken)
+    assert [left.rows() for left in left_behind(database)] == [[]]
+    assert "Is a directory" in caplog.text
+    assert "Input/output error" in caplog.text
+
+
 def test_request_hears_nothing_of_a_disk_that_is_full(
     journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

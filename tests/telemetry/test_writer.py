@@ -223,6 +223,24 @@ async def test_old_rows_are_deleted_while_new_ones_are_written(
     await until(lambda: numbers(path) == [1000], "the old ones are gone")
 
 
+async def test_deletion_that_fails_waits_for_its_next_time(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> bool:
+        tried.append(True)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    tried: list[bool] = []
+    monkeypatch.setattr(module, "_FIRST_PRUNE", 0)
+    monkeypatch.setattr(Store, "prune", broken)
+    writer = start()
+    put(writer, 0, 10)
+    await until(lambda: tried, "it is tried")
+    put(writer, 10, 20)
+    await written(writer)
+    assert (numbers(path), tried) == (list(range(20)), [True])
+
+
 async def test_thousand_rows_from_many_tasks_are_all_there(start: Start, path: Path) -> None:
     writer = start()
 
