@@ -148,6 +148,10 @@ class GatewayProcess:
     def descriptors(self) -> int:
         return psutil.Process(self.pid).num_fds()
 
+    def has_open(self, name: str) -> bool:
+        """Whether it has a file of this name open."""
+        return any(Path(file.path).name == name for file in psutil.Process(self.pid).open_files())
+
     def threads(self) -> int:
         return psutil.Process(self.pid).num_threads()
 

@@ -1,6 +1,6 @@
 """llamaproxy.telemetry.history: one list of requests, wherever their rows are."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ from llamaproxy.telemetry.history import History, location
 from llamaproxy.telemetry.ledger import ROWS_KEPT, RequestRow, RequestState
 from llamaproxy.telemetry.query import Query, parse
 from tests.gateway import until
+
+Begin = Callable[[TelemetryConfig], History]
 
 
 class TestLocation:
@@ -36,11 +38,23 @@ def settings(tmp_path: Path) -> TelemetryConfig:
 
 
 @pytest.fixture
-async def history(settings: TelemetryConfig) -> AsyncIterator[History]:
-    made = History(settings)
-    made.start()
-    yield made
-    await made.close()
+async def begin() -> AsyncIterator[Callable[[TelemetryConfig], History]]:
+    """Histories that are closed whatever becomes of the test: an open connection keeps the interpreter from ending."""
+    begun: list[History] = []
+
+    def beginning(settings: TelemetryConfig) -> History:
+        begun.append(History(settings))
+        begun[-1].start()
+        return begun[-1]
+
+    yield beginning
+    for history in begun:
+        await history.close()
+
+
+@pytest.fixture
+async def history(begin: Begin, settings: TelemetryConfig) -> History:
+    return begin(settings)
 
 
 def add(history: History, name: str, state: RequestState = RequestState.OK) -> RequestRow:
@@ -87,45 +101,43 @@ async def test_more_rows_than_memory_keeps(history: History) -> None:
     assert seen == [str(number) for number in reversed(range(ROWS_KEPT + 500))]
 
 
-async def test_another_process_goes_on_where_one_has_ended(history: History, settings: TelemetryConfig) -> None:
+async def test_another_process_goes_on_where_one_has_ended(
+    history: History, begin: Begin, settings: TelemetryConfig
+) -> None:
     add(history, "a")
     await history.close()
-    later = History(settings)
-    later.start()
+    later = begin(settings)
     add(later, "b")
     assert await ids(later) == ["b", "a"]
     assert (await later.find("a") or {})["state"] == "ok"
     assert later.ledger.received == 1
-    await later.close()
 
 
-async def test_database_that_cannot_be_read_is_made_up_for_by_memory(tmp_path: Path) -> None:
+async def test_database_that_cannot_be_read_is_made_up_for_by_memory(begin: Begin, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    history = History(TelemetryConfig(database=str(tmp_path / "file" / "llamaproxy.db")))
-    history.start()
+    history = begin(TelemetryConfig(database=str(tmp_path / "file" / "llamaproxy.db")))
     add(history, "a")
     add(history, "b", RequestState.IN_FLIGHT)
     await until(lambda: history.trouble, "it is told")
     assert await ids(history) == ["b", "a"]
     assert (await history.usage(("model",), 0))[0]["requests"] == 1
     assert history.health()["spooled_rows"] == 1
-    await history.close()
 
 
-async def test_corruption_that_a_reader_meets_is_looked_into(history: History, settings: TelemetryConfig) -> None:
+async def test_corruption_that_a_reader_meets_is_looked_into(
+    history: History, begin: Begin, settings: TelemetryConfig
+) -> None:
     for number in range(2000):
         add(history, str(number))
     await history.close()
     path = Path(settings.database or "")
     spoil(path)
-    later = History(settings)
-    later.start()
+    later = begin(settings)
     await ids(later)
     await until(lambda: list(path.parent.glob("*.corrupt-*")), "it is moved aside")
     add(later, "new")
     await written(later)
     assert await ids(later) == ["new"]
-    await later.close()
 
 
 async def test_requests_in_flight_need_no_database(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
