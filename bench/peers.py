@@ -181,7 +181,8 @@ class Gateway(Peer):
         return config | {name: {**config.get(name, {}), **section} for name, section in told.settings.items()}
 
     def _environment(self) -> Mapping[str, str]:
-        return {**super()._environment(), "XDG_RUNTIME_DIR": str(self.folder), "XDG_CACHE_HOME": str(self.folder)}
+        folders = ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_STATE_HOME")
+        return {**super()._environment(), **dict.fromkeys(folders, str(self.folder))}
 
 
 class Router(Peer):

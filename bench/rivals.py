@@ -69,6 +69,7 @@ _GATEWAY = """
 binary = "{engine}"
 [telemetry]
 log_level = "warning"
+database = "{database}"
 """
 
 
@@ -207,7 +208,7 @@ def gateway_configuration(folder: Path, models: int, keys: int) -> str:
     program.chmod(0o700)
     model.write_bytes(EMPTY_GGUF)
     names = ["m", *(f"m{number}" for number in range(1, models))]
-    text = [_GATEWAY.format(engine=program)]
+    text = [_GATEWAY.format(engine=program, database=folder / "llamaproxy.db")]
     text += (f'[models.{name}]\npath = "{model}"\nconcurrency = 10000\n' for name in names)
     text += (f'[keys.k{number}]\nsha256 = "{_hash(_secret(number))}"\n' for number in range(keys))
     return "".join(text)

@@ -256,6 +256,11 @@ class KeyConfig(_Section):
 
 
 class TelemetryConfig(_Section):
+    database: Text | None = Field(
+        None, description="SQLite file of requests' rows; \"off\": none; unset: in the user's state directory"
+    )
+    retention: PositiveSeconds = Field(30 * 86400.0, description="age at which they are deleted")
+    retention_bytes: Size = Field(1024**3, description="most disk space for them; the oldest go first")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description='least severity that is logged: "debug", "info", "warning" or "error"'
     )

@@ -90,7 +90,8 @@ class GatewayProcess:
 
     async def start(self) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LLAMAPROXY_")}
-        own = {"XDG_RUNTIME_DIR": str(self.runtime), "XDG_CACHE_HOME": str(self._folder / "cache")}
+        folders = {f"XDG_{name.upper()}_HOME": str(self._folder / name) for name in ("cache", "state")}
+        own = {"XDG_RUNTIME_DIR": str(self.runtime), **folders}
         environment = {**kept, **own, **self._environment}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -146,6 +147,10 @@ class GatewayProcess:
 
     def descriptors(self) -> int:
         return psutil.Process(self.pid).num_fds()
+
+    def has_open(self, name: str) -> bool:
+        """Whether it has a file of this name open."""
+        return any(Path(file.path).name == name for file in psutil.Process(self.pid).open_files())
 
     def threads(self) -> int:
         return psutil.Process(self.pid).num_threads()

@@ -73,6 +73,9 @@ def faults(**sections: Any) -> dict[str, str]:
         ("breaker", "open", 10),
         ("breaker", "open_max", 300),
         ("catalog", "bundled", True),
+        ("telemetry", "database", None),
+        ("telemetry", "retention", 30 * 86400),
+        ("telemetry", "retention_bytes", 1024**3),
         ("telemetry", "log_level", "info"),
     ],
 )

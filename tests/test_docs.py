@@ -143,7 +143,7 @@ class TestExample:
         for line in key_lines(path):
             annotation = section.model_fields[line["key"]].annotation
             if annotation in (float, float | None):
-                assert re.fullmatch(r'"\d+(ms|s|m|h)"', line["value"]), line[0]
+                assert re.fullmatch(r'"\d+(ms|s|m|h|d)"', line["value"]), line[0]
             if line["key"].endswith(("_body", "_bytes", "_budget")):
                 assert re.fullmatch(r'"\d+[KMG]iB"', line["value"]), line[0]
 

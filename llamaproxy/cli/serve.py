@@ -95,6 +95,7 @@ async def _shut_down(gateway: Gateway, runner: web.ServerRunner, force: asyncio.
         log.warning("some requests were cut off")
     hurrying.cancel()
     await runner.cleanup()
+    await gateway.settle()
     log.info("stopped")
 
 

@@ -1,4 +1,4 @@
-"""What operators see and do: models with their backends, the last requests, the configuration.
+"""What operators see and do: models with their backends, the gateway's health, the configuration.
 
 Reads only, apart from `load`, `unload` and `reload`, which say what they do. Bodies of those are JSON and nothing
 else, so that no form on a foreign page can send them.
@@ -21,9 +21,8 @@ from llamaproxy.server import body
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.reload import Reloader
-from llamaproxy.telemetry.ledger import Ledger
+from llamaproxy.telemetry.history import History
 
-_MOST_ROWS = 1000
 _LARGEST_BODY = 64 * 1024
 _BODY_TIMEOUT = 10.0
 """Seconds: these bodies name a model, and fit a packet."""
@@ -32,10 +31,10 @@ _BODY_TIMEOUT = 10.0
 class Admin:
     """Handlers for the gateway's own routes."""
 
-    def __init__(self, current: Current, pool: Pool, ledger: Ledger, reloader: Reloader, carrier: Carrier) -> None:
+    def __init__(self, current: Current, pool: Pool, history: History, reloader: Reloader, carrier: Carrier) -> None:
         self._current = current
         self._pool = pool
-        self._ledger = ledger
+        self._history = history
         self._reloader = reloader
         self._carrier = carrier
 
@@ -47,9 +46,16 @@ class Admin:
             "loaded_at": round(reloader.loaded_at, 3),
             "error": reloader.error,
         }
-        status = "degraded" if reloader.error else "ok"
-        tasks = len(asyncio.all_tasks())
-        return json_response({"status": status, "version": __version__, "tasks": tasks, "config": config})
+        status = "degraded" if reloader.error or self._history.trouble else "ok"
+        return json_response(
+            {
+                "status": status,
+                "version": __version__,
+                "tasks": len(asyncio.all_tasks()),
+                "config": config,
+                "requests": self._history.health(),
+            }
+        )
 
     async def reload(self, request: web.Request) -> web.Response:
         """Read the configuration again; answers once it is in force. Raises ConfigError."""
@@ -59,14 +65,6 @@ class Admin:
 
     async def models(self, request: web.Request) -> web.Response:
         return json_response({"models": [self._model(model) for model in self._current.catalogue.models.values()]})
-
-    async def requests(self, request: web.Request) -> web.Response:
-        limit = request.query.get("limit", "100")
-        if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= _MOST_ROWS:
-            raise InvalidRequest(f"`limit` must be a number from 1 to {_MOST_ROWS}", param="limit")
-        counts = {state.value: count for state, count in self._ledger.ended.items()}
-        totals = {"received": self._ledger.received, "in_flight": self._ledger.in_flight, **counts}
-        return json_response({"totals": totals, "requests": self._ledger.rows(int(limit))})
 
     async def load(self, request: web.Request) -> web.Response:
         """Start a model; answers at once."""

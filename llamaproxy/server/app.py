@@ -22,6 +22,7 @@ from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
+from llamaproxy.server.requests import Requests
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.server.upgrade import Upgrades, wanted_key
@@ -39,7 +40,8 @@ class Server:
         self._current = gateway.current
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
-        admin = Admin(gateway.current, gateway.pool, gateway.ledger, gateway.reloader, gateway.carrier)
+        self._requests = requests = Requests(gateway.history)
+        admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
@@ -51,7 +53,8 @@ class Server:
             "/api/health": {"GET": admin.health},
             "/api/models": {"GET": admin.models},
             "/api/reload": {"POST": admin.reload},
-            "/api/requests": {"GET": admin.requests},
+            "/api/requests": {"GET": requests.page},
+            "/api/usage": {"GET": requests.usage},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
 
@@ -101,6 +104,8 @@ class Server:
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))
+        if path.startswith("/api/requests/") and request.method in ("GET", "HEAD"):
+            return await self._requests.one(path.removeprefix("/api/requests/"))
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)

@@ -31,7 +31,7 @@ from llamaproxy.server.current import Current
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.tasks import spawn
-from llamaproxy.telemetry.ledger import Ledger
+from llamaproxy.telemetry.history import History
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ class Gateway:
         check(config)
         loaded = reload.load(config)
         reload.tell_problems(loaded.found)
-        self.ledger = Ledger()
+        self.history = History(config.telemetry)
+        self.ledger = self.history.ledger
         self.current = Current(config, loaded.catalogue)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
         self.headers = Headers()
@@ -68,6 +69,7 @@ class Gateway:
         self.carrier = Carrier(config.kv, config.engine)
         self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect)
         self.draining = False
+        self.history.start()
 
     @property
     def config(self) -> Config:
@@ -88,6 +90,7 @@ class Gateway:
         self.current.replace(config, loaded.catalogue)
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
+        self.history.reconfigure(config.telemetry)
         logging.getLogger().setLevel(config.telemetry.log_level.upper())
         self.read_headers()
         self._preload(changes.added)
@@ -119,6 +122,10 @@ class Gateway:
             self._watchdog.wait()
         self._run_directory.close()
         return drained
+
+    async def settle(self) -> None:
+        """Write down how the last requests ended; after the last one was answered."""
+        await self.history.close()
 
     def missing_engine(self) -> str | None:
         """What to install, where there is no engine and a model needs one."""

@@ -1,14 +1,16 @@
 """The ledger: one row for every request that reached the gateway.
 
-Owns the rows and the law of conservation: received = ok + client_abort + upstream_error + rejected + truncated + in
-flight, at any moment. Kept in memory, bounded. Holds no prompt, no answer and no key.
+Owns the rows of requests in flight, those of the last ones that ended, and the law of conservation: received = ok +
+client_abort + upstream_error + rejected + truncated + in flight, at any moment. Holds no prompt, no answer and no key.
+Writes nothing itself, because it is on the way of every request: `journal` and `writer` are told.
 """
 
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 ROWS_KEPT = 1000
@@ -27,9 +29,12 @@ class RequestState(StrEnum):
 
 @dataclass(slots=True)
 class RequestRow:
-    """`started_at` in seconds since the epoch; the `_ms` fields in milliseconds, None until known.
+    """`started_at` in seconds since the epoch; the `_ms` fields in milliseconds, the `_tps` ones in tokens a second.
+    None is not known, or not yet.
 
-    `bytes_in` and `bytes_out` are those of the bodies, the latter as it was sent, with the framing of its chunks.
+    `key` is the name of a key, `backend` says which process or server answered. `bytes_in` and `bytes_out` are those
+    of the bodies, the latter as it was sent, with the framing of its chunks. `number` counts the requests of this
+    process, `slot` is the row's place in the journal, -1 for none: neither is shown.
     """
 
     id: str
@@ -38,62 +43,90 @@ class RequestRow:
     client: str
     started_at: float = field(default_factory=time.time)
     model: str | None = None
+    key: str | None = None
+    backend: str | None = None
     stream: bool = False
     status: int | None = None
     state: RequestState = RequestState.IN_FLIGHT
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
     queue_ms: float | None = None
     load_ms: float | None = None
     ttfb_ms: float | None = None
     duration_ms: float | None = None
+    prompt_tps: float | None = None
+    generation_tps: float | None = None
     bytes_in: int = 0
     bytes_out: int = 0
     replays: int = 0
+    number: int = 0
+    slot: int = -1
 
     def sent(self, count: int) -> None:
         """So many bytes of the answer were given to the client's connection."""
         self.bytes_out += count
 
+    def shown(self) -> dict[str, Any]:
+        """With numbers that can be read."""
+        cells = (round(value, 3) if type(value) is float else value for value in values(self))
+        return dict(zip(FIELDS, cells, strict=True))
+
+
+FIELDS = tuple(field.name for field in fields(RequestRow) if field.name not in ("number", "slot"))
+"""What is shown of a row, and kept."""
+values = attrgetter(*FIELDS)
+"""The fields of a row, in this order."""
+
+Told = Callable[[RequestRow], object]
+
 
 class Ledger:
-    """Rows of requests in flight and of the last ones that ended, and counts of all."""
+    """Rows of requests in flight and of the last ones that ended, and counts of all.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    `answering` hears of a row before anything of an answer reaches its client, `ended` when it is complete; neither
+    may wait or raise.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        answering: Told = lambda row: None,
+        ended: Told = lambda row: None,
+    ) -> None:
         self._clock = clock
+        self._answering = answering
+        self._tell_ended = ended
         self._open: dict[int, tuple[RequestRow, float]] = {}
-        self._ended: deque[RequestRow] = deque(maxlen=ROWS_KEPT)
+        self.recent: deque[RequestRow] = deque(maxlen=ROWS_KEPT)
         self.received = 0
         self.ended: Counter[RequestState] = Counter()
 
     def open(self, row: RequestRow) -> RequestRow:
         self.received += 1
-        self._open[id(row)] = (row, self._clock())
+        row.number = self.received
+        self._open[row.number] = (row, self._clock())
         return row
 
     def first_byte(self, row: RequestRow) -> None:
         row.ttfb_ms = self._elapsed_ms(row)
+        self._answering(row)
 
     def close(self, row: RequestRow, state: RequestState, status: int | None) -> None:
         """End a row; exactly once for each."""
         row.duration_ms = self._elapsed_ms(row)
-        del self._open[id(row)]
+        del self._open[row.number]
         row.state, row.status = state, status
         self.ended[state] += 1
-        self._ended.append(row)
+        self.recent.append(row)
+        self._tell_ended(row)
 
-    def rows(self, limit: int) -> list[dict[str, Any]]:
-        """In flight first, then the newest."""
-        in_flight = [row for row, _ in self._open.values()]
-        newest = list(self._ended)[::-1]
-        return [_shown(row) for row in (in_flight + newest)[:limit]]
+    def in_flight_rows(self) -> list[RequestRow]:
+        return [row for row, _ in self._open.values()]
 
     @property
     def in_flight(self) -> int:
         return len(self._open)
 
     def _elapsed_ms(self, row: RequestRow) -> float:
-        return (self._clock() - self._open[id(row)][1]) * 1000
-
-
-def _shown(row: RequestRow) -> dict[str, Any]:
-    """With times that can be read."""
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(row).items()}
+        return (self._clock() - self._open[row.number][1]) * 1000

@@ -32,7 +32,8 @@ def start(tmp_path: Path) -> Start:
         shown = {"Authorization": f"Bearer {KEY}"}
         async with gateway.running(), aiohttp.ClientSession(connector=connector, headers=shown) as session:
             client = Client(gateway, session)
-            await client.get("/health")
+            await until(lambda: gateway.has_open("llamaproxy.db-wal"), "the database is open")
+            await client.rows()
             descriptors, threads = gateway.descriptors(), gateway.threads()
             yield client
             await _all_ended(client)

@@ -196,7 +196,11 @@ async def test_port_that_is_taken_is_a_clear_failure(tmp_path: Path) -> None:
         port = int(first.url.rsplit(":", 1)[1])
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "llamaproxy", "serve", "--port", str(port)),
-            env={**os.environ, "XDG_RUNTIME_DIR": str(first.runtime), "XDG_CACHE_HOME": str(tmp_path)},
+            env={
+                **os.environ,
+                "XDG_RUNTIME_DIR": str(first.runtime),
+                **dict.fromkeys(("XDG_CACHE_HOME", "XDG_STATE_HOME"), str(tmp_path)),
+            },
             stderr=asyncio.subprocess.PIPE,
         )
         _, stderr = await process.communicate()

@@ -44,6 +44,7 @@ def configuration(folder: Path) -> Config:
             "models": {name: fake_model(folder, name, env=env, ttl=ttl, concurrency=64) for name, ttl in ttls.items()},
             "limits": {"models_max": MODELS_MAX, "max_wait": "50ms", "min_residency": "50ms"},
             "breaker": {"start_failures": 1000, "request_failures": 1000},
+            "telemetry": {"database": str(folder / "llamaproxy.db")},
         }
     )
 
@@ -153,6 +154,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     gateway = Gateway(configuration(tmp_path), Path(tempfile.mkdtemp(prefix="lp-")))
     yield gateway
     assert await gateway.close(PATIENCE)
+    await gateway.settle()
     assert children() <= before
     teardown = asyncio.current_task()
     await until(lambda: asyncio.all_tasks() - {teardown} <= tasks, "tasks have ended", 5)

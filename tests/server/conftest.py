@@ -32,6 +32,7 @@ class InboundServer(BaseTestServer):
 async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     """Start a gateway from keyword sections; without models it has two, `m` and `org/n`."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     clients: list[tuple[TestClient[Any, Any], Gateway]] = []
 
     async def start(**sections: Any) -> TestClient[Any, Any]:
@@ -47,3 +48,4 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for client, gateway in clients:
         await gateway.close(0)
         await client.close()
+        await gateway.settle()

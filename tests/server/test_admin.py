@@ -14,7 +14,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config, KvConfig
+from llamaproxy.config import Config, KvConfig, TelemetryConfig
 from llamaproxy.configfile import Fixed
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
@@ -25,7 +25,7 @@ from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.reload import Reloader, load
-from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
+from llamaproxy.telemetry.history import History
 
 Client = TestClient[web.Request, web.Application]
 Answer = tuple[int, Any]
@@ -40,13 +40,12 @@ class Room:
 
     def __init__(self) -> None:
         self.wanted: list[str] = []
-        self.ledger = Ledger()
         self.pool = Pool(CONFIG.models, CONFIG, self._launch)
         catalogue = Catalogue(Model(name, model, "configured") for name, model in CONFIG.models.items())
         current = Current(CONFIG, catalogue)
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
-        self.admin = Admin(current, self.pool, self.ledger, reloader, carrier)
+        self.admin = Admin(current, self.pool, History(TelemetryConfig(database="off")), reloader, carrier)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -55,7 +54,7 @@ class Room:
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_errors], client_max_size=module._LARGEST_BODY * 2)
         app.router.add_get("/api/models", self.admin.models)
-        app.router.add_get("/api/requests", self.admin.requests)
+        app.router.add_get("/api/health", self.admin.health)
         app.router.add_post("/models/load", self.admin.load)
         app.router.add_post("/models/unload", self.admin.unload)
         return app
@@ -147,30 +146,18 @@ class TestModels:
         assert model["breaker"] == {"state": "open", "reason": "<b>exit 1</b>"}
 
 
-class TestRequests:
-    async def test_totals_and_rows(self, client: Client, room: Room) -> None:
-        rows = [room.ledger.open(RequestRow(name, "models", "openai", "127.0.0.1")) for name in "abc"]
-        room.ledger.close(rows[0], RequestState.OK, 200)
-        room.ledger.close(rows[1], RequestState.REJECTED, 429)
-        status, answer = await get(client, "/api/requests")
-        assert (status, answer["totals"]) == (200, {"received": 3, "in_flight": 1, "ok": 1, "rejected": 1})
-        assert [row["id"] for row in answer["requests"]] == ["c", "b", "a"]
+class TestHealth:
+    async def test_well(self, client: Client) -> None:
+        status, answer = await get(client, "/api/health")
+        assert (status, answer["status"]) == (200, "ok")
+        assert answer["requests"] == {"database": None, "spooled_rows": 0, "lost_rows": 0, "error": None}
 
-    @pytest.mark.parametrize(
-        ("query", "count"), [("", 100), ("?limit=1", 1), ("?limit=150", 150), ("?limit=1000", 200)]
-    )
-    async def test_limit(self, query: str, count: int, client: Client, room: Room) -> None:
-        for number in range(200):
-            room.ledger.close(room.ledger.open(RequestRow(str(number), "x", "openai", "")), RequestState.OK, 200)
-        assert len((await get(client, f"/api/requests{query}"))[1]["requests"]) == count
-
-    @pytest.mark.parametrize(
-        "limit", ["0", "-1", "1001", "1.5", "", "ten", "1e3", "%20", "%C2%B2", "99999", "100000", "9" * 5000]
-    )
-    async def test_a_limit_that_is_none(self, limit: str, client: Client) -> None:
-        answer = await get(client, f"/api/requests?limit={limit}")
-        assert code(answer) == (400, "invalid_request")
-        assert answer[1]["error"]["param"] == "limit"
+    async def test_degraded_where_rows_cannot_be_written(
+        self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(History, "trouble", "disk full")
+        status, answer = await get(client, "/api/health")
+        assert (status, answer["status"], answer["requests"]["error"]) == (200, "degraded", "disk full")
 
 
 class TestLoadAndUnload:

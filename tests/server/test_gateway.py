@@ -27,6 +27,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     def starting(**sections: Any) -> Gateway:
         sections["engine"] = {"binary": str(FAKE_ENGINE), **sections.get("engine", {})}
         sections.setdefault("kv", {"carry": False})
+        sections["telemetry"] = {"database": str(tmp_path / "llamaproxy.db"), **sections.get("telemetry", {})}
         file.write_text(to_toml(sections))
         if not started:
             source = Source(file)
@@ -36,6 +37,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     yield starting
     for gateway in started:
         await gateway.close(0)
+        await gateway.settle()
 
 
 def model(path: Path, **settings: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """llamaproxy.telemetry.ledger: one row for each request, and every request is somewhere."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from llamaproxy.telemetry import ledger as module
-from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
+from llamaproxy.telemetry.ledger import FIELDS, Ledger, RequestRow, RequestState
 
 FINAL = [state for state in RequestState if state is not RequestState.IN_FLIGHT]
 
@@ -38,15 +39,17 @@ def ledger(clock: Clock) -> Ledger:
     return Ledger(clock)
 
 
-def ids(ledger: Ledger, limit: int = 100) -> list[str]:
-    return [row["id"] for row in ledger.rows(limit)]
+def shown(ledger: Ledger) -> dict[str, Any]:
+    """The only row."""
+    (found,) = [*ledger.in_flight_rows(), *ledger.recent]
+    return found.shown()
 
 
 def test_an_open_row_is_in_flight(ledger: Ledger) -> None:
     opened = ledger.open(row())
     assert (ledger.received, ledger.in_flight) == (1, 1)
-    (shown,) = ledger.rows(10)
-    assert (shown["state"], shown["status"], shown["duration_ms"]) == ("in_flight", None, None)
+    found = shown(ledger)
+    assert (found["state"], found["status"], found["duration_ms"]) == ("in_flight", None, None)
     assert opened.started_at > 1e9
 
 
@@ -57,9 +60,9 @@ def test_a_closed_row_keeps_how_it_ended(state: RequestState, ledger: Ledger, cl
     ledger.first_byte(opened)
     clock.now += 1
     ledger.close(opened, state, 200)
-    (shown,) = ledger.rows(10)
-    assert (shown["state"], shown["status"]) == (state.value, 200)
-    assert (shown["ttfb_ms"], shown["duration_ms"]) == (250, 1250)
+    found = shown(ledger)
+    assert (found["state"], found["status"]) == (state.value, 200)
+    assert (found["ttfb_ms"], found["duration_ms"]) == (250, 1250)
     assert (ledger.in_flight, dict(ledger.ended)) == (0, {state: 1})
 
 
@@ -68,7 +71,7 @@ def test_a_row_is_closed_once(ledger: Ledger) -> None:
     ledger.close(opened, RequestState.OK, 200)
     with pytest.raises(KeyError):
         ledger.close(opened, RequestState.UPSTREAM_ERROR, 500)
-    assert (ledger.received, sum(ledger.ended.values()), len(ledger.rows(10))) == (1, 1, 1)
+    assert (ledger.received, sum(ledger.ended.values()), len(ledger.recent)) == (1, 1, 1)
     assert opened.state is RequestState.OK
 
 
@@ -77,35 +80,47 @@ def test_equal_rows_are_two_requests(ledger: Ledger) -> None:
     second.started_at = first.started_at
     ledger.close(first, RequestState.OK, 200)
     assert (ledger.received, ledger.in_flight) == (2, 1)
+    assert (first.number, second.number) == (1, 2)
 
 
-def test_in_flight_first_and_then_the_newest(ledger: Ledger) -> None:
-    opened = [ledger.open(row(name)) for name in "abcd"]
-    for index in (1, 0, 3):
-        ledger.close(opened[index], RequestState.OK, 200)
-    assert ids(ledger) == ["c", "d", "a", "b"]
-    assert ids(ledger, 2) == ["c", "d"]
-
-
-def test_rows_are_copies_that_json_can_carry(ledger: Ledger) -> None:
+def test_what_is_shown_is_a_copy_that_json_can_carry(ledger: Ledger) -> None:
     opened = ledger.open(row())
-    shown = ledger.rows(1)[0]
-    shown["id"] = "changed"
+    shown(ledger)["id"] = "changed"
     assert opened.id == "r1"
-    assert json.loads(json.dumps(ledger.rows(1)))[0]["state"] == "in_flight"
+    assert json.loads(json.dumps(shown(ledger)))["state"] == "in_flight"
+    assert not {"number", "slot"} & set(shown(ledger))
+
+
+def test_others_hear_of_an_answer_before_it_goes_out_and_of_its_end(clock: Clock) -> None:
+    heard: list[tuple[str, str, float | None]] = []
+
+    def told(what: str) -> Callable[[RequestRow], object]:
+        return lambda row: heard.append((what, row.state.value, row.ttfb_ms))
+
+    ledger = Ledger(clock, answering=told("answering"), ended=told("ended"))
+    opened = ledger.open(row())
+    assert not heard
+    clock.now += 1
+    ledger.first_byte(opened)
+    ledger.close(opened, RequestState.OK, 200)
+    assert heard == [("answering", "in_flight", 1000), ("ended", "ok", 1000)]
 
 
 def test_old_rows_go_and_their_counts_stay(ledger: Ledger) -> None:
     for number in range(module.ROWS_KEPT + 5):
         ledger.close(ledger.open(row(str(number))), RequestState.OK, 200)
-    kept = ids(ledger, 10_000)
+    kept = [row.id for row in reversed(ledger.recent)]
     assert (len(kept), kept[0], kept[-1]) == (module.ROWS_KEPT, str(module.ROWS_KEPT + 4), "5")
     assert ledger.ended[RequestState.OK] == module.ROWS_KEPT + 5
 
 
-def test_no_prompt_no_answer_and_no_key_has_a_place_in_a_row(ledger: Ledger) -> None:
-    ledger.open(row())
-    assert not {"prompt", "body", "messages", "answer", "content", "key", "authorization"} & set(ledger.rows(1)[0])
+def test_row_has_what_the_interface_says_and_no_prompt_no_answer_and_no_secret() -> None:
+    """`key` is the name of a key."""
+    assert set(FIELDS) == set(
+        "id started_at model key endpoint dialect stream status state prompt_tokens cached_tokens completion_tokens "
+        "queue_ms load_ms ttfb_ms duration_ms prompt_tps generation_tps bytes_in bytes_out replays client "
+        "backend".split()
+    )
 
 
 class Conservation(RuleBasedStateMachine):
@@ -142,8 +157,8 @@ class Conservation(RuleBasedStateMachine):
         assert self.ledger.received == self.received
         assert dict(self.ledger.ended) == self.closed
         assert self.ledger.in_flight == self.received - sum(self.closed.values())
-        shown: list[dict[str, Any]] = self.ledger.rows(10_000)
-        assert len({row["id"] for row in shown}) == self.received
+        shown = [*self.ledger.in_flight_rows(), *self.ledger.recent]
+        assert len({row.id for row in shown}) == self.received
 
 
 TestConservation = Conservation.TestCase

@@ -1,0 +1,41 @@
+"""What operators ask about requests: the list, one of them, and sums.
+
+Reads only. What can be asked, and what is none, is said in `telemetry.query` and `telemetry.usage`.
+"""
+
+from aiohttp import web
+
+from llamaproxy.errors import NotFound
+from llamaproxy.server.answers import json_response
+from llamaproxy.telemetry import query, usage
+from llamaproxy.telemetry.history import History
+
+
+class Requests:
+    """Handlers for `/api/requests` and `/api/usage`."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    async def page(self, request: web.Request) -> web.Response:
+        """One page of rows, and counts of all requests since the start. `next` is the `before` of the next page."""
+        page = await self._history.page(query.parse(request.query))
+        return json_response({"totals": self._totals(), "requests": page.rows, "next": page.next})
+
+    async def one(self, request_id: str) -> web.Response:
+        """Raises NotFound."""
+        row = await self._history.find(request_id)
+        if row is None:
+            raise NotFound(f"there is no request {request_id[:128]!r}")
+        return json_response(row)
+
+    async def usage(self, request: web.Request) -> web.Response:
+        """Sums by model, key and day (UTC), in the order that `by` names them."""
+        groups = usage.parse_groups(request.query.get("by", "model"))
+        since = usage.parse_since(request.query.get("since", "0"))
+        return json_response({"by": groups, "since": since, "usage": await self._history.usage(groups, since)})
+
+    def _totals(self) -> dict[str, int]:
+        ledger = self._history.ledger
+        ended = {state.value: count for state, count in ledger.ended.items()}
+        return {"received": ledger.received, "in_flight": ledger.in_flight, **ended}

@@ -1,0 +1,155 @@
+"""The history of requests: what is in flight, what has ended, and what has been in earlier days.
+
+Owns where the database lies, and joins its parts: the ledger, which is told of every request; the writer; the reader.
+What is read is one list, whether rows are in the database or still in memory. Without a database there are the last
+rows that ended, and nothing of them outlives the process.
+"""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from llamaproxy.config import TelemetryConfig
+from llamaproxy.telemetry import query as queries
+from llamaproxy.telemetry import usage as sums
+from llamaproxy.telemetry.ledger import Ledger, RequestRow
+from llamaproxy.telemetry.query import Query, Sql
+from llamaproxy.telemetry.reader import Reader
+from llamaproxy.telemetry.store import is_corrupt
+from llamaproxy.telemetry.writer import Keep, Writer
+
+log = logging.getLogger(__name__)
+
+_OFF = ("", "off")
+_FILE = "llamaproxy.db"
+
+Shown = dict[str, Any]
+
+
+def location(database: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Where the database lies, None for nowhere.
+
+    systemd names a service's own directory in $STATE_DIRECTORY (systemd.exec(5)); else it is the user's, as the XDG
+    Base Directory Specification has it.
+    """
+    if database is not None:
+        return None if database in _OFF else Path(database).expanduser()
+    own, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
+    return (Path(own) if own else platformdirs.user_state_path("llamaproxy")) / _FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, and the cursor of those after them, if there may be more."""
+
+    rows: list[Shown]
+    next: str | None
+
+
+class History:
+    """All requests of which there is a row."""
+
+    def __init__(self, settings: TelemetryConfig) -> None:
+        self._settings = settings
+        self._path = location(settings.database)
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        if self._path is None:
+            self.ledger = Ledger()
+            return
+        self._reader = Reader(self._path)
+        self._writer = Writer(self._path, self._keep, self._reader.renew)
+        self.ledger = Ledger(answering=self._writer.journal.mark, ended=self._writer.put)
+
+    def start(self) -> None:
+        """Begin to write. Must run inside an event loop."""
+        if self._writer:
+            self._writer.start()
+
+    def reconfigure(self, settings: TelemetryConfig) -> None:
+        """How long rows are kept changes at once."""
+        if location(settings.database) != self._path:
+            log.warning("telemetry.database is taken over by a restart only")
+        self._settings = settings
+
+    async def close(self) -> None:
+        """Write what is left; after the last request."""
+        if self._writer:
+            await self._writer.close()
+        if self._reader:
+            await self._reader.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why rows are not written, None where they are."""
+        return self._writer.trouble if self._writer else None
+
+    def health(self) -> Shown:
+        spool = self._writer.spool if self._writer else ()
+        return {
+            "database": str(self._path) if self._path else None,
+            "spooled_rows": len(spool),
+            "lost_rows": self._writer.spool.lost if self._writer else 0,
+            "error": self.trouble,
+        }
+
+    async def page(self, query: Query) -> Page:
+        """One page. Where the database cannot be read, it is made of what is in memory."""
+        # What leaves the memory while the database is read is there by then; so this comes first.
+        waiting = self._placed(query, [*self.ledger.in_flight_rows(), *self._spooled()])
+        stored = await self._fetch(query.sql()) if query.reads_database else []
+        if stored is None:
+            waiting |= self._placed(query, self.ledger.recent)
+            stored = []
+        for cells in stored:
+            run, row = queries.to_row(cells)
+            waiting[run, row.number] = query.place(run, row), row.shown()
+        found = sorted(waiting.values(), key=lambda placed: query.rank(placed[0]))[: query.limit]
+        following = str(found[-1][0]) if len(found) == query.limit else None
+        return Page([row for _, row in found], following)
+
+    async def find(self, request_id: str) -> Shown | None:
+        """The newest row with this id."""
+        known = [*self.ledger.recent, *self._spooled(), *self.ledger.in_flight_rows()]
+        named = [row for row in known if row.id == request_id]
+        if named:
+            return max(named, key=lambda row: row.started_at).shown()
+        found = await self._fetch(queries.find_sql(request_id))
+        return queries.to_row(found[0])[1].shown() if found else None
+
+    async def usage(self, groups: tuple[str, ...], since: float) -> list[Shown]:
+        """Sums over what has ended."""
+        found = await self._fetch(sums.sql(groups, since))
+        if found is None:
+            found = sums.tally(self.ledger.recent, groups, since)
+        return [dict(zip(sums.columns(groups), cells, strict=True)) for cells in found]
+
+    def _keep(self) -> Keep:
+        return Keep(self._settings.retention, self._settings.retention_bytes)
+
+    def _spooled(self) -> Iterable[RequestRow]:
+        return self._writer.spool if self._writer else ()
+
+    def _placed(self, query: Query, rows: Iterable[RequestRow]) -> dict[tuple[int, int], tuple[queries.Place, Shown]]:
+        """Those that are asked for, by what tells them from all others."""
+        run = self._writer.journal.run if self._writer else 0
+        places = ((query.place(run, row), row) for row in rows if query.matches(row))
+        return {(run, row.number): (place, row.shown()) for place, row in places if query.after(place)}
+
+    async def _fetch(self, sql: Sql) -> list[tuple[Any, ...]] | None:
+        """None where there is no database, or it cannot be read."""
+        if not self._reader or not self._writer:
+            return None
+        try:
+            return await self._reader.fetch(sql)
+        except sqlite3.Error as error:
+            log.warning("%s cannot be read: %s", self._path, error)
+            if is_corrupt(error):
+                self._writer.doubt()
+            return None

@@ -1,0 +1,69 @@
+"""The tables of the database, and the way from every earlier version to this one.
+
+Owns the SQL of the tables and their numbers. A migration that was released is never changed: a new one follows it.
+Knows no file and no connection: `store` does.
+"""
+
+from collections.abc import Sequence
+
+from llamaproxy.telemetry.ledger import FIELDS
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE requests (
+        run INTEGER NOT NULL,      -- a random number of the gateway's process
+        number INTEGER NOT NULL,   -- counts the requests of that process
+        id TEXT NOT NULL,
+        endpoint TEXT NOT NULL,
+        dialect TEXT NOT NULL,
+        client TEXT NOT NULL,
+        started_at REAL NOT NULL,
+        model TEXT,
+        key TEXT,
+        backend TEXT,
+        stream INTEGER NOT NULL,
+        status INTEGER,
+        state TEXT NOT NULL,
+        prompt_tokens INTEGER,
+        cached_tokens INTEGER,
+        completion_tokens INTEGER,
+        queue_ms REAL,
+        load_ms REAL,
+        ttfb_ms REAL,
+        duration_ms REAL,
+        prompt_tps REAL,
+        generation_tps REAL,
+        bytes_in INTEGER NOT NULL,
+        bytes_out INTEGER NOT NULL,
+        replays INTEGER NOT NULL,
+        PRIMARY KEY (run, number)
+    ) WITHOUT ROWID;
+    CREATE INDEX requests_by_time ON requests (started_at);
+    CREATE INDEX requests_by_id ON requests (id);
+    CREATE INDEX requests_by_model ON requests (model, started_at);
+    CREATE INDEX requests_by_key ON requests (key, started_at) WHERE key IS NOT NULL;
+    CREATE INDEX requests_by_state ON requests (state, started_at) WHERE state <> 'ok';
+    """,
+)
+"""The n-th leads from version n - 1 to n. Statements only: `steps` makes a transaction of each."""
+
+COLUMNS = ("run", "number", *FIELDS)
+INSERT = f"INSERT OR IGNORE INTO requests ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+"""A row that is there already stays as it is: what is written again after a failure, or after a crash, is no other."""
+
+
+class NewerDatabase(Exception):
+    """A later llamaproxy has written it: what its columns mean is not known here."""
+
+
+def steps(version: int, migrations: Sequence[str] = MIGRATIONS) -> list[str]:
+    """The scripts that bring a database of this version up to date, one transaction each. Raises NewerDatabase."""
+    if version > len(migrations):
+        raise NewerDatabase(
+            f"the database has version {version}, this llamaproxy knows {len(migrations)} at most; "
+            "install the later release again, or set telemetry.database to another file"
+        )
+    return [
+        f"BEGIN IMMEDIATE;{sql.rstrip().rstrip(';')};PRAGMA user_version = {number};COMMIT;"
+        for number, sql in enumerate(migrations[version:], version + 1)
+    ]

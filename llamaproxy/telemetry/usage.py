@@ -1,0 +1,71 @@
+"""Sums over requests: by model, by key, by day.
+
+Pure. Owns what is summed, and what it is summed by; days are those of UTC. Only names of this module become SQL.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from llamaproxy.errors import InvalidRequest
+from llamaproxy.telemetry.ledger import RequestRow, RequestState
+from llamaproxy.telemetry.query import Sql
+
+_GROUPS: dict[str, tuple[str, Callable[[RequestRow], str | None]]] = {
+    "model": ("model", lambda row: row.model),
+    "key": ("key", lambda row: row.key),
+    "day": (
+        "strftime('%Y-%m-%d', started_at, 'unixepoch')",
+        lambda row: time.strftime("%Y-%m-%d", time.gmtime(row.started_at)),
+    ),
+}
+_STATES = tuple(state for state in RequestState if state is not RequestState.IN_FLIGHT)
+_SUMS = ("prompt_tokens", "cached_tokens", "completion_tokens", "bytes_in", "bytes_out")
+_MOST = 10_000
+"""Groups in one answer."""
+
+
+def parse_groups(text: str) -> tuple[str, ...]:
+    """From `model,day` and the like. Raises InvalidRequest."""
+    groups = tuple(text.split(","))
+    if len(set(groups)) != len(groups) or not set(groups) <= _GROUPS.keys():
+        raise InvalidRequest(f"`by` must be some of {', '.join(_GROUPS)}, with commas between them", param="by")
+    return groups
+
+
+def parse_since(text: str) -> float:
+    """Seconds since the epoch. Raises InvalidRequest."""
+    try:
+        since = float(text)
+    except ValueError:
+        since = math.nan
+    if not (len(text) <= 32 and 0 <= since < 1e12):
+        raise InvalidRequest("`since` must be a time in seconds since the epoch", param="since")
+    return since
+
+
+def columns(groups: Iterable[str]) -> tuple[str, ...]:
+    return (*groups, "requests", *(state.value for state in _STATES), *_SUMS)
+
+
+def sql(groups: tuple[str, ...], since: float) -> Sql:
+    """Sums of the rows that began at `since` or later, as `columns`."""
+    states = (f"sum(state = '{state}')" for state in _STATES)
+    sums = (f"coalesce(sum({column}), 0)" for column in _SUMS)
+    terms = ", ".join([*(_GROUPS[group][0] for group in groups), "count(*)", *states, *sums])
+    places = ", ".join(str(number + 1) for number in range(len(groups)))
+    text = f"SELECT {terms} FROM requests WHERE started_at >= ? GROUP BY {places} ORDER BY {places} LIMIT {_MOST}"
+    return text, (since,)
+
+
+def tally(rows: Iterable[RequestRow], groups: tuple[str, ...], since: float) -> list[tuple[Any, ...]]:
+    """The same of rows in memory."""
+    sums: dict[tuple[str | None, ...], list[int]] = {}
+    for row in rows:
+        if row.started_at >= since:
+            name = tuple(_GROUPS[group][1](row) for group in groups)
+            counted = (1, *(row.state is state for state in _STATES), *(getattr(row, sum) or 0 for sum in _SUMS))
+            sums[name] = [a + b for a, b in zip(sums.get(name, [0] * len(counted)), counted, strict=True)]
+    ordered = sorted(sums.items(), key=lambda item: tuple(part or "" for part in item[0]))
+    return [(*name, *values) for name, values in ordered[:_MOST]]
