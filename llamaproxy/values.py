@@ -155,7 +155,7 @@ Arguments = Annotated[tuple[Text, ...], BeforeValidator(split)]
 Url = Annotated[str, Field(max_length=2000), AfterValidator(_check_url)]
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 RequestPath = Annotated[str, Field(pattern=r"^/[!-\"$-~]*$", max_length=1000)]
-ParameterName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check_parameter)]
+ParameterName = Annotated[str, Field(pattern=r"^[!-~]{1,128}$"), AfterValidator(_check_parameter)]
 ParameterNames = Annotated[tuple[ParameterName, ...], BeforeValidator(split)]
 Parameters = Annotated[
     dict[ParameterName, Annotated[JsonValue, AfterValidator(_check_sendable)]], BeforeValidator(read_table)

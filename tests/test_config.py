@@ -461,6 +461,8 @@ class TestParameters:
             {"set_params": {"stream": True}},
             {"strip_params": "stream"},
             {"set_params": {"": 1}},
+            {"set_params": {"größe": 1}},
+            {"strip_params": ["a b"]},
             {"set_params": {"t": float("nan")}},
             {"set_params": {"t": [float("inf")]}},
             {"set_params": {"t": 2**70}},

@@ -27,7 +27,7 @@ class Member:
 def members(text: bytes, piece: int = PIECE) -> list[Member]:
     """Those of the outermost object, in their order and as often as they stand there; none if it is no object.
 
-    Keys with other letters than ASCII's are not as they are meant; keys longer than `piece` bytes may be shortened.
+    Keys of other characters than ASCII's may come out garbled, and those longer than `piece` bytes shortened.
     """
     bones = skeleton(text, piece)
     try:

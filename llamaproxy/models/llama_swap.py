@@ -139,6 +139,8 @@ class _Import:
                 draft.fields["upstream_name"] = value
             case ("proxy", str()) if "port" in draft.fields:
                 return True
+            case ("filters", dict()):
+                self._filters(draft, value)
             case ("env", list()):
                 self._environment(draft, [_filled(fill, entry) for entry in value])
             case _:
@@ -155,6 +157,18 @@ class _Import:
             for key, value in _table(entry).items():
                 if key != "id" and value and value != name:
                     self._tell(f"{draft.origin}.aliases.{shown(name)}.{shown(key)}")
+
+    def _filters(self, draft: Draft, filters: Mapping[Any, Any]) -> None:
+        for key, value in filters.items():
+            match key, value:
+                case "stripParams", str():
+                    # It keeps the model's name by itself, whatever stands there.
+                    names = (name.strip() for name in value.split(","))
+                    draft.fields["strip_params"] = [name for name in names if name and name != "model"]
+                case "setParams", dict() if not _has_null(value):
+                    draft.fields["set_params"] = {str(name): item for name, item in value.items() if name != "model"}
+                case _ if value:
+                    self._tell(f"{draft.origin}.filters.{shown(key)}")
 
     def _environment(self, draft: Draft, entries: Sequence[str]) -> None:
         for number, entry in enumerate(entries, 1):
@@ -241,6 +255,17 @@ def _run(draft: Draft, words: Sequence[str], proxy: object) -> None:
 
 def _table(value: object) -> Mapping[Any, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _has_null(value: object) -> bool:
+    """TOML has none."""
+    match value:
+        case dict():
+            return any(map(_has_null, value.values()))
+        case list():
+            return any(map(_has_null, value))
+        case _:
+            return value is None
 
 
 def _string(value: object) -> str:

@@ -185,6 +185,8 @@ class TestSettings:
             ({"proxy": "http://127.0.0.1:${PORT}"}, {}),
             ({"proxy": "http://localhost:${PORT}"}, {}),
             ({"checkEndpoint": "/health"}, {}),
+            ({"filters": {"stripParams": "top_k, model,seed,"}}, {"strip_params": ["top_k", "seed"]}),
+            ({"filters": {"setParams": {"model": "x", "a": {"b": [1.5]}}}}, {"set_params": {"a": {"b": [1.5]}}}),
             ({"cmdStop": "", "filters": {}, "useModelName": "", "sendLoadingState": False, "metadata": None}, {}),
         ],
     )
@@ -196,7 +198,9 @@ class TestSettings:
         [
             ({"name": "Name", "description": "words"}, "models.m.name"),
             ({"cmdStop": "docker stop x"}, "models.m.cmdStop"),
-            ({"filters": {"stripParams": "top_k"}}, "models.m.filters"),
+            ({"filters": {"stripParams": ["top_k"]}}, "models.m.filters.stripParams"),
+            ({"filters": {"setParams": {"a": [{"b": None}]}}}, "models.m.filters.setParams"),
+            ({"filters": {"setParamsByID": {"x": {"a": 1}}}}, "models.m.filters.setParamsByID"),
             ({"metadata": {"a": 1}}, "models.m.metadata"),
             ({"useModelName": "x"}, "models.m.useModelName"),
             ({"proxy": "http://10.0.0.1:8000"}, "models.m.proxy"),
