@@ -18,7 +18,7 @@ BODY = b'{"model": "m", "stream": true, "temperature": 1.50}'
 
 
 def model(**settings: Any) -> Model:
-    return Model("m", ModelConfig.model_validate(settings or {"path": "/m.gguf"}))
+    return Model("m", ModelConfig.model_validate(settings or {"path": "/m.gguf"}), "configured")
 
 
 def sent(body: bytes, path: str = "/v1/chat/completions", stream: bool = True, **settings: Any) -> Outgoing:
