@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,26 @@ async def test_full_group_does_not_wait_for_more(
     writer.put(ended(GROUP))
     await written(writer)
     assert groups == [GROUP]
+
+
+async def test_slow_disk_gets_larger_groups(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit costs the same for one row and for many: it may not take a core for itself."""
+    insert = Store.insert
+
+    async def slowly(store: Store, rows: Sequence[Any]) -> int:
+        await asyncio.sleep(0.02)
+        return await insert(store, rows)
+
+    writer = start()
+    await until(lambda: writer._store, "it is open")
+    monkeypatch.setattr(Store, "insert", slowly)
+    put(writer, 0, 1)
+    await written(writer)
+    assert writer._gather == module.MOST_GATHER
+    monkeypatch.setattr(Store, "insert", insert)
+    put(writer, 1, 2)
+    await written(writer)
+    assert module.GATHER <= writer._gather < module.MOST_GATHER
 
 
 async def test_rows_are_not_in_the_journal_once_they_are_written(start: Start, path: Path) -> None:
