@@ -172,7 +172,7 @@ class Writer:
                     rows = await asyncio.to_thread(left.rows)
                     await self._insert(store, rows)
                     left.remove()
-                    log.info("%d rows of a gateway that was killed were written", len(rows))
+                    log.info("%d rows in the journal of a gateway that was killed are in the database", len(rows))
         except BaseException:
             await store.close()
             raise
@@ -217,7 +217,7 @@ class Writer:
         self._told_lost = False
 
     def _lose(self, row: RequestRow) -> None:
-        self.journal.release([row])
+        self.journal.forget(row)
         if not self._told_lost:
             log.error("more than %d rows wait for the database: the oldest are lost", MOST_ROWS)
         self._told_lost = True

@@ -137,12 +137,23 @@ async def test_slow_disk_gets_larger_groups(start: Start, monkeypatch: pytest.Mo
     assert module.GATHER <= writer._gather < module.MOST_GATHER
 
 
-async def test_rows_are_not_in_the_journal_once_they_are_written(start: Start, path: Path) -> None:
+async def test_rows_need_no_journal_once_they_are_written(start: Start, path: Path) -> None:
     writer = start()
-    put(writer, 0, 10)
+    for begin in (0, 10, 20):
+        put(writer, begin, 10)
+        assert journaled(path) == 10, "slots are used again"
+        await written(writer)
+
+
+async def test_what_the_journal_still_says_of_written_rows_changes_nothing(start: Start, path: Path) -> None:
+    killed = start()
+    put(killed, 0, 10)
+    await written(killed)
+    killed.journal.close(everything_written=False)
     assert journaled(path) == 10
-    await written(writer)
-    assert journaled(path) == 0
+    await written(start())
+    await until(lambda: not list(path.parent.glob("*-unwritten-*"))[1:], "it is taken over")
+    assert numbers(path) == list(range(10))
 
 
 async def test_close_writes_what_is_left(start: Start, path: Path) -> None:
