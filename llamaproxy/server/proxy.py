@@ -167,7 +167,7 @@ class Proxy:
         if lease.backend.carry and routing.touches_slot_files(outgoing.method, outgoing.target):
             raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
         account = Account(self._ledger, job.row, lease, job.endpoint, outgoing.body or b"")
-        own = headers.lines(stamp(job.request, self._current.guard) | _about(job))
+        own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
         whole = False
         try:
             outcome = await forward(job.request, lease.upstream, outgoing, self._current.deadlines, own, account, begun)
@@ -220,9 +220,9 @@ class Proxy:
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
 
 
-def _about(job: _Job) -> dict[str, str]:
-    return {
-        "x-llamaproxy-model": job.model.name,
-        "x-llamaproxy-queue-ms": f"{job.row.queue_ms:.0f}",
-        "x-llamaproxy-load-ms": f"{job.row.load_ms:.0f}",
-    }
+def _about(job: _Job) -> bytes:
+    row = job.row
+    return (
+        f"x-llamaproxy-model: {row.model}\r\n"
+        f"x-llamaproxy-queue-ms: {row.queue_ms:.0f}\r\nx-llamaproxy-load-ms: {row.load_ms:.0f}\r\n"
+    ).encode()
