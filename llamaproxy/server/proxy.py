@@ -130,12 +130,11 @@ class Proxy:
         if not job.row.stream:
             return None
         name = job.model.name
-        headers = {**stamp(job.request, self._current.guard), "x-llamaproxy-model": name}
         return WaitingComments(
             job.request,
             self._current.config.limits.waiting_comments,
             lambda: self._pool.describe_wait(name, ticket),
-            headers,
+            lambda: {**stamp(job.request, self._current.guard), "x-llamaproxy-model": name},
             job.row.sent,
         )
 
