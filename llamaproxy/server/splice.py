@@ -17,6 +17,7 @@ from llamaproxy.core.framing import ChunkedBody
 from llamaproxy.core.response import BadResponse, Framing
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
+from llamaproxy.server import flights
 from llamaproxy.server.answers import error_event
 from llamaproxy.server.outlet import Outlet, outlet
 from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
@@ -102,7 +103,8 @@ async def forward(
 async def _relayed(relay: "_Relay", answer: Answer, dialect: Dialect) -> Outcome:
     try:
         await relay.run()
-    except GatewayError as error:
+    except (GatewayError, asyncio.CancelledError) as raised:
+        error = flights.reason(relay.request, raised)
         if answer.content_type == _STREAM:
             relay.insert(error_event(error, dialect))
         return Outcome(relay.response, answer.status, broken=error)
@@ -166,6 +168,7 @@ class _Relay:
         newest = request.version >= HttpVersion11
         framing = answer.head.framing
         goes_on = newest and bool(request.keep_alive) and (begun or framing is not Framing.CLOSE)
+        self.request = request
         self.response = Sent(answer.status, goes_on)
         self._on_sent = on_sent
         self._answer = answer

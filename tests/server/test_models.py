@@ -1,4 +1,4 @@
-"""llamaproxy.server.admin: what operators see, and the two things they can do here."""
+"""llamaproxy.server.models: what operators see of models, and what they can do to them."""
 
 import asyncio
 import time
@@ -14,18 +14,17 @@ from pytest_aiohttp.plugin import AiohttpClient
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config, KvConfig, TelemetryConfig
+from llamaproxy.config import Config, KvConfig
 from llamaproxy.configfile import Fixed
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
 from llamaproxy.models.catalogue import Catalogue, Model
-from llamaproxy.server import admin as module
-from llamaproxy.server.admin import Admin
+from llamaproxy.server import posted
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
+from llamaproxy.server.models import Models
 from llamaproxy.server.reload import Reloader, load
-from llamaproxy.telemetry.history import History
 
 Client = TestClient[web.Request, web.Application]
 Answer = tuple[int, Any]
@@ -45,18 +44,17 @@ class Room:
         current = Current(CONFIG, catalogue)
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
-        self.admin = Admin(current, self.pool, History(TelemetryConfig(database="off")), reloader, carrier)
+        self.models = Models(current, self.pool, reloader, carrier)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
         raise ModelStartFailed(f"{name}: not here")
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[_errors], client_max_size=module._LARGEST_BODY * 2)
-        app.router.add_get("/api/models", self.admin.models)
-        app.router.add_get("/api/health", self.admin.health)
-        app.router.add_post("/models/load", self.admin.load)
-        app.router.add_post("/models/unload", self.admin.unload)
+        app = web.Application(middlewares=[_errors], client_max_size=posted.LARGEST * 2)
+        app.router.add_get("/api/models", self.models.page)
+        app.router.add_post("/models/load", self.models.load)
+        app.router.add_post("/models/unload", self.models.unload)
         return app
 
 
@@ -102,10 +100,13 @@ class TestModels:
         assert (status, [model["name"] for model in answer["models"]]) == (200, ["qwen", "llama"])
         assert answer["models"][0] == {
             "name": "qwen",
+            "aliases": ["gpt-4o"],
+            "description": "",
             "source": "configured",
             "kind": "path",
             "path": "/q.gguf",
             "url": None,
+            "endpoint": "/upstream/qwen/v1",
             "state": "stopped",
             "pid": None,
             "uptime": None,
@@ -116,6 +117,7 @@ class TestModels:
             "load_seconds": None,
             "footprint": None,
             "breaker": {"state": "closed", "reason": ""},
+            "last_failure": None,
             "kv": {
                 "carry": False,
                 "reason": "switched off in the configuration",
@@ -144,20 +146,7 @@ class TestModels:
             room.pool.backends["llama"].breaker.start_failed(time.monotonic(), "<b>exit 1</b>")
         model = (await get(client, "/api/models"))[1]["models"][1]
         assert model["breaker"] == {"state": "open", "reason": "<b>exit 1</b>"}
-
-
-class TestHealth:
-    async def test_well(self, client: Client) -> None:
-        status, answer = await get(client, "/api/health")
-        assert (status, answer["status"]) == (200, "ok")
-        assert answer["requests"] == {"database": None, "spooled_rows": 0, "lost_rows": 0, "error": None}
-
-    async def test_degraded_where_rows_cannot_be_written(
-        self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(History, "trouble", "disk full")
-        status, answer = await get(client, "/api/health")
-        assert (status, answer["status"], answer["requests"]["error"]) == (200, "degraded", "disk full")
+        assert model["last_failure"] == {"reason": "<b>exit 1</b>", "output": None}
 
 
 class TestLoadAndUnload:
@@ -229,13 +218,13 @@ class TestLoadAndUnload:
         assert not room.wanted
 
     async def test_a_body_is_small(self, client: Client) -> None:
-        padding = b" " * module._LARGEST_BODY
+        padding = b" " * posted.LARGEST
         assert code(await post(client, "/models/load", b'{"model": "qwen"}' + padding)) == (413, "request_too_large")
 
     async def test_a_body_of_unknown_length_is_bounded_too(self, client: Client, room: Room) -> None:
         async def endless() -> AsyncIterator[bytes]:
             for _ in range(64):
-                yield b" " * module._LARGEST_BODY
+                yield b" " * posted.LARGEST
 
         headers = {"Content-Type": "application/json"}
         async with client.post("/models/load", data=endless(), headers=headers) as response:
@@ -243,7 +232,7 @@ class TestLoadAndUnload:
         assert not room.wanted
 
     async def test_a_body_that_does_not_come(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_BODY_TIMEOUT", 0.05)
+        monkeypatch.setattr(posted, "_TIMEOUT", 0.05)
         reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
         head = "POST /models/load HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
         writer.write(head.encode())

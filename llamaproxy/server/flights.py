@@ -1,0 +1,56 @@
+"""Requests in flight, so that an operator can end one of them.
+
+Owns which task serves which row, and what tells a request that was cancelled here from one whose client left: both
+come as CancelledError. How an exchange ends is `proxy`'s and `splice`'s business.
+"""
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from llamaproxy.errors import GatewayError, RequestCancelled
+from llamaproxy.telemetry.ledger import RequestRow
+
+_CANCELLED = web.RequestKey("cancelled", bool)
+
+
+class Flights:
+    """The tasks of all rows in flight; one entry in a dictionary for each."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[int, tuple[RequestRow, web.Request, asyncio.Task[Any] | None]] = {}
+
+    def begin(self, row: RequestRow, request: web.Request) -> None:
+        """The task that runs now serves this request."""
+        self._tasks[row.number] = (row, request, asyncio.current_task())
+
+    def end(self, row: RequestRow) -> bool:
+        """Whether it was cancelled from here."""
+        _, request, _ = self._tasks.pop(row.number)
+        return is_cancelled(request)
+
+    def cancel(self, request_id: str) -> int:
+        """End all that have this id: clients may name theirs alike. Returns how many there are."""
+        found = [entry for entry in self._tasks.values() if entry[0].id == request_id]
+        for _, request, task in found:
+            if task and not is_cancelled(request):
+                request[_CANCELLED] = True
+                task.cancel()
+        return len(found)
+
+
+def is_cancelled(request: web.Request) -> bool:
+    """Whether somebody has ended it from here."""
+    return _CANCELLED in request
+
+
+def reason(request: web.Request, raised: GatewayError | asyncio.CancelledError) -> GatewayError:
+    """What to tell the client. Raises the CancelledError of a client that left: there is nobody to be told."""
+    if isinstance(raised, GatewayError):
+        return raised
+    if not is_cancelled(request):
+        raise raised
+    if task := asyncio.current_task():
+        task.uncancel()
+    return RequestCancelled("the request was cancelled by an operator of the gateway")
