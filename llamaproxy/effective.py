@@ -60,7 +60,7 @@ def shown_origins(values: Mapping[str, Any], origins: Origins, above: Path = ())
     shown: dict[str, Any] = {}
     for key, value in values.items():
         path = (*above, key)
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             shown[key] = shown_origins(value, origins, path)
         else:
             shown[key] = _origin(path, origins).value

@@ -20,6 +20,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._tasks: dict[int, tuple[RequestRow, web.Request, asyncio.Task[Any] | None]] = {}
+        self._cancelled: set[int] = set()
 
     def begin(self, row: RequestRow, request: web.Request) -> None:
         """The task that runs now serves this request."""
@@ -27,14 +28,19 @@ class Flights:
 
     def end(self, row: RequestRow) -> bool:
         """Whether it was cancelled from here."""
-        _, request, _ = self._tasks.pop(row.number)
-        return is_cancelled(request)
+        number = row.number
+        del self._tasks[number]
+        if number not in self._cancelled:
+            return False
+        self._cancelled.remove(number)
+        return True
 
     def cancel(self, request_id: str) -> int:
         """End all that have this id: clients may name theirs alike. Returns how many there are."""
         found = [entry for entry in self._tasks.values() if entry[0].id == request_id]
-        for _, request, task in found:
-            if task and not is_cancelled(request):
+        for row, request, task in found:
+            if task and row.number not in self._cancelled:
+                self._cancelled.add(row.number)
                 request[_CANCELLED] = True
                 task.cancel()
         return len(found)

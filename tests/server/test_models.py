@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +26,8 @@ from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.models import Models
 from llamaproxy.server.reload import Reloader, load
+from tests.gateway import PATIENCE, chat_body, fake_model
+from tests.server.conftest import Serve
 
 Client = TestClient[web.Request, web.Application]
 Answer = tuple[int, Any]
@@ -241,3 +244,74 @@ class TestLoadAndUnload:
         finally:
             writer.close()
         assert not room.wanted
+
+
+class TestCommands:
+    """On the whole gateway."""
+
+    async def tell(self, client: TestClient[Any, Any], name: str, verb: str) -> dict[str, Any]:
+        response = await client.post(f"/api/models/{name}/{verb}", json={})
+        assert response.status == 200, await response.text()
+        told: dict[str, Any] = await response.json()
+        return told
+
+    async def becomes(self, client: TestClient[Any, Any], name: str, **wanted: Any) -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE
+        while True:
+            shown: dict[str, Any] = await (await client.get(f"/api/models/{name}")).json()
+            if wanted.items() <= shown.items():
+                return shown
+            assert time.monotonic() < end, shown
+            await asyncio.sleep(0.005)
+
+    async def test_start_restart_and_stop_by_name_alias_and_any_spelling(self, serve: Serve, tmp_path: Path) -> None:
+        client = await serve(models={"org/n": fake_model(tmp_path, "n", aliases=["gpt"])})
+        assert (await self.tell(client, "org/n", "start"))["state"] == "starting"
+        first = await self.becomes(client, "org%2Fn", state="ready")
+        assert (await self.tell(client, "gpt", "restart"))["state"] == "stopping"
+        second = await self.becomes(client, "gpt", state="ready", starts=2)
+        assert second["pid"] != first["pid"]
+        assert (await self.tell(client, "org%2fn", "stop"))["leaving"] == "requested"
+        assert (await self.becomes(client, "org/n", state="stopped"))["uptime"] is None
+
+    async def test_a_pin_protects_until_the_next_reload(self, serve: Serve) -> None:
+        client = await serve(limits={"models_max": 1})
+        assert (await self.tell(client, "m", "pin"))["pinned"]
+        await self.tell(client, "m", "start")
+        await self.becomes(client, "m", state="ready", pinned=True)
+        response = await client.post("/v1/chat/completions", json=chat_body("org/n"))
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "model_unavailable")
+        assert (await (await client.get("/api/models/m")).json())["origins"]["pinned"] == "runtime"
+        assert not (await self.tell(client, "m", "unpin"))["pinned"]
+        assert (await client.post("/v1/chat/completions", json=chat_body("org/n"))).status == 200
+        await self.tell(client, "m", "pin")
+        assert (await client.post("/api/reload", json={})).status == 200
+        assert not (await self.becomes(client, "m"))["pinned"]
+
+    async def test_a_breaker_that_is_reset_lets_the_next_request_try(self, serve: Serve, tmp_path: Path) -> None:
+        env = {"FAKE_EXIT_AT_START": "1", "FAKE_EXIT_AT_START_TIMES": "1"}
+        client = await serve(models={"m": fake_model(tmp_path, "m", env=env)}, breaker={"start_failures": 1})
+        assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 503
+        shown = await self.becomes(client, "m", state="stopped")
+        assert (shown["breaker"]["state"], shown["last_failure"]["reason"] != "") == ("open", True)
+        assert (await self.tell(client, "m", "reset-breaker"))["breaker"]["state"] == "closed"
+        assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 200
+
+    async def test_what_cannot_be_started_is_told(self, serve: Serve) -> None:
+        client = await serve(models={"gone": {"path": "/gone.gguf"}})
+        for verb in ("start", "restart"):
+            response = await client.post("/api/models/gone/" + verb, json={})
+            assert (response.status, (await response.json())["error"]["code"]) == (503, "model_start_failed")
+
+    async def test_what_is_served_elsewhere_is_not_pinned(self, serve: Serve) -> None:
+        client = await serve(models={"far": {"url": "http://127.0.0.1:9"}})
+        response = await client.post("/api/models/far/pin", json={})
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
+
+    async def test_the_nearest_is_named(self, serve: Serve) -> None:
+        client = await serve()
+        for method, path in (("GET", "/api/models/org/m"), ("POST", "/api/models/org/m/start")):
+            response = await client.request(method, path, json={})
+            error = (await response.json())["error"]
+            assert (response.status, error["code"]) == (404, "model_not_found")
+            assert "org/n" in error["message"]
