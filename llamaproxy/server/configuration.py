@@ -4,6 +4,7 @@ Shows it with its secrets masked, and changes settings until the next reload. Wh
 command, a path or a variable never can: those come from the file and the environment only.
 """
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from llamaproxy.server import adjust
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.reload import Reloader
+
+log = logging.getLogger(__name__)
 
 Table = dict[str, dict[str, Any]]
 """Sections with their keys, as in the file."""
@@ -65,6 +68,7 @@ class Configuration:
     async def change(self, request: web.Request, wanted: adjust.Settings) -> web.Response:
         """Answers with what is in force then. Raises ConfigError."""
         self._reloader.amend(lambda loaded: adjust.with_settings(loaded, wanted))
+        log.info("changed until the next reload: %s", wanted.model_dump(mode="json", exclude_unset=True))
         return json_response(self._settings())
 
     async def reload(self, request: web.Request) -> web.Response:

@@ -5,12 +5,15 @@ come as CancelledError. How an exchange ends is `proxy`'s and `splice`'s busines
 """
 
 import asyncio
+import logging
 from typing import Any
 
 from aiohttp import web
 
 from llamaproxy.errors import GatewayError, RequestCancelled
 from llamaproxy.telemetry.ledger import RequestRow
+
+log = logging.getLogger(__name__)
 
 _CANCELLED = web.RequestKey("cancelled", bool)
 
@@ -43,6 +46,7 @@ class Flights:
                 self._cancelled.add(row.number)
                 request[_CANCELLED] = True
                 task.cancel()
+                log.info("request %s: cancelled by an operator", request_id)
         return len(found)
 
 
