@@ -19,6 +19,7 @@ from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
     BackendReady,
+    BreakerResetRequested,
     Drain,
     DrainBegun,
     Effect,
@@ -31,6 +32,7 @@ from llamaproxy.core.events import (
     Reject,
     RequestArrived,
     RequestLeft,
+    RestartRequested,
     Resume,
     ShutdownDue,
     Start,
@@ -136,6 +138,14 @@ class Pool:
 
     def stop(self, model: str) -> None:
         self._emit(StopRequested(model))
+
+    def restart(self, model: str) -> None:
+        """Raises GatewayError where the check does: a process that runs is not given up for one that cannot."""
+        self._examine(model)
+        self._emit(RestartRequested(model))
+
+    def reset_breaker(self, model: str) -> None:
+        self._emit(BreakerResetRequested(model))
 
     def reconfigure(self, models: Mapping[str, ModelConfig], config: Config, replaced: frozenset[str]) -> None:
         """From now on these are the models and the rules; `replaced` ones are others under the same name."""

@@ -8,17 +8,21 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+"""No gateway answers. Source of 69 and 78: sysexits.h."""
 EXIT_CONFIGURATION = 78
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 1 failed, 2 usage, 78 configuration, 130 interrupted."""
+    """Run one verb and return the exit code: 0, 1 failed, 2 usage, 69 no gateway, 78 configuration, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    verb = importlib.import_module(f"llamaproxy.cli.{arguments.verb.replace('-', '_')}")
+    module = getattr(arguments, "module", arguments.verb.replace("-", "_"))
+    verb = importlib.import_module(f"llamaproxy.cli.{module}")
     try:
         code: int = verb.run(arguments)
     except KeyboardInterrupt:
@@ -54,8 +58,45 @@ def parser() -> argparse.ArgumentParser:
     create.add_argument("name", help="the key's name in configuration and reports")
     reload = verbs.add_parser("reload", help="have the running gateway read its configuration again")
     _client_options(reload)
+    _add_shows(verbs)
+    _add_actions(verbs)
     verbs.add_parser("version", help="print the version")
     return root
+
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_shows(verbs: Verbs) -> None:
+    for verb, told in (
+        ("status", "what the running gateway does: its health, requests and models"),
+        ("ps", "models that have a process"),
+        ("models", "all models"),
+    ):
+        show = verbs.add_parser(verb, help=told)
+        show.set_defaults(module="show")
+        _client_options(show)
+        _json_option(show)
+
+
+def _add_actions(verbs: Verbs) -> None:
+    for verb, told in (
+        ("start", "start models"),
+        ("stop", "stop models, once their requests have ended"),
+        ("restart", "give models a new process, once their requests have ended"),
+        ("pin", "have models never evicted, until the next reload"),
+        ("unpin", "have models evicted like others, until the next reload"),
+    ):
+        act = verbs.add_parser(verb, help=told)
+        act.set_defaults(module="act")
+        act.add_argument("names", nargs="+", metavar="NAME", help="a model, or `all`")
+        act.add_argument("--dry-run", action="store_true", help="say what would be asked for, and ask for nothing")
+        _client_options(act)
+        _json_option(act)
+
+
+def _json_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="for programs")
 
 
 def _config_option(verb: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ Owns the table of the gateway's own routes and the order in which a request is j
 answers.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -15,10 +16,14 @@ from llamaproxy import __version__
 from llamaproxy.core import routing
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server import page
-from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
+from llamaproxy.server.api import api_routes
+from llamaproxy.server.configuration import Configuration
+from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
+from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.models import Models
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
@@ -38,23 +43,24 @@ class Server:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._current = gateway.current
-        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
-        self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
-        self._requests = requests = Requests(gateway.history)
-        admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)
+        flights = Flights()
+        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights)
+        self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
+        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
+        self.api = api_routes(
+            models,
+            Requests(gateway.history, flights),
+            Configuration(gateway.current, gateway.reloader),
+            Health(gateway.history, gateway.reloader),
+        )
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
             "/v1/models": {"GET": self._models},
             "/models": {"GET": self._models},
-            "/models/load": {"POST": admin.load},
-            "/models/unload": {"POST": admin.unload},
-            "/api/health": {"GET": admin.health},
-            "/api/models": {"GET": admin.models},
-            "/api/reload": {"POST": admin.reload},
-            "/api/requests": {"GET": requests.page},
-            "/api/usage": {"GET": requests.usage},
+            "/models/load": {"POST": models.load},
+            "/models/unload": {"POST": models.unload},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
 
@@ -74,6 +80,10 @@ class Server:
             response = await self._dispatch(request, path)
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
+        except asyncio.CancelledError as error:
+            response = error_response(reason(request, error), routing.dialect_of(path))
+            if request.get(STARTED):
+                cut_off(request)
         except ClientGone:
             response = web.Response(status=499, reason="Client Closed Request")
         except HttpProcessingError:
@@ -104,8 +114,8 @@ class Server:
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))
-        if path.startswith("/api/requests/") and request.method in ("GET", "HEAD"):
-            return await self._requests.one(path.removeprefix("/api/requests/"))
+        if path.startswith("/api/"):
+            return await self.api.serve(request)
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)
@@ -113,11 +123,12 @@ class Server:
 
     def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""
-        headers = {"Allow": "GET, HEAD, POST, OPTIONS"}
+        methods = self.api.methods(request.rel_url.raw_path) or ["GET", "POST"]
+        headers = {"Allow": ", ".join(dict.fromkeys([*methods, "HEAD", "OPTIONS"]))}
         if self._current.guard.allows_origin(request.headers.get("Origin", "")):
             wanted = request.headers.get("Access-Control-Request-Headers", "content-type, authorization")
             headers |= {
-                "Access-Control-Allow-Methods": "GET, POST",
+                "Access-Control-Allow-Methods": ", ".join(methods),
                 "Access-Control-Allow-Headers": wanted,
                 "Access-Control-Max-Age": "600",
             }

@@ -53,7 +53,7 @@ class Gateway:
 
     def __init__(self, config: Config, runtime_base: Path | None = None, source: Source | None = None) -> None:
         check(config)
-        loaded = reload.load(config)
+        loaded = reload.load(config, origins=source.origins if source else None)
         reload.tell_problems(loaded.found)
         self.history = History(config.telemetry)
         self.ledger = self.history.ledger

@@ -20,6 +20,7 @@ from llamaproxy.errors import (
     InvalidRequest,
     MethodNotAllowed,
     ModelStartFailed,
+    RequestCancelled,
     RequestCrashedBackend,
     Unavailable,
     UpstreamError,
@@ -30,6 +31,7 @@ from llamaproxy.server import body
 from llamaproxy.server.account import Account
 from llamaproxy.server.comments import WaitingComments
 from llamaproxy.server.current import Current
+from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.splice import Outcome, cut_off, forward, refuse
@@ -57,10 +59,11 @@ class _Job:
 class Proxy:
     """Forwards requests for models."""
 
-    def __init__(self, current: Current, pool: Pool, ledger: Ledger) -> None:
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger, flights: Flights) -> None:
         self._current = current
         self._pool = pool
         self._ledger = ledger
+        self._flights = flights
 
     async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
         """One of the engine's routes; the model is in the body, else in the query, else there is only one."""
@@ -97,7 +100,9 @@ class Proxy:
 
     def _open(self, request: web.Request, endpoint: Endpoint) -> RequestRow:
         client = request.remote or ""
-        return self._ledger.open(RequestRow(request_id(request), endpoint.name, endpoint.dialect, client))
+        row = self._ledger.open(RequestRow(request_id(request), endpoint.name, endpoint.dialect, client))
+        self._flights.begin(row, request)
+        return row
 
     async def _read(self, request: web.Request) -> bytes:
         server = self._current.config.server
@@ -113,7 +118,8 @@ class Proxy:
             else:
                 async with waiting:
                     outcome = await self._try(job, ticket, waiting)
-        except GatewayError as error:
+        except (GatewayError, asyncio.CancelledError) as raised:
+            error = reason(job.request, raised)
             begun = await waiting.stop() if waiting else None
             if begun is None:
                 raise
@@ -175,7 +181,7 @@ class Proxy:
             account.close(whole)
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
-        elif outcome.broken:
+        elif outcome.broken and not isinstance(outcome.broken, RequestCancelled):
             # A client that leaves now may not have the death counted twice, nor the answer as a good one.
             lease.undecided()
             await lease.backend_gone(_DEATH_NOTICE)
@@ -202,6 +208,7 @@ class Proxy:
             )
 
     def _close(self, row: RequestRow, outcome: Outcome) -> None:
+        self._flights.end(row)
         if outcome.broken:
             state = RequestState.TRUNCATED
         else:
@@ -209,7 +216,9 @@ class Proxy:
         self._ledger.close(row, state, outcome.status)
 
     def _close_failed(self, row: RequestRow, error: BaseException) -> None:
-        if isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed):
+        if self._flights.end(row) and isinstance(error, asyncio.CancelledError):
+            self._ledger.close(row, RequestState.REJECTED, RequestCancelled.status)
+        elif isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed):
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, error.status)
         elif isinstance(error, GatewayError):
             self._ledger.close(row, RequestState.REJECTED, error.status)

@@ -17,6 +17,7 @@ from llamaproxy.core import headers
 from llamaproxy.core.response import BadResponse, Framing, Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
+from llamaproxy.server import flights
 from llamaproxy.server.answers import error_event
 from llamaproxy.server.fallback import PublicRelay
 from llamaproxy.server.outgoing import Outgoing
@@ -95,23 +96,30 @@ async def forward(
             strip = outgoing.unasked_usage and answer.head.content_type == _STREAM
             way = _Relay if _KNOWN else PublicRelay
             relay = way(request, answer, own_lines, begun, strip, deadlines.idle, witness.sent)
-            return await _relayed(relay, answer, outgoing.dialect, deadlines.idle, observe)
+            return await _relayed(relay, request, answer, outgoing.dialect, deadlines.idle, observe)
     except UpstreamSilent as error:
         raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
 
 
 async def _relayed(
-    relay: "_Relay | PublicRelay", answer: Answer, dialect: Dialect, idle: float, observe: Observe | None
+    relay: "_Relay | PublicRelay",
+    request: web.Request,
+    answer: Answer,
+    dialect: Dialect,
+    idle: float,
+    observe: Observe | None,
 ) -> Outcome:
     broken: GatewayError | None = None
     try:
         await relay.run(observe)
-    except (ConnectionLost, BadResponse) as error:
+    except asyncio.CancelledError as cancelled:
+        broken = flights.reason(request, cancelled)
+    except ConnectionSilent:
+        broken = UpstreamStalled(f"the engine fell silent for {idle:.0f} s")
+    except (ConnectionLost, BadResponse):
         broken = UpstreamError("the engine broke off in the middle of its answer")
-        if isinstance(error, ConnectionSilent):
-            broken = UpstreamStalled(f"the engine fell silent for {idle:.0f} s")
-        if answer.head.content_type == _STREAM:
-            await relay.insert(error_event(broken, dialect))
+    if broken and answer.head.content_type == _STREAM:
+        await relay.insert(error_event(broken, dialect))
     return Outcome(relay.response, answer.status, broken)
 
 

@@ -648,6 +648,18 @@ class TestRoom:
         await holder.let_go()
         await until(lambda: puppet.asked == ["stop"])
 
+    async def test_restarting_by_request(self, houses: Houses) -> None:
+        house = houses(one_at_a_time())
+        puppet = await house.ready()
+        holder, waiting = house.client(), house.client()
+        await holder.granted()
+        house.pool.restart("a")
+        assert puppet.asked == []
+        await holder.let_go()
+        await until(lambda: puppet.asked == ["stop"])
+        assert waiting.lease is None
+        waiting.task.cancel()
+
 
 class TestAlarm:
     async def test_waiting_has_an_end(self, houses: Houses) -> None:

@@ -13,6 +13,7 @@ from llamaproxy.config import TelemetryConfig
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError
 from llamaproxy.server.answers import error_response
+from llamaproxy.server.flights import Flights
 from llamaproxy.server.requests import Requests
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.ledger import RequestRow, RequestState
@@ -35,10 +36,10 @@ async def history(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 @pytest.fixture
 async def client(history: History, aiohttp_client: AiohttpClient) -> Client:
-    requests = Requests(history)
+    requests = Requests(history, Flights())
 
     async def one(request: web.Request) -> web.Response:
-        return await requests.one(request.match_info["id"])
+        return await requests.one(request, request.match_info["id"])
 
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/api/requests", requests.page)
