@@ -19,12 +19,14 @@ from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.requests import Requests
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.system import System
 from llamaproxy.server.upgrade import Upgrades, wanted_key
 
 log = logging.getLogger(__name__)
@@ -40,12 +42,15 @@ class Server:
         self._current = gateway.current
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
-        self._requests = requests = Requests(gateway.history)
+        self._requests = requests = Requests(gateway.history, gateway.traffic)
         admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)
+        system = System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
+            "/metrics": {"GET": metrics.page},
             "/v1/models": {"GET": self._models},
             "/models": {"GET": self._models},
             "/models/load": {"POST": admin.load},
@@ -55,6 +60,8 @@ class Server:
             "/api/reload": {"POST": admin.reload},
             "/api/requests": {"GET": requests.page},
             "/api/usage": {"GET": requests.usage},
+            "/api/system": {"GET": system.now},
+            "/api/system/history": {"GET": system.past},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
 

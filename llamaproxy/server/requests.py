@@ -3,19 +3,24 @@
 Reads only. What can be asked, and what is none, is said in `telemetry.query` and `telemetry.usage`.
 """
 
+from dataclasses import asdict
+from typing import Any
+
 from aiohttp import web
 
 from llamaproxy.errors import NotFound
 from llamaproxy.server.answers import json_response
 from llamaproxy.telemetry import query, usage
 from llamaproxy.telemetry.history import History
+from llamaproxy.telemetry.traffic import Traffic
 
 
 class Requests:
     """Handlers for `/api/requests` and `/api/usage`."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, traffic: Traffic) -> None:
         self._history = history
+        self._traffic = traffic
 
     async def page(self, request: web.Request) -> web.Response:
         """One page of rows, and counts of all requests since the start. `next` is the `before` of the next page."""
@@ -30,10 +35,19 @@ class Requests:
         return json_response(row)
 
     async def usage(self, request: web.Request) -> web.Response:
-        """Sums by model, key and day (UTC), in the order that `by` names them."""
+        """Sums by model, key and day (UTC), in the order that `by` names them, and what ended in the last minute."""
         groups = usage.parse_groups(request.query.get("by", "model"))
         since = usage.parse_since(request.query.get("since", "0"))
-        return json_response({"by": groups, "since": since, "usage": await self._history.usage(groups, since)})
+        sums = await self._history.usage(groups, since)
+        return json_response({"by": groups, "since": since, "usage": sums, "per_minute": self._per_minute()})
+
+    def _per_minute(self) -> dict[str, Any]:
+        models, keys = self._traffic.rates()
+        return {
+            **asdict(self._traffic.rate()),
+            "models": {name: asdict(rate) for name, rate in models.items()},
+            "keys": {name: asdict(rate) for name, rate in keys.items()},
+        }
 
     def _totals(self) -> dict[str, int]:
         ledger = self._history.ledger

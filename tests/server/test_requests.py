@@ -16,6 +16,7 @@ from llamaproxy.server.answers import error_response
 from llamaproxy.server.requests import Requests
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.ledger import RequestRow, RequestState
+from llamaproxy.telemetry.traffic import Traffic
 from tests.gateway import chat_body
 from tests.server.conftest import Serve
 
@@ -35,7 +36,7 @@ async def history(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 @pytest.fixture
 async def client(history: History, aiohttp_client: AiohttpClient) -> Client:
-    requests = Requests(history)
+    requests = Requests(history, Traffic())
 
     async def one(request: web.Request) -> web.Response:
         return await requests.one(request.match_info["id"])
