@@ -69,8 +69,9 @@ class System:
 
 def _shown(engine: Engine) -> dict[str, Any]:
     """`age`: seconds since it was asked."""
-    metrics = {reading.name: reading.value for reading in engine.readings} | engine.rates
-    return {"error": engine.error, "age": round(time.monotonic() - engine.at, 1), "metrics": metrics}
+    told = {reading.name: reading.value for reading in engine.readings}
+    age = round(time.monotonic() - engine.at, 1)
+    return {"error": engine.error, "age": age, "metrics": {**told, **engine.rates}}
 
 
 @cache
