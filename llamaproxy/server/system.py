@@ -52,7 +52,7 @@ class System:
                 "host": asdict(host) if host else None,
                 "disk": asdict(place) if place else None,
                 "gpus": [asdict(gpu) for gpu in monitor.gpus],
-                "reasons": {name: reason for name, probe in probes.items() if (reason := probe.reading[1])},
+                "reasons": {name: reason for name, probe in probes.items() if (reason := probe.reading()[1])},
                 "models": Counter(backend.state.value for backend in self._pool.backends.values()),
                 "requests": {"in_flight": self._history.ledger.in_flight, "queued": self._pool.scheduler.queued},
                 "per_minute": asdict(self._traffic.rate()),

@@ -43,7 +43,6 @@ class Probe(Generic[T]):
         else:
             self._thread = thread
 
-    @property
     def reading(self) -> tuple[T | None, str | None]:
         """The last answer, or None and why there is none."""
         waited = self._clock() - self._asked_at
@@ -53,7 +52,7 @@ class Probe(Generic[T]):
 
     @property
     def value(self) -> T | None:
-        return self.reading[0]
+        return self.reading()[0]
 
     def join(self, timeout: float) -> None:
         """Wait for an answer that is on its way, for `timeout` seconds at most."""

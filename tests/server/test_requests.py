@@ -158,6 +158,23 @@ async def test_usage(client: Client, history: History) -> None:
     assert [row["completion_tokens"] for row in answer["usage"]] == [3, 0, 0]
 
 
+async def test_usage_tells_the_last_minute(aiohttp_client: AiohttpClient) -> None:
+    traffic = Traffic()
+    traffic.allow(["m"], ["alice"])
+    history = History(TelemetryConfig(database="off"), traffic.ended)
+    app = web.Application()
+    app.router.add_get("/api/usage", Requests(history, traffic).usage)
+    client = await aiohttp_client(app)
+    add(history, "a", model="m", key="alice", prompt_tokens=3, completion_tokens=4)
+    add(history, "b", RequestState.CLIENT_ABORT, model="m", completion_tokens=2)
+    add(history, "c", RequestState.IN_FLIGHT, model="m")
+    assert (await get(client, "/api/usage"))[1]["per_minute"] == {
+        **{"requests": 2, "tokens": 9},
+        "models": {"m": {"requests": 2, "tokens": 9}},
+        "keys": {"alice": {"requests": 1, "tokens": 7}},
+    }
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [("by=", "by"), ("by=client", "by"), ("by=day,day", "by"), ("since=x", "since"), ("since=nan", "since")],

@@ -56,7 +56,8 @@ class TestNvidia:
         assert (found.fan, found.utilization, found.temperature) == (None, None, 41)
 
     def test_lost_device_is_still_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        install(monkeypatch, **dict.fromkeys(WHOLE, failing(pynvml.NVML_ERROR_GPU_IS_LOST)))
+        lost = failing(pynvml.NVML_ERROR_GPU_IS_LOST)
+        install(monkeypatch, 1, **dict.fromkeys(WHOLE, lost))
         assert nvidia() == (Gpu(0, "nvidia", "unknown"),)
 
     def test_why_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:

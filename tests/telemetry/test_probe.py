@@ -39,12 +39,12 @@ def oracle() -> Iterator[Oracle]:
 
 def test_answer_of_the_last_question(oracle: Oracle) -> None:
     probe = Probe("x", oracle)
-    assert probe.reading == (None, None)
+    assert probe.reading() == (None, None)
     oracle.may_answer.set()
     for number in (1, 2):
         probe.poke()
         probe.join(10)
-        assert probe.reading == (number, None)
+        assert probe.reading() == (number, None)
     assert oracle.threads == {"probe-x"}
 
 
@@ -56,7 +56,7 @@ def test_one_question_at_a_time(oracle: Oracle) -> None:
     assert probe._thread.daemon, "the process may end while it hangs"
     oracle.may_answer.set()
     probe.join(10)
-    assert probe.reading == (1, None)
+    assert probe.reading() == (1, None)
 
 
 def test_answer_that_does_not_come_is_told(oracle: Oracle) -> None:
@@ -69,10 +69,10 @@ def test_answer_that_does_not_come_is_told(oracle: Oracle) -> None:
     clock.now += PATIENCE
     assert probe.value == 1
     clock.now += 1
-    assert probe.reading == (None, "no answer for 11 s")
+    assert probe.reading() == (None, "no answer for 11 s")
     oracle.may_answer.set()
     probe.join(10)
-    assert probe.reading == (2, None)
+    assert probe.reading() == (2, None)
 
 
 def test_failure_is_told_and_the_next_question_asked() -> None:
@@ -88,7 +88,7 @@ def test_failure_is_told_and_the_next_question_asked() -> None:
     for _ in range(3):
         probe.poke()
         probe.join(10)
-        seen.append(probe.reading)
+        seen.append(probe.reading())
     assert seen == [(None, "no such disk"), (None, "ValueError"), ("good", None)]
 
 
@@ -99,4 +99,4 @@ def test_machine_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", none)
     probe = Probe("x", lambda: 1)
     probe.poke()
-    assert probe.reading == (None, "can't start new thread")
+    assert probe.reading() == (None, "can't start new thread")
