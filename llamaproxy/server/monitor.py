@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.pool import Pool
@@ -46,6 +47,7 @@ class Monitor:
         self.disk: Probe[Disk] = Probe("disk", lambda: disk(self.folder))
         self.nvidia: Probe[tuple[Gpu, ...]] = Probe("nvidia", gpu.nvidia)
         self.amd: Probe[tuple[Gpu, ...]] = Probe("amd", gpu.amd)
+        self._probes: tuple[Probe[Any], ...] = (self.host, self.disk, self.nvidia, self.amd)
         self.engines = Engines(self._targets)
 
     def start(self) -> None:
@@ -57,6 +59,8 @@ class Monitor:
             self._task.cancel()
             await asyncio.wait({self._task})
         self.engines.close()
+        for probe in self._probes:
+            probe.close()
 
     @property
     def folder(self) -> Path:
@@ -81,7 +85,7 @@ class Monitor:
         if _step(wall) != self._sampled:
             self._sampled = _step(wall)
             self._history.sample(wall, self.sample())
-        for probe in (self.host, self.disk, self.nvidia, self.amd):
+        for probe in self._probes:
             probe.poke()
         self._traffic.settle()
         self.engines.poke()

@@ -6,7 +6,7 @@ is not what the format asks for is refused as a whole.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,9 +19,10 @@ MOST_READINGS = 64
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^{}]*\})?[ \t]+(\S+)(?:[ \t]+-?\d+)?[ \t]*")
 _META = re.compile(r"# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) ?(.*)")
 _LONGEST_NAME, _LONGEST_HELP = 64, 256
+_WORDS = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 _KINDS = frozenset({"counter", "gauge"})
 
-Sample = tuple[Sequence[str], float]
+Sample = tuple[tuple[str, ...], float]
 """The values of the labels, and the value."""
 
 
@@ -39,7 +40,6 @@ class Reading:
     value: float
 
 
-@lru_cache(maxsize=32_768)
 def escape(value: str) -> str:
     """The value of a label, as it stands between quotes."""
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
@@ -47,15 +47,13 @@ def escape(value: str) -> str:
 
 def number(value: float) -> str:
     """As short as it can be without losing anything."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value == int(value) and abs(value) < 2**63 else repr(float(value))
+    text = repr(value) if type(value) is float else str(int(value))
+    return _WORDS.get(text) or text.removesuffix(".0")
 
 
-def series(name: str, labels: Sequence[str], values: Sequence[str]) -> str:
-    """The name of one series with its labels."""
+@lru_cache(maxsize=65_536)
+def series(name: str, labels: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """The name of one series with its labels. They are the same in every page: a hundred models have thousands."""
     if not labels:
         return name
     pairs = ",".join([f'{label}="{escape(value)}"' for label, value in zip(labels, values, strict=True)])
@@ -68,7 +66,7 @@ def head(name: str, kind: str, about: str) -> str:
     return f"# HELP {name} {line}\n# TYPE {name} {kind}\n"
 
 
-def family(name: str, kind: str, about: str, labels: Sequence[str], samples: Iterable[Sample]) -> str:
+def family(name: str, kind: str, about: str, labels: tuple[str, ...], samples: Iterable[Sample]) -> str:
     """All lines of a family; nothing where it has no samples."""
     lines = "".join([f"{series(name, labels, values)} {number(value)}\n" for values, value in samples])
     return head(name, kind, about) + lines if lines else ""

@@ -7,6 +7,7 @@ them.
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
 from llamaproxy.telemetry.exposition import head, number, series
@@ -27,7 +28,7 @@ class Counter:
 
     __slots__ = ("_series", "value")
 
-    def __init__(self, name: str, labels: Sequence[str], values: Sequence[str]) -> None:
+    def __init__(self, name: str, labels: tuple[str, ...], values: tuple[str, ...]) -> None:
         self._series = series(name, labels, values)
         self.value = 0
 
@@ -40,7 +41,7 @@ class Histogram:
 
     __slots__ = ("_bounds", "_counts", "_sum", "_template")
 
-    def __init__(self, name: str, labels: Sequence[str], values: Sequence[str], bounds: Sequence[float]) -> None:
+    def __init__(self, name: str, labels: tuple[str, ...], values: tuple[str, ...], bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
@@ -55,9 +56,8 @@ class Histogram:
         self._sum += value
 
     def text(self) -> str:
-        so_far = 0
-        cumulated = [so_far := so_far + count for count in self._counts]
-        return self._template % (*cumulated, number(self._sum), so_far)
+        cumulated = tuple(accumulate(self._counts))
+        return self._template % (*cumulated, number(self._sum), cumulated[-1])
 
 
 class Family(Generic[C]):
@@ -68,8 +68,8 @@ class Family(Generic[C]):
         name: str,
         kind: str,
         about: str,
-        labels: Sequence[str],
-        make: Callable[[str, Sequence[str], Sequence[str]], C],
+        labels: tuple[str, ...],
+        make: Callable[[str, tuple[str, ...], tuple[str, ...]], C],
     ) -> None:
         self.name = name
         self.labels = labels

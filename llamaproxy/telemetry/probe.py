@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 log = logging.getLogger(__name__)
@@ -28,25 +29,32 @@ class Probe(Generic[T]):
         self._value: T | None = None
         self._error: str | None = None
         self._thread: threading.Thread | None = None
+        self._questions: SimpleQueue[bool] = SimpleQueue()
+        self._rests = threading.Event()
+        self._rests.set()
         self._asked_at = 0.0
 
     def poke(self) -> None:
-        """Ask. Never waits."""
-        if self._thread and self._thread.is_alive():
+        """Ask. Never waits, but for the start of its thread the first time."""
+        if not self._rests.is_set():
             return
-        self._asked_at = self._clock()
-        thread = threading.Thread(target=self._ask, name=f"probe-{self._name}", daemon=True)
         try:
-            thread.start()
+            self._thread = self._thread or self._begin()
         except RuntimeError as error:  # no more threads
             self._note(None, str(error))
-        else:
-            self._thread = thread
+            return
+        self._asked_at = self._clock()
+        self._rests.clear()
+        self._questions.put(True)
+
+    def close(self) -> None:
+        """Its thread ends when it has nothing left to answer."""
+        self._questions.put(False)
 
     def reading(self) -> tuple[T | None, str | None]:
         """The last answer, or None and why there is none."""
         waited = self._clock() - self._asked_at
-        if self._thread and self._thread.is_alive() and waited > PATIENCE:
+        if waited > PATIENCE and not self._rests.is_set():
             return None, f"no answer for {waited:.0f} s"
         return self._value, self._error
 
@@ -56,8 +64,17 @@ class Probe(Generic[T]):
 
     def join(self, timeout: float) -> None:
         """Wait for an answer that is on its way, for `timeout` seconds at most."""
-        if self._thread:
-            self._thread.join(timeout)
+        self._rests.wait(timeout)
+
+    def _begin(self) -> threading.Thread:
+        thread = threading.Thread(target=self._serve, name=f"probe-{self._name}", daemon=True)
+        thread.start()
+        return thread
+
+    def _serve(self) -> None:
+        while self._questions.get():
+            self._ask()
+            self._rests.set()
 
     def _ask(self) -> None:
         try:

@@ -40,6 +40,7 @@ class _Step:
     samples: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0] * len(COLUMNS))
     counts: list[int] = field(default_factory=lambda: [0] * len(COLUMNS))
+    averages: tuple[float | None, ...] = ()
 
     def add(self, values: Sequence[float | None], samples: int = 1) -> None:
         self.samples += samples
@@ -47,10 +48,8 @@ class _Step:
             if value is not None:
                 self.sums[at] += value * samples
                 self.counts[at] += samples
-
-    def averages(self) -> tuple[float | None, ...]:
         pairs = zip(self.sums, self.counts, strict=True)
-        return tuple(round(total / count, 3) if count else None for total, count in pairs)
+        self.averages = tuple([round(total / count, 3) if count else None for total, count in pairs])
 
 
 class Series:
@@ -73,13 +72,13 @@ class Series:
         for step, most in TIERS.values():
             _shorten(self._tiers[step], most)
 
-    def columns(self, name: str, now: float) -> dict[str, list[float | None]]:
+    def columns(self, name: str, now: float) -> dict[str, Sequence[float | None]]:
         """The steps of a range that ends at `now`, the oldest first: `timestamp`, when each began, and `COLUMNS`."""
         step, most = TIERS[name]
         tier = self._tiers[step]
         times = sorted(at for at in tier if now - step * most < at <= now)
-        rows = [tier[at].averages() for at in times]
-        return {"timestamp": [*times], **{column: [row[at] for row in rows] for at, column in enumerate(COLUMNS)}}
+        columns = zip(*[tier[at].averages for at in times], strict=True) if times else [()] * len(COLUMNS)
+        return {"timestamp": times, **dict(zip(COLUMNS, columns, strict=True))}
 
     def _add(self, step: int, most: int, at: float, values: Sequence[float | None]) -> Row:
         tier = self._tiers[step]
@@ -87,7 +86,7 @@ class Series:
         if begin not in tier:
             tier[begin] = _Step()
         tier[begin].add(values)
-        row = (step, begin, tier[begin].samples, *tier[begin].averages())
+        row = (step, begin, tier[begin].samples, *tier[begin].averages)
         _shorten(tier, most)
         return row
 

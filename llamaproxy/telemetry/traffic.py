@@ -6,7 +6,7 @@ in labels are those of the configuration: everything else is `other`, nothing is
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 
 from llamaproxy.core.events import BackendExited, BackendReady, Start, Stop
@@ -180,7 +180,8 @@ class Traffic:
         now = self._clock()
         return self._of_models.all(now), self._of_keys.all(now)
 
-    def text(self) -> str:
-        """Everything that was counted, as Prometheus reads it."""
+    def families(self) -> Iterator[str]:
+        """Everything that was counted, as Prometheus reads it, one family after the other."""
         self.settle()
-        return "".join([family.text() for family in self._families])
+        for family in self._families:
+            yield family.text()

@@ -180,4 +180,4 @@ async def test_machines_past_outlives_the_process(history: History, begin: Begin
 async def test_machines_past_without_a_database(begin: Begin) -> None:
     history = begin(TelemetryConfig(database="off"))
     history.sample(1234, [1.0] * len(COLUMNS))
-    assert history.series.columns("24h", 1240)["load"] == [1.0]
+    assert history.series.columns("24h", 1240)["load"] == (1.0,)

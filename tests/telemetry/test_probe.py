@@ -46,6 +46,10 @@ def test_answer_of_the_last_question(oracle: Oracle) -> None:
         probe.join(10)
         assert probe.reading() == (number, None)
     assert oracle.threads == {"probe-x"}
+    probe.close()
+    assert probe._thread
+    probe._thread.join(10)
+    assert not probe._thread.is_alive()
 
 
 def test_one_question_at_a_time(oracle: Oracle) -> None:

@@ -30,7 +30,7 @@ def test_sample_is_part_of_a_step_in_each_tier() -> None:
 
 def test_every_column_is_there_and_as_long_as_the_others() -> None:
     series = Series()
-    assert series.columns("1h", 0) == {name: [] for name in ("timestamp", *COLUMNS)}
+    assert series.columns("1h", 0) == {"timestamp": [], **dict.fromkeys(COLUMNS, ())}
     series.add(10, values(1))
     assert {len(column) for column in series.columns("1h", 20).values()} == {1}
 

@@ -40,7 +40,7 @@ def traffic(clock: Clock) -> Traffic:
 
 
 def samples(traffic: Traffic, name: str) -> list[tuple[Labels, float]]:
-    families = text_string_to_metric_families(traffic.text())
+    families = text_string_to_metric_families("".join(traffic.families()))
     return [(sample.labels, sample.value) for found in families for sample in found.samples if sample.name == name]
 
 
