@@ -63,6 +63,14 @@ def test_any_clock_takes_bounded_memory(times: list[float]) -> None:
         assert len(series._tiers[step]) <= most
 
 
+def test_hour_is_an_hour_after_a_gap_too() -> None:
+    series = Series()
+    for at in (0, 7200):
+        series.add(at, values(1))
+    assert cpu(series, "1h", 7205) == [(7200, 1)]
+    assert cpu(series, "24h", 7205) == [(0, 1), (7200, 1)]
+
+
 def test_clock_that_was_ahead_is_not_shown() -> None:
     series = Series()
     series.add(4e9, values(1))

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -289,6 +289,24 @@ async def test_metrics_wait_for_a_broken_database_in_bounded_memory(
         other.execute("ROLLBACK")
     await until(lambda: not writer._metrics, "they are written")
     assert steps(path)[-6:] == [(10, number * 10) for number in range(4, 10)]
+
+
+async def test_step_that_grows_while_it_is_written_is_written_again(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, late = Store.put_metrics, [(10, 0, 2, *([3.0] * len(COLUMNS)))]
+
+    async def overtaken(self: Store, rows: Sequence[Row]) -> None:
+        await write(self, rows)
+        if late:
+            writer.put_metrics([late.pop()])
+
+    monkeypatch.setattr(Store, "put_metrics", overtaken)
+    writer = start()
+    writer.put_metrics([(10, 0, 1, *([1.0] * len(COLUMNS)))])
+    await until(lambda: not late and not writer._metrics, "both are written")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT samples, load FROM metrics").fetchall() == [(2, 3)]
 
 
 async def test_series_goes_on_with_what_the_file_has(start: Start, path: Path) -> None:
