@@ -259,6 +259,9 @@ class TelemetryConfig(_Section):
     database: Text | None = Field(
         None, description="SQLite file of requests' rows; \"off\": none; unset: in the user's state directory"
     )
+    metrics_interval: Annotated[PositiveSeconds, Field(ge=0.5, le=3600)] = Field(
+        2.0, description="time between two looks at the machine; at the engines 2 s at least"
+    )
     retention: PositiveSeconds = Field(30 * 86400.0, description="age at which they are deleted")
     retention_bytes: Size = Field(1024**3, description="most disk space for them; the oldest go first")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -74,6 +74,7 @@ def faults(**sections: Any) -> dict[str, str]:
         ("breaker", "open_max", 300),
         ("catalog", "bundled", True),
         ("telemetry", "database", None),
+        ("telemetry", "metrics_interval", 2),
         ("telemetry", "retention", 30 * 86400),
         ("telemetry", "retention_bytes", 1024**3),
         ("telemetry", "log_level", "info"),

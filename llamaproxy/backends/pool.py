@@ -59,6 +59,9 @@ be started: nobody shall be evicted for it."""
 Expect = Callable[[str], None]
 """Told of a model that will be started as soon as others have made room for it."""
 
+Observe = Callable[[Start | Stop | BackendReady | BackendExited], None]
+"""Told of what happens to backends, in order. Must not wait or raise."""
+
 
 class Pool:
     """All backends of the gateway; `backends` are for looking at, never for changing."""
@@ -70,6 +73,7 @@ class Pool:
         launch: Launch,
         check: Check = lambda model: None,
         expect: Expect = lambda model: None,
+        observe: Observe = lambda news: None,
     ) -> None:
         self._scheduler = Scheduler(models, config.limits, config.breaker)
         self.backends = self._scheduler.backends
@@ -77,6 +81,7 @@ class Pool:
         self._launch = launch
         self._check = check
         self._expect = expect
+        self._observe = observe
         self._scale = Scale()
         self._loop = asyncio.get_running_loop()
         self._spawns: dict[str, Life] = {}
@@ -250,6 +255,7 @@ class Pool:
                 if not (waiter := self._waiters[effect.request]).done():
                     waiter.set_exception(effect.error)
             case Start():
+                self._observe(effect)
                 self._start(effect)
             case Drain():
                 log.info("%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor))
@@ -258,6 +264,7 @@ class Pool:
                 log.info("%s: no longer draining", effect.model)
             case Stop():
                 log.info("%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor))
+                self._observe(effect)
                 self._announce(effect.successor)
                 if running := self._spawns.get(effect.model):
                     spawn(running.stop(effect.reason), name=f"stop-{effect.model}")
@@ -289,6 +296,7 @@ class Pool:
             run.add_done_callback(self._runs.discard)
 
     def _report(self, event: BackendReady | BackendExited) -> None:
+        self._observe(event)
         if isinstance(event, BackendExited):
             self._spawns.pop(event.model, None)
         elif (running := self._spawns.get(event.model)) and running.pid:

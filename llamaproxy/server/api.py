@@ -26,8 +26,10 @@ from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Parameter, Route, Routes
+from llamaproxy.server.system import System
 from llamaproxy.telemetry import query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
+from llamaproxy.telemetry.series import TIERS
 
 _COLUMNS: Any = {field.name: (field.type, ...) for field in fields(RequestRow) if field.name in FIELDS}
 _ROW: Any = create_model("Request", __doc__=RequestRow.__doc__, **_COLUMNS)
@@ -39,13 +41,16 @@ _STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, Model
 _UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
 
 
-def api_routes(models: Models, requests: Requests, configuration: Configuration, health: Health) -> Routes:
+def api_routes(
+    models: Models, requests: Requests, configuration: Configuration, health: Health, system: System
+) -> Routes:
     """The table, bound to its handlers."""
     table = [
         *_models(models),
         *_requests(requests),
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
+        *_system(system),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -145,5 +150,21 @@ def _configuration(configuration: Configuration) -> list[Route]:
             f"Only what is named is changed. {_UNTIL_RELOAD}",
             body=Settings,
             errors=(ConfigError,),
+        ),
+    ]
+
+
+def _system(system: System) -> list[Route]:
+    span = Parameter("range", "how far back", {"type": "string", "enum": list(TIERS), "default": "1h"})
+    return [
+        Route("GET", "/api/system", system.now, "The machine, its GPUs and the engines, now", dict[str, Any]),
+        Route(
+            "GET",
+            "/api/system/history",
+            system.past,
+            "What they did",
+            dict[str, Any],
+            query=(span,),
+            errors=(InvalidRequest,),
         ),
     ]

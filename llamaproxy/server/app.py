@@ -23,6 +23,7 @@ from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.models import Models
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
@@ -30,6 +31,7 @@ from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.requests import Requests
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.system import System
 from llamaproxy.server.upgrade import Upgrades, wanted_key
 
 log = logging.getLogger(__name__)
@@ -47,16 +49,19 @@ class Server:
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
         models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
             models,
-            Requests(gateway.history, flights),
+            Requests(gateway.history, flights, gateway.traffic),
             Configuration(gateway.current, gateway.reloader),
             Health(gateway.history, gateway.reloader),
+            System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor),
         )
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
+            "/metrics": {"GET": metrics.page},
             "/v1/models": {"GET": self._models},
             "/models": {"GET": self._models},
             "/models/load": {"POST": models.load},

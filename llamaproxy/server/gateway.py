@@ -29,9 +29,11 @@ from llamaproxy.models.headers import Headers
 from llamaproxy.server import reload
 from llamaproxy.server.current import Current
 from llamaproxy.server.guard import check_exposure
+from llamaproxy.server.monitor import Monitor
 from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry.history import History
+from llamaproxy.telemetry.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,9 @@ class Gateway:
         check(config)
         loaded = reload.load(config, origins=source.origins if source else None)
         reload.tell_problems(loaded.found)
-        self.history = History(config.telemetry)
+        self.traffic = Traffic()
+        self.traffic.allow(loaded.catalogue.models, config.keys)
+        self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger
         self.current = Current(config, loaded.catalogue)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
@@ -67,9 +71,14 @@ class Gateway:
         self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
         self._read_ahead = ReadAhead()
         self.carrier = Carrier(config.kv, config.engine)
-        self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect)
+        self.pool = Pool(
+            *(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect),
+            observe=self.traffic.observe,
+        )
+        self.monitor = Monitor(self.current, self.pool, self.history, self.traffic)
         self.draining = False
         self.history.start()
+        self.monitor.start()
 
     @property
     def config(self) -> Config:
@@ -91,6 +100,7 @@ class Gateway:
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
         self.history.reconfigure(config.telemetry)
+        self.traffic.allow(loaded.catalogue.models, config.keys)
         logging.getLogger().setLevel(config.telemetry.log_level.upper())
         self.read_headers()
         self._preload(changes.added)
@@ -125,6 +135,7 @@ class Gateway:
 
     async def settle(self) -> None:
         """Write down how the last requests ended; after the last one was answered."""
+        await self.monitor.close()
         await self.history.close()
 
     def missing_engine(self) -> str | None:

@@ -4,7 +4,7 @@ What can be asked, and what is none, is said in `telemetry.query` and `telemetry
 cancelled, in `flights`, `proxy` and `splice`.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from llamaproxy.server.answers import json_response
 from llamaproxy.server.flights import Flights
 from llamaproxy.telemetry import query, usage
 from llamaproxy.telemetry.history import History
+from llamaproxy.telemetry.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +26,21 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class UsagePage:
-    """Sums in the order of `by`; `since` in seconds since the epoch."""
+    """Sums in the order of `by`; `since` in seconds since the epoch. `per_minute`: what ended in the last minute."""
 
     by: tuple[str, ...]
     since: float
     usage: list[dict[str, Any]]
+    per_minute: dict[str, Any]
 
 
 class Requests:
     """Handlers for `/api/requests` and `/api/usage`."""
 
-    def __init__(self, history: History, flights: Flights) -> None:
+    def __init__(self, history: History, flights: Flights, traffic: Traffic) -> None:
         self._history = history
         self._flights = flights
+        self._traffic = traffic
 
     async def page(self, request: web.Request) -> web.Response:
         """One page of rows, and counts of all requests since the start. `next` is the `before` of the next page."""
@@ -59,10 +62,19 @@ class Requests:
         return json_response(Cancelled(count))
 
     async def usage(self, request: web.Request) -> web.Response:
-        """Sums by model, key and day (UTC), in the order that `by` names them."""
+        """Sums by model, key and day (UTC), in the order that `by` names them, and what ended in the last minute."""
         groups = usage.parse_groups(request.query.get("by", "model"))
         since = usage.parse_since(request.query.get("since", "0"))
-        return json_response(UsagePage(groups, since, await self._history.usage(groups, since)))
+        sums = await self._history.usage(groups, since)
+        return json_response(UsagePage(groups, since, sums, self._per_minute()))
+
+    def _per_minute(self) -> dict[str, Any]:
+        models, keys = self._traffic.rates()
+        return {
+            **asdict(self._traffic.rate()),
+            "models": {name: asdict(rate) for name, rate in models.items()},
+            "keys": {name: asdict(rate) for name, rate in keys.items()},
+        }
 
     def _totals(self) -> dict[str, int]:
         ledger = self._history.ledger
