@@ -34,13 +34,19 @@ class Refused(Exception):
 
 
 def post(arguments: argparse.Namespace, path: str, content: Any, timeout: float) -> Any:
+    """Ask for a change, with JSON."""
+    return ask(arguments, "POST", path, timeout, content)
+
+
+def ask(arguments: argparse.Namespace, method: str, path: str, timeout: float, content: Any = None) -> Any:
     """The decoded answer, within `timeout` seconds. Raises NoAnswer, Refused, or ConfigError where no address is."""
     base = address(arguments)
-    headers = {"Content-Type": "application/json"}
+    headers = {} if content is None else {"Content-Type": "application/json"}
     if key := os.environ.get(KEY_VARIABLE):
         headers["Authorization"] = f"Bearer {key}"
     try:
-        request = urllib.request.Request(base + path, orjson.dumps(content), headers)
+        body = None if content is None else orjson.dumps(content)
+        request = urllib.request.Request(base + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return orjson.loads(response.read())
     except urllib.error.HTTPError as error:

@@ -9,13 +9,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from llamaproxy import __version__
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
-from llamaproxy.errors import InvalidJson, InvalidRequest, UnsupportedMediaType
+from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server import body
 from llamaproxy.server.answers import json_response
@@ -84,12 +83,7 @@ class Admin:
         return self._current.catalogue.resolve(name)
 
     async def _json(self, request: web.Request) -> Any:
-        if request.content_type != "application/json":
-            raise UnsupportedMediaType("the body must be sent as application/json")
-        try:
-            return orjson.loads(await body.read(request, _LARGEST_BODY, _BODY_TIMEOUT))
-        except orjson.JSONDecodeError as error:
-            raise InvalidJson(f"the body is not valid JSON: {error}") from error
+        return await body.read_json(request, _LARGEST_BODY, _BODY_TIMEOUT)
 
     def _model(self, model: Model) -> dict[str, Any]:
         backend = self._pool.backends[model.name]

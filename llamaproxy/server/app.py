@@ -7,6 +7,7 @@ answers.
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -14,11 +15,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from llamaproxy import __version__
 from llamaproxy.core import routing
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
-from llamaproxy.server import page
+from llamaproxy.server import page, quota
 from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
@@ -41,6 +43,8 @@ class Server:
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
         self._requests = requests = Requests(gateway.history)
+        self._quota = quota.Quota()
+        self._keys = keys = KeyRoutes(gateway.current, gateway.keyring)
         admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
@@ -55,6 +59,7 @@ class Server:
             "/api/reload": {"POST": admin.reload},
             "/api/requests": {"GET": requests.page},
             "/api/usage": {"GET": requests.usage},
+            "/api/keys": {"GET": keys.list, "POST": keys.create},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
 
@@ -70,7 +75,7 @@ class Server:
         if path not in self._spelled:
             path = routing.normalise(request.path)
         try:
-            guard.check(request.method, path, request.headers)
+            self._quota.enter(request, guard.check(request.method, path, request.headers))
             response = await self._dispatch(request, path)
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
@@ -103,7 +108,9 @@ class Server:
                 return await self._upgrades.serve(request, key)
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
-            return self._model(path.removeprefix("/v1/models/"))
+            return self._model(request, path.removeprefix("/v1/models/"))
+        if path.startswith("/api/keys/") and method == "DELETE":
+            return await self._keys.revoke(path.removeprefix("/api/keys/"))
         if path.startswith("/api/requests/") and request.method in ("GET", "HEAD"):
             return await self._requests.one(path.removeprefix("/api/requests/"))
         path, endpoint = routing.resolve(path)
@@ -133,13 +140,15 @@ class Server:
         return json_response({"status": "ready"})
 
     async def _models(self, request: web.Request) -> web.Response:
-        gateway = self._gateway
+        gateway, now = self._gateway, time.monotonic()
+        allowed = partial(quota.may_use, request)
         return json_response(
-            model_list(gateway.catalogue, gateway.pool, gateway.headers, time.monotonic(), gateway.created)
+            model_list(gateway.catalogue, gateway.pool, gateway.headers, now, gateway.created, allowed)
         )
 
-    def _model(self, name: str) -> web.Response:
+    def _model(self, request: web.Request, name: str) -> web.Response:
         gateway = self._gateway
         model = gateway.catalogue.resolve(name)
+        quota.check_model(request, model)
         backend = gateway.pool.backends[model.name]
         return json_response(describe(model, backend, gateway.headers, time.monotonic(), gateway.created))

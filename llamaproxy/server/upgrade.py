@@ -15,6 +15,7 @@ from llamaproxy.core import headers, routing, websocket
 from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.errors import GatewayError, GatewayTimeout, InvalidRequest, UpstreamError, UpstreamStalled
 from llamaproxy.models.catalogue import Model
+from llamaproxy.server import quota
 from llamaproxy.server.current import Current
 from llamaproxy.server.inbound import Request
 from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
@@ -45,13 +46,15 @@ class Upgrades:
         """Returns when the WebSocket has ended. Raises GatewayError where it does not begin."""
         endpoint = routing.upstream("GET", "")
         row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "", stream=True)
+        row.key = quota.key_name(request)
         self._ledger.open(row)
         try:
             model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
             row.model = model.name
             if model.config.url and routing.climbs(path):
                 raise InvalidRequest("the path must not contain `..`")
-            await self._lease(request, row, model, path, key)
+            with quota.admit(request, row, model, endpoint, b""):
+                await self._lease(request, row, model, path, key)
         except BaseException as error:
             self._ledger.close(row, *_end(row, error))
             raise
