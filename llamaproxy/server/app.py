@@ -109,8 +109,8 @@ class Server:
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(request, path.removeprefix("/v1/models/"))
-        if path.startswith("/api/keys/") and method == "DELETE":
-            return await self._keys.revoke(path.removeprefix("/api/keys/"))
+        if path.startswith("/api/keys/"):
+            return await self._keys.one(request, path.removeprefix("/api/keys/"))
         if path.startswith("/api/requests/") and request.method in ("GET", "HEAD"):
             return await self._requests.one(path.removeprefix("/api/requests/"))
         path, endpoint = routing.resolve(path)

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from llamaproxy.config import KeyConfig
-from llamaproxy.errors import InvalidRequest
+from llamaproxy.errors import InvalidRequest, MethodNotAllowed
 from llamaproxy.server import body
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
@@ -41,8 +41,10 @@ class KeyRoutes:
         secret, name, key = await self._keyring.create(wanted)
         return json_response({"key": secret, **_shown(name, key, "stored")}, 201)
 
-    async def revoke(self, name: str) -> web.Response:
-        """Raises NotFound, or InvalidRequest where it is not to be revoked here."""
+    async def one(self, request: web.Request, name: str) -> web.Response:
+        """Revoke a key. Raises NotFound, or InvalidRequest where it is not to be revoked here."""
+        if request.method != "DELETE":
+            raise MethodNotAllowed.taking("/api/keys/{name}", ["DELETE"])
         await self._keyring.revoke(name)
         return json_response({"success": True})
 
