@@ -5,6 +5,8 @@ for it, and no body is parsed for it.
 """
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 
 from llamaproxy.core.forms import is_form
 from llamaproxy.core.limits import Want
@@ -20,11 +22,14 @@ MEDIUM = 1024
 _LARGEST = 10**9
 
 _GENERATE_NOTHING = frozenset({"embeddings", "rerank"})
-# In JSON a quote within a text has a backslash before it: nothing in a text can look like these. What is no plain
-# number (-1, null, 1e3) is no limit.
-_MOST = re.compile(rb'"(?:max_completion_tokens|max_tokens|max_output_tokens|n_predict)"\s*:\s*(\d{1,18})(?=\s*[,}])')
-_CHOICES = re.compile(rb'"n"\s*:\s*(\d{1,9})(?=\s*[,}])')
-_MEDIUM = re.compile(rb';base64,[^"]*')
+# In JSON a quote within a text has a backslash before it: nothing in a text can look like these.
+_MOST = (b'"max_completion_tokens"', b'"max_tokens"', b'"max_output_tokens"', b'"n_predict"')
+_CHOICES = b'"n"'
+_MEDIUM = b";base64,"
+_NUMBER = re.compile(rb"\s*:\s*(\d{1,18})(?=\s*[,}])")
+"""What is no plain number (-1, null, 1e3) is no limit."""
+_PLACES = 256
+"""Places that are looked at for each name: a body of nothing else would keep everybody waiting."""
 
 
 def estimate(body: bytes, content_type: str, endpoint: Endpoint) -> Want:
@@ -35,8 +40,8 @@ def estimate(body: bytes, content_type: str, endpoint: Endpoint) -> Want:
         return Want(MEDIUM, COMPLETION, stated=False)
     if endpoint.name in _GENERATE_NOTHING:
         return Want(_prompt(body))
-    limits = [int(found) for found in _MOST.findall(body)]
-    choices = max((1, *map(int, _CHOICES.findall(body))))
+    limits = [number for name in _MOST for number in _numbers(body, name)]
+    choices = max([1, *_numbers(body, _CHOICES)])
     # llama-server predicts one token even when asked for none.
     most = max(1, *limits) if limits else COMPLETION
     return Want(_prompt(body), min(most * choices, _LARGEST), stated=bool(limits))
@@ -44,8 +49,20 @@ def estimate(body: bytes, content_type: str, endpoint: Endpoint) -> Want:
 
 def _prompt(body: bytes) -> int:
     """Rounded up, so that nothing is for free."""
-    size, media = len(body), 0
-    if b";base64," in body:
-        media = sum(1 for _ in _MEDIUM.finditer(body))
-        size -= sum(found.end() - found.start() for found in _MEDIUM.finditer(body))
-    return -(-size // BYTES_PER_TOKEN) + media * MEDIUM
+    media = [body.find(b'"', at) - at for at in islice(_places(body, _MEDIUM), _PLACES)]
+    text = len(body) - sum(length for length in media if length > 0)
+    return -(-text // BYTES_PER_TOKEN) + len(media) * MEDIUM
+
+
+def _numbers(body: bytes, name: bytes) -> Iterator[int]:
+    """The values of all members with this name, wherever they are."""
+    for at in islice(_places(body, name), _PLACES):
+        if found := _NUMBER.match(body, at + len(name)):
+            yield int(found[1])
+
+
+def _places(body: bytes, what: bytes) -> Iterator[int]:
+    at = body.find(what)
+    while at >= 0:
+        yield at
+        at = body.find(what, at + len(what))

@@ -6,6 +6,7 @@ told once, by what `create` returns, and kept nowhere. Knows no HTTP.
 
 import asyncio
 import base64
+import logging
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,8 @@ from llamaproxy.server.current import Current
 from llamaproxy.server.guard import fingerprint
 from llamaproxy.server.keyfile import Stored, StoredKey
 from llamaproxy.values import check_name, parse_duration
+
+log = logging.getLogger(__name__)
 
 _RANDOM_BYTES = 20
 _OURS = ("sha256", "created_at")
@@ -59,6 +62,7 @@ class Keyring:
             return {**stored, name: key}
 
         self._put_in_force(await asyncio.to_thread(keyfile.change, self._path, add))
+        log.info("the key %r was made", name)
         return secret, name, key
 
     async def revoke(self, name: str) -> None:
@@ -79,6 +83,7 @@ class Keyring:
             return left
 
         self._put_in_force(await asyncio.to_thread(keyfile.change, self._path, remove))
+        log.info("the key %r was revoked", name)
 
     def _put_in_force(self, stored: Stored) -> None:
         current = self._current

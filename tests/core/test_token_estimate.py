@@ -7,7 +7,7 @@ import pytest
 
 from llamaproxy.core import routing
 from llamaproxy.core.limits import Want
-from llamaproxy.core.token_estimate import COMPLETION, MEDIUM, estimate
+from llamaproxy.core.token_estimate import _PLACES, COMPLETION, MEDIUM, estimate
 
 CHAT = "/v1/chat/completions"
 JSON = "application/json"
@@ -73,6 +73,14 @@ def test_a_picture_is_not_its_bytes() -> None:
 def test_a_recording_is_not_its_bytes() -> None:
     form = of(b"x" * 1_000_000, "/v1/audio/transcriptions", "multipart/form-data; boundary=b")
     assert form == Want(MEDIUM, COMPLETION, stated=False)
+
+
+def test_bodies_of_nothing_else_keep_nobody_waiting() -> None:
+    """Only so many places are looked at. Who hides what it wants behind them is settled with what it took."""
+    hidden = b'"n": 9, ' * _PLACES + b'"n": 50}'
+    assert of(b'{"max_tokens": 10, ' + hidden).completion == 90
+    pictures = of(b'"data:;base64,AAAA" ' * 10_000)
+    assert pictures.prompt < _PLACES * MEDIUM + 50_000
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank"])

@@ -29,7 +29,7 @@ def fields(**values: str) -> CIMultiDictProxy[str]:
 
 
 def name(key: Key | None) -> str | None:
-    return key and key.name
+    return key.name if key else None
 
 
 def passes(judge: Guard, method: str = "GET", path: str = "/v1/models", **values: str) -> bool:

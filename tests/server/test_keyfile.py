@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from llamaproxy.errors import ConfigError
-from llamaproxy.server import keyfile
 from llamaproxy.server.keyfile import Stored, StoredKey, change, location, read
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -82,7 +81,7 @@ def test_a_change_that_fails_leaves_the_file_and_no_draft(tmp_path: Path, monkey
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(keyfile.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ConfigError, match="No space left"):
         add(path, "b", key(2))
     assert read(path) == {"a": key()}

@@ -1,10 +1,12 @@
 """llamaproxy.server.keyroutes: /api/keys in a whole gateway, and what keys may reach."""
 
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 
+from llamaproxy.errors import ConfigError
 from llamaproxy.server.guard import fingerprint
 from tests.gateway import chat_body
 from tests.server.conftest import Serve
@@ -51,6 +53,24 @@ async def test_a_plain_key_makes_none(serve: Serve) -> None:
 async def test_without_a_database_too(serve: Serve) -> None:
     client = await serve(keys=KEYS, telemetry={"database": "off"})
     assert (await client.post("/api/keys", json={"name": "bob"}, headers=ADMIN)).status == 201
+
+
+async def test_a_key_that_another_gateway_made_is_good_after_a_reload(serve: Serve, tmp_path: Path) -> None:
+    server = {"keys_file": str(tmp_path / "shared.json")}
+    one, other = await serve(keys=KEYS, server=server), await serve(keys=KEYS, server=server)
+    made = await one.post("/api/keys", json={"name": "bob"}, headers=ADMIN)
+    shown = {"x-api-key": (await made.json())["key"]}
+    assert (await other.get("/v1/models", headers=shown)).status == 401
+    assert (await other.post("/api/reload", json={}, headers=ADMIN)).status == 200
+    assert (await other.get("/v1/models", headers=shown)).status == 200
+
+
+async def test_a_broken_file_of_keys_stops_the_start(serve: Serve, tmp_path: Path) -> None:
+    """Without its keys the gateway would stand open."""
+    broken = tmp_path / "broken.json"
+    broken.touch()
+    with pytest.raises(ConfigError, match=r"broken\.json"):
+        await serve(server={"keys_file": str(broken)})
 
 
 async def test_the_first_key_closes_an_open_gateway(serve: Serve) -> None:
