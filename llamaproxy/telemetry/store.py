@@ -9,12 +9,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
 
-from llamaproxy.telemetry.schema import INSERT, steps
+from llamaproxy.telemetry.schema import INSERT, INSERT_TOGETHER, TOGETHER, steps
 
 _BUSY = 1.0
 """Seconds that a statement waits for another process's lock before it fails."""
@@ -109,7 +110,9 @@ class Store:
 
     async def _insert(self, rows: Sequence[Values]) -> None:
         try:
-            await self._connection.executemany(INSERT, rows)
+            for at in range(0, len(rows) - TOGETHER + 1, TOGETHER):
+                await self._connection.execute(INSERT_TOGETHER, [*chain.from_iterable(rows[at : at + TOGETHER])])
+            await self._connection.executemany(INSERT, rows[len(rows) - len(rows) % TOGETHER :])
             await self._connection.commit()
         except BaseException:
             await self._connection.rollback()
