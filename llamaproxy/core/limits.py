@@ -16,8 +16,10 @@ WINDOW = 60.0
 """Seconds in which limits are meant."""
 LONGEST = 3600.0
 """Seconds for which anything counts at most, however much too much it was."""
+EXACT = 256
+"""Ends that are kept as they are."""
 GRAIN = 1 / 16
-"""Seconds to which ends are rounded up: so many places a minute are kept, whatever the number of requests."""
+"""Seconds to which further ones are rounded up: so many places a minute are kept, whatever the number of requests."""
 _SOON = 5.0
 """Seconds: a guess where only the end of a request can make room, of which nobody knows the time."""
 
@@ -74,7 +76,9 @@ class Window:
             return
         total = self.used(now) + amount
         life = min(LONGEST, WINDOW * max(1.0, total / limit)) if limit else WINDOW
-        end = math.ceil((now + life) / GRAIN) * GRAIN
+        end = now + life
+        if len(self._ends) >= EXACT:
+            end = math.ceil(end / GRAIN) * GRAIN
         self._sum = total
         if self._ends and self._ends[-1][0] == end:
             self._ends[-1] = (end, self._ends[-1][1] + amount)

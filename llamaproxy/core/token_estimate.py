@@ -15,12 +15,15 @@ from llamaproxy.core.routing import Endpoint
 BYTES_PER_TOKEN = 4
 """Of English text in today's vocabularies. JSON's own marks count as text here, and stand for those of the chat
 template; of code and other scripts a token has fewer bytes, down to 2."""
+TEMPLATE = 32
+"""Tokens that a chat template puts before the first message and after the last: SmolLM2's own system prompt has 20."""
 COMPLETION = 1024
 """Tokens of an answer whose length nobody has limited, for each choice."""
 MEDIUM = 1024
 """Tokens of a picture, or of a recording: its bytes say nothing about them."""
 _LARGEST = 10**9
 
+_CHATS = frozenset({"chat/completions", "responses", "messages", "upstream"})
 _GENERATE_NOTHING = frozenset({"embeddings", "rerank"})
 # In JSON a quote within a text has a backslash before it: nothing in a text can look like these.
 _MOST = (b'"max_completion_tokens"', b'"max_tokens"', b'"max_output_tokens"', b'"n_predict"')
@@ -44,7 +47,8 @@ def estimate(body: bytes, content_type: str, endpoint: Endpoint) -> Want:
     choices = max([1, *_numbers(body, _CHOICES)])
     # llama-server predicts one token even when asked for none.
     most = max(1, *limits) if limits else COMPLETION
-    return Want(_prompt(body), min(most * choices, _LARGEST), stated=bool(limits))
+    prompt = _prompt(body) + (TEMPLATE if endpoint.name in _CHATS else 0)
+    return Want(prompt, min(most * choices, _LARGEST), stated=bool(limits))
 
 
 def _prompt(body: bytes) -> int:

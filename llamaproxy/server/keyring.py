@@ -119,6 +119,6 @@ def _moment(value: object, now: datetime) -> object:
     except ValueError:
         return value
     try:
-        return now + timedelta(seconds=seconds) if isinstance(seconds, float) else value
+        return (now + timedelta(seconds=seconds)).replace(microsecond=0) if isinstance(seconds, float) else value
     except OverflowError as error:
         raise InvalidRequest("`expires` is too far away", param="expires") from error

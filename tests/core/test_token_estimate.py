@@ -7,7 +7,7 @@ import pytest
 
 from llamaproxy.core import routing
 from llamaproxy.core.limits import Want
-from llamaproxy.core.token_estimate import _PLACES, COMPLETION, MEDIUM, estimate
+from llamaproxy.core.token_estimate import _PLACES, COMPLETION, MEDIUM, TEMPLATE, estimate
 
 CHAT = "/v1/chat/completions"
 JSON = "application/json"
@@ -24,8 +24,10 @@ def chat(**more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("size", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (4000, 1000)])
-def test_four_bytes_are_a_token_rounded_up(size: int, tokens: int) -> None:
-    assert of(b" " * size).prompt == tokens
+def test_four_bytes_are_a_token_rounded_up_and_a_chat_has_its_template(size: int, tokens: int) -> None:
+    assert of(b" " * size, "/v1/completions").prompt == tokens
+    for path in (CHAT, "/v1/messages", "/v1/responses"):
+        assert of(b" " * size, path).prompt == tokens + TEMPLATE
 
 
 @pytest.mark.parametrize("field", ["max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict"])

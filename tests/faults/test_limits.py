@@ -53,12 +53,18 @@ async def test_a_hundred_streams_at_once_take_no_more_than_the_tokens_of_a_minut
         assert all(int(fields["x-ratelimit-remaining-tokens"]) >= 0 for _, fields in answers)
 
 
-async def test_clients_that_say_nothing_of_length_are_held_back_afterwards(start: Start, tmp_path: Path) -> None:
-    async with start(config(tmp_path, {"team": key("lp-team", tpm=60)})) as client:
-        assert (await ask(client, "lp-team"))[0] == 200
-        status, fields = await ask(client, "lp-team", max_tokens=30)
-        assert status == 429
-        assert fields["x-ratelimit-limit-tokens"] == "60"
+async def test_who_says_nothing_of_length_holds_what_there_is_until_the_end(start: Start, tmp_path: Path) -> None:
+    slow = {"FAKE_TOKEN_SECONDS": "0.2"}
+    async with start(config(tmp_path, {"team": key("lp-team", tpm=150)}, env=slow)) as client:
+        shown = {"Authorization": "Bearer lp-team"}
+        body = {**chat_body("m"), "stream": True}
+        async with client.session.post(client.gateway.url + CHAT, json=body, headers=shown) as stream:
+            assert stream.headers["x-ratelimit-remaining-tokens"] == "0"
+            assert (await ask(client, "lp-team", max_tokens=1))[0] == 429
+            await stream.read()
+        await client.settled()
+        status, fields = await ask(client, "lp-team", max_tokens=1)
+        assert (status, fields["x-ratelimit-limit-tokens"]) == (200, "150")
 
 
 async def test_requests_at_once(start: Start, tmp_path: Path) -> None:
