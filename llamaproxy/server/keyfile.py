@@ -48,7 +48,7 @@ def read(path: Path) -> Stored:
     """Raises ConfigError where the file is there and no good: without its keys a gateway might stand open."""
     try:
         return _Document.model_validate_json(path.read_bytes()).keys
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise ConfigError(f"{path}: the file of keys cannot be read: {error.strerror}") from error

@@ -30,6 +30,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_no_file_is_no_keys(tmp_path: Path) -> None:
     assert read(tmp_path / "keys.json") == {}
+    (tmp_path / "file").touch()
+    assert read(tmp_path / "file" / "keys.json") == {}
 
 
 def test_nobody_else_reads_it(tmp_path: Path) -> None:
