@@ -169,6 +169,18 @@ class QueueFull(GatewayError):
     code = "queue_full"
 
 
+class RateLimitExceeded(GatewayError):
+    """A key has taken what it may; `retry_after` says when there will be room."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class RequestOverLimit(RateLimitExceeded):
+    """Alone it is more than its key may ever take at once: asking again is in vain."""
+
+
 class UpstreamError(GatewayError):
     """The backend broke its side of the exchange."""
 

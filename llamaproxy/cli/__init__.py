@@ -51,11 +51,7 @@ def parser() -> argparse.ArgumentParser:
         help="take over llama-server's model presets (.ini) or a llama-swap configuration (.yaml)",
     )
     init.add_argument("--force", action="store_true", help="overwrite an existing file")
-    keys = verbs.add_parser("keys", help="make API keys")
-    create = keys.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(
-        "create", help="print a new key, once, and the lines that configure it"
-    )
-    create.add_argument("name", help="the key's name in configuration and reports")
+    _keys_verb(verbs.add_parser("keys", help="make, list and revoke API keys"))
     reload = verbs.add_parser("reload", help="have the running gateway read its configuration again")
     _client_options(reload)
     _add_shows(verbs)
@@ -97,6 +93,26 @@ def _add_actions(verbs: Verbs) -> None:
 
 def _json_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="for programs")
+
+
+def _keys_verb(keys: argparse.ArgumentParser) -> None:
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="print a new key, once; the running gateway keeps its hash")
+    create.add_argument("name", help="the key's name in configuration and reports")
+    create.add_argument("--models", metavar="A,B", help="models it may use, by name or alias [all]")
+    create.add_argument("--rpm", type=int, metavar="N", help="requests a minute")
+    create.add_argument("--tpm", type=int, metavar="N", help="tokens a minute, of prompts and answers")
+    create.add_argument("--concurrency", type=int, metavar="N", help="requests at once")
+    create.add_argument("--priority", type=int, metavar="N", help="kept; the scheduler ignores it yet")
+    create.add_argument("--expires", metavar="WHEN", help='a time from now such as "30d", or a date with time and zone')
+    create.add_argument("--admin", action="store_true", help="it may use /api, load and unload models")
+    create.add_argument("--offline", action="store_true", help="ask no gateway; print lines for the configuration")
+    list_ = actions.add_parser("list", help="the keys of the running gateway")
+    revoke = actions.add_parser("revoke", help="have the running gateway refuse a key from now on")
+    revoke.add_argument("name", help="the key's name")
+    usage = actions.add_parser("usage", help="requests and tokens of each key")
+    for action in (create, list_, revoke, usage):
+        _client_options(action)
 
 
 def _config_option(verb: argparse.ArgumentParser) -> None:

@@ -53,22 +53,23 @@ def talk(work: Callable[[], int]) -> int:
 
 
 def get(arguments: argparse.Namespace, path: str, timeout: float) -> Any:
-    """The decoded answer, within `timeout` seconds. Raises NoAnswer, Refused, or ConfigError where no address is."""
-    return _ask(arguments, path, None, timeout)
+    return ask(arguments, "GET", path, timeout)
 
 
 def post(arguments: argparse.Namespace, path: str, content: Any, timeout: float) -> Any:
-    """The same, with something to send."""
-    return _ask(arguments, path, orjson.dumps(content), timeout)
+    """Ask for a change, with JSON."""
+    return ask(arguments, "POST", path, timeout, content)
 
 
-def _ask(arguments: argparse.Namespace, path: str, content: bytes | None, timeout: float) -> Any:
+def ask(arguments: argparse.Namespace, method: str, path: str, timeout: float, content: Any = None) -> Any:
+    """The decoded answer, within `timeout` seconds. Raises NoAnswer, Refused, or ConfigError where no address is."""
     base = address(arguments)
-    headers = {"Content-Type": "application/json"} if content is not None else {}
+    headers = {} if content is None else {"Content-Type": "application/json"}
     if key := os.environ.get(KEY_VARIABLE):
         headers["Authorization"] = f"Bearer {key}"
     try:
-        request = urllib.request.Request(base + path, content, headers)
+        body = None if content is None else orjson.dumps(content)
+        request = urllib.request.Request(base + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return orjson.loads(response.read())
     except urllib.error.HTTPError as error:

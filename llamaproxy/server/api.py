@@ -22,6 +22,7 @@ from llamaproxy.server.adjust import Settings
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig, ShownSettings
 from llamaproxy.server.health import Health, ShownHealth
+from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
@@ -42,7 +43,12 @@ _UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway resta
 
 
 def api_routes(
-    models: Models, requests: Requests, configuration: Configuration, health: Health, system: System
+    models: Models,
+    requests: Requests,
+    configuration: Configuration,
+    health: Health,
+    system: System,
+    keys: KeyRoutes,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
@@ -51,6 +57,7 @@ def api_routes(
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
         *_system(system),
+        *_keys(keys),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -167,4 +174,23 @@ def _system(system: System) -> list[Route]:
             query=(span,),
             errors=(InvalidRequest,),
         ),
+    ]
+
+
+def _keys(keys: KeyRoutes) -> list[Route]:
+    bad = (InvalidRequest, ConfigError)
+    return [
+        Route("GET", "/api/keys", keys.list, "List keys, without their secrets", KeyPage),
+        Route(
+            "POST",
+            "/api/keys",
+            keys.create,
+            "Make a key",
+            MadeKey,
+            "Its secret is told this once.",
+            body=WantedKey,
+            errors=bad,
+            status=201,
+        ),
+        Route("DELETE", "/api/keys/{name}", keys.revoke, "Revoke a key", Revoked, errors=(NotFound, *bad)),
     ]

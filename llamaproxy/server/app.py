@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -15,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from llamaproxy import __version__
 from llamaproxy.core import routing
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
-from llamaproxy.server import page
+from llamaproxy.server import page, quota
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.api import api_routes
 from llamaproxy.server.configuration import Configuration
@@ -23,6 +24,7 @@ from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.models import Models
 from llamaproxy.server.openai import describe, model_list
@@ -46,6 +48,7 @@ class Server:
         self._gateway = gateway
         self._current = gateway.current
         flights = Flights()
+        self._quota = quota.Quota()
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
         models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
@@ -56,6 +59,7 @@ class Server:
             Configuration(gateway.current, gateway.reloader),
             Health(gateway.history, gateway.reloader),
             System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor),
+            KeyRoutes(gateway.current, gateway.keyring),
         )
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
@@ -81,7 +85,7 @@ class Server:
         if path not in self._spelled:
             path = routing.normalise(request.path)
         try:
-            guard.check(request.method, path, request.headers)
+            self._quota.enter(request, guard.check(request.method, path, request.headers))
             response = await self._dispatch(request, path)
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
@@ -118,7 +122,7 @@ class Server:
                 return await self._upgrades.serve(request, key)
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
-            return self._model(path.removeprefix("/v1/models/"))
+            return self._model(request, path.removeprefix("/v1/models/"))
         if path.startswith("/api/"):
             return await self.api.serve(request)
         path, endpoint = routing.resolve(path)
@@ -149,13 +153,15 @@ class Server:
         return json_response({"status": "ready"})
 
     async def _models(self, request: web.Request) -> web.Response:
-        gateway = self._gateway
+        gateway, now = self._gateway, time.monotonic()
+        allowed = partial(quota.may_use, request)
         return json_response(
-            model_list(gateway.catalogue, gateway.pool, gateway.headers, time.monotonic(), gateway.created)
+            model_list(gateway.catalogue, gateway.pool, gateway.headers, now, gateway.created, allowed)
         )
 
-    def _model(self, name: str) -> web.Response:
+    def _model(self, request: web.Request, name: str) -> web.Response:
         gateway = self._gateway
         model = gateway.catalogue.resolve(name)
+        quota.check_model(request, model)
         backend = gateway.pool.backends[model.name]
         return json_response(describe(model, backend, gateway.headers, time.monotonic(), gateway.created))

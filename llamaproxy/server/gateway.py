@@ -26,9 +26,10 @@ from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidM
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import estimate, files
 from llamaproxy.models.headers import Headers
-from llamaproxy.server import reload
+from llamaproxy.server import keyfile, reload
 from llamaproxy.server.current import Current
 from llamaproxy.server.guard import check_exposure
+from llamaproxy.server.keyring import Keyring
 from llamaproxy.server.monitor import Monitor
 from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.tasks import spawn
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 def check(config: Config) -> None:
     """Whether the configuration can be served at all. Raises ConfigError with one line per fault."""
     check_exposure(config)
+    keyfile.read(keyfile.location(config.server.keys_file))
     if config.engine.allow_unsafe_args:
         return
     faults = [f"engine.args: {fault}" for fault in arguments.faults(config.engine.args)]
@@ -62,6 +64,7 @@ class Gateway:
         self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger
         self.current = Current(config, loaded.catalogue)
+        self.keyring = Keyring(self.current)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
         self.headers = Headers()
         self.created = int(time.time())
@@ -97,6 +100,7 @@ class Gateway:
         config = loaded.config.model_copy(update={"server": kept})
         check(config)
         self.current.replace(config, loaded.catalogue)
+        self.keyring.refresh()
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
         self.history.reconfigure(config.telemetry)

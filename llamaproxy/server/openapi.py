@@ -102,7 +102,7 @@ def _operation(route: Route, schemas: Schemas) -> Document:
         schema = schemas[id(route.body or Nothing), "validation"]
         operation["requestBody"] = {"required": bool(route.body), "content": _json(schema)}
     done = {"description": "Done.", "content": _json(schemas[id(route.answer), "serialization"])}
-    operation["responses"] = {"200": done, **_failures(route)}
+    operation["responses"] = {str(route.status): done, **_failures(route)}
     return operation
 
 

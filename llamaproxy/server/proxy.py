@@ -27,7 +27,7 @@ from llamaproxy.errors import (
     UpstreamStalled,
 )
 from llamaproxy.models.catalogue import Model
-from llamaproxy.server import body
+from llamaproxy.server import body, quota
 from llamaproxy.server.account import Account
 from llamaproxy.server.comments import WaitingComments
 from llamaproxy.server.current import Current
@@ -76,8 +76,9 @@ class Proxy:
             wanted = wish.read(content, request.headers.get("Content-Type", ""), endpoint)
             model = self._current.catalogue.resolve(wanted.model or request.query.get("model"))
             row.model, row.stream = model.name, wanted.stream
-            outgoing = outgoing_to(request, path, content, model, endpoint, wanted.stream)
-            return await self._run(_Job(request, row, model, endpoint, outgoing))
+            with quota.admit(request, row, model, endpoint, content):
+                outgoing = outgoing_to(request, path, content, model, endpoint, wanted.stream)
+                return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
             raise
@@ -92,15 +93,17 @@ class Proxy:
             row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
                 wish.read(content, request.headers.get("Content-Type", ""), endpoint)
-            outgoing = outgoing_below(request, path, content, model, endpoint)
-            return await self._run(_Job(request, row, model, endpoint, outgoing))
+            with quota.admit(request, row, model, endpoint, content):
+                outgoing = outgoing_below(request, path, content, model, endpoint)
+                return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
             raise
 
     def _open(self, request: web.Request, endpoint: Endpoint) -> RequestRow:
-        client = request.remote or ""
-        row = self._ledger.open(RequestRow(request_id(request), endpoint.name, endpoint.dialect, client))
+        row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "")
+        row.key = quota.key_name(request)
+        self._ledger.open(row)
         self._flights.begin(row, request)
         return row
 

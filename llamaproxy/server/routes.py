@@ -55,6 +55,7 @@ class Route:
     query: tuple[Parameter, ...] = ()
     body: type[BaseModel] | None = None
     errors: tuple[type[GatewayError], ...] = ()
+    status: int = 200
 
     @property
     def unsafe(self) -> bool:

@@ -22,6 +22,7 @@ from llamaproxy.errors import (
     UpstreamStalled,
 )
 from llamaproxy.models.catalogue import Model
+from llamaproxy.server import quota
 from llamaproxy.server.current import Current
 from llamaproxy.server.flights import Flights
 from llamaproxy.server.inbound import Request
@@ -54,6 +55,7 @@ class Upgrades:
         """Returns when the WebSocket has ended. Raises GatewayError where it does not begin."""
         endpoint = routing.upstream("GET", "")
         row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "", stream=True)
+        row.key = quota.key_name(request)
         self._ledger.open(row)
         self._flights.begin(row, request)
         try:
@@ -61,7 +63,8 @@ class Upgrades:
             row.model = model.name
             if model.config.url and routing.climbs(path):
                 raise InvalidRequest("the path must not contain `..`")
-            await self._lease(request, row, model, path, key)
+            with quota.admit(request, row, model, endpoint, b""):
+                await self._lease(request, row, model, path, key)
         except BaseException as error:
             self._ledger.close(row, *_end(row, error, self._flights.end(row)))
             raise

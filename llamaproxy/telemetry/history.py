@@ -34,15 +34,20 @@ Shown = dict[str, Any]
 
 
 def location(database: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Where the database lies, None for nowhere.
+    """Where the database lies, None for nowhere."""
+    if database is not None:
+        return None if database in _OFF else Path(database).expanduser()
+    return state_directory(environ) / _FILE
+
+
+def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """For what outlives the process.
 
     systemd names a service's own directory in $STATE_DIRECTORY (systemd.exec(5)); else it is the user's, as the XDG
     Base Directory Specification has it.
     """
-    if database is not None:
-        return None if database in _OFF else Path(database).expanduser()
     own, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
-    return (Path(own) if own else platformdirs.user_state_path("llamaproxy")) / _FILE
+    return Path(own) if own else platformdirs.user_state_path("llamaproxy")
 
 
 @dataclass(frozen=True, slots=True)
