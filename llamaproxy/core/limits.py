@@ -102,12 +102,18 @@ class Window:
         for end, part in self._ends:
             amount -= part
             if amount <= 0:
-                return end - now
+                return _until(end, now)
         return None
 
     def until_empty(self, now: float) -> float:
         """Seconds until nothing of it counts."""
         return self._ends[-1][0] - now if self.used(now) else 0.0
+
+
+def _until(end: float, now: float) -> float:
+    """Seconds after which it is really over: sums of floats may fall short by the last digit."""
+    wait = end - now
+    return wait if now + wait >= end else wait + math.ulp(end)
 
 
 @dataclass(frozen=True, slots=True)
