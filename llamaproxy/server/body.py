@@ -34,6 +34,12 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
         raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())}") from error
 
 
+def _check_coding(request: web.Request) -> None:
+    coding = request.headers.get("Content-Encoding", "").strip().lower() or "identity"
+    if coding not in _DECODED:
+        raise UnsupportedMediaType(f"a body with the content coding {coding[:40]!r} cannot be read")
+
+
 async def _bounded(request: web.Request, most: int) -> bytes:
     content = request.content
     first = await content.readany()
