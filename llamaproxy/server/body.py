@@ -8,7 +8,7 @@ import io
 
 from aiohttp import web
 
-from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge
+from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
 _DECODED = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 """Content codings that aiohttp undoes while it reads; it does nothing about others, or about several."""
