@@ -11,14 +11,17 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from llamaproxy import __version__
+from llamaproxy import __version__, scope
 from llamaproxy.core import routing
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server import page
 from llamaproxy.server.admin import Admin
 from llamaproxy.server.answers import error_response, json_response
+from llamaproxy.server.captures import CaptureRoutes
+from llamaproxy.server.captures import names_one as names_capture
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
@@ -42,6 +45,8 @@ class Server:
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
         self._requests = requests = Requests(gateway.history)
         admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)
+        self._captures = captures = CaptureRoutes(gateway.captures)
+        logs = LogRoutes(gateway.logs)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
@@ -55,6 +60,9 @@ class Server:
             "/api/reload": {"POST": admin.reload},
             "/api/requests": {"GET": requests.page},
             "/api/usage": {"GET": requests.usage},
+            "/api/captures": {"DELETE": captures.clear},
+            "/api/logs": {"GET": logs.page, "DELETE": logs.clear},
+            "/api/logs/level": {"GET": logs.level, "PATCH": logs.change_level},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
 
@@ -64,6 +72,7 @@ class Server:
 
     async def _handle(self, request: Request) -> web.StreamResponse:
         """From a request that is well-formed to its answer, whatever happens."""
+        scope.request_id.set(request_id(request))
         guard = self._current.guard
         # Most clients spell paths as the tables do. Looking is cheaper than parsing.
         path = request.raw_path
@@ -104,6 +113,8 @@ class Server:
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(path.removeprefix("/v1/models/"))
+        if names_capture(path):
+            return await self._captures.one(request, path)
         if path.startswith("/api/requests/") and request.method in ("GET", "HEAD"):
             return await self._requests.one(path.removeprefix("/api/requests/"))
         path, endpoint = routing.resolve(path)

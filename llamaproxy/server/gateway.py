@@ -31,7 +31,9 @@ from llamaproxy.server.current import Current
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.tasks import spawn
+from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.history import History
+from llamaproxy.telemetry.logs import Logs
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,9 @@ class Gateway:
         reload.tell_problems(loaded.found)
         self.history = History(config.telemetry)
         self.ledger = self.history.ledger
+        self.logs = Logs(config, self.history)
+        self.logs.attach()
+        self.captures = Captures(config.telemetry.captures)
         self.current = Current(config, loaded.catalogue)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
         self.headers = Headers()
@@ -91,7 +96,8 @@ class Gateway:
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
         self.history.reconfigure(config.telemetry)
-        logging.getLogger().setLevel(config.telemetry.log_level.upper())
+        self.logs.reconfigure(config)
+        self.captures.switch(config.telemetry.captures)
         self.read_headers()
         self._preload(changes.added)
 
@@ -126,6 +132,7 @@ class Gateway:
     async def settle(self) -> None:
         """Write down how the last requests ended; after the last one was answered."""
         await self.history.close()
+        await self.logs.close()
 
     def missing_engine(self) -> str | None:
         """What to install, where there is no engine and a model needs one."""
@@ -171,6 +178,11 @@ class Gateway:
             return None
 
     def _launch(self, name: str, number: int) -> Life:
+        life = self._prepare(name, number)
+        life.log.told = self.logs.listener(name)
+        return life
+
+    def _prepare(self, name: str, number: int) -> Life:
         """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
         model = self.catalogue.models[name].config
         if model.path is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from llamaproxy import scope
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
@@ -103,6 +104,7 @@ class Proxy:
 
     async def _run(self, job: _Job) -> web.StreamResponse:
         """Until one try succeeds. A stream that waits long begins before its answer, and must end as a stream."""
+        scope.model.set(job.model.name)
         ticket = self._pool.ticket(job.model.name)
         waiting = self._waiting(job, ticket)
         try:

@@ -44,6 +44,17 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX requests_by_key ON requests (key, started_at) WHERE key IS NOT NULL;
     CREATE INDEX requests_by_state ON requests (state, started_at) WHERE state <> 'ok';
     """,
+    """
+    CREATE TABLE logs (
+        timestamp INTEGER PRIMARY KEY,  -- microseconds since the epoch; no two entries have the same
+        level INTEGER NOT NULL,         -- as Python's logging counts them
+        source TEXT NOT NULL,           -- a part of the gateway, or "engine"
+        message TEXT NOT NULL,
+        model TEXT,
+        request_id TEXT,
+        context TEXT                    -- a traceback
+    );
+    """,
 )
 """The n-th leads from version n - 1 to n. Statements only: `steps` makes a transaction of each."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import store as files
@@ -47,6 +48,19 @@ class Keep:
     bytes: int
 
 
+class Sideline(Protocol):
+    """Something else that the same task writes into the same file, after the rows that wait."""
+
+    def __len__(self) -> int:
+        """How much there is to be done."""
+
+    async def write(self, store: Store) -> None:
+        """Do it. Raises what the store raises, and is asked again then."""
+
+    async def prune(self, store: Store, horizon: float) -> bool:
+        """Delete some of what is from before `horizon`, in seconds since the epoch; whether there may be more."""
+
+
 class Writer:
     """Writes what it is given, from `start` to `close`. `trouble` says what is wrong, None where all is well."""
 
@@ -56,6 +70,7 @@ class Writer:
         self.spool = Spool()
         self.journal = Journal(path)
         self.trouble: str | None = None
+        self._sidelines: list[Sideline] = []
         self._keep = keep
         self._on_replaced = on_replaced
         self._store: Store | None = None
@@ -87,6 +102,14 @@ class Writer:
         if waiting == 1 or waiting == GROUP:
             self._wake.set()
 
+    def attach(self, sideline: Sideline) -> None:
+        self._sidelines.append(sideline)
+
+    def nudge(self) -> None:
+        """A sideline has something to be written. What went wrong is not tried again any sooner for it."""
+        if not self._pause:
+            self._wake.set()
+
     def doubt(self) -> None:
         """Somebody has read something that cannot be."""
         self._suspect = True
@@ -108,7 +131,7 @@ class Writer:
         self.journal.close(everything_written=not self.spool)
 
     async def _run(self) -> None:
-        while not self._closing or self.spool:
+        while not self._closing or self._busy():
             try:
                 await self._rest()
                 await self._step()
@@ -126,10 +149,13 @@ class Writer:
         if self._pause:
             await self._woken(self._pause)
         elif self._store:
-            if not self.spool and not self._suspect:
+            if not self._busy() and not self._suspect:
                 await self._woken(max(0.0, self._prune_at - time.monotonic()))
             if not self._closing and len(self.spool) < GROUP:
                 await self._woken(GATHER)
+
+    def _busy(self) -> bool:
+        return bool(self.spool) or any(self._sidelines)
 
     async def _woken(self, timeout: float) -> None:
         self._wake.clear()
@@ -146,6 +172,8 @@ class Writer:
             await self._insert(store, [(self.journal.run, row.number, *values(row)) for row in rows])
             self.spool.done()
             self.journal.release(rows)
+        for sideline in filter(len, self._sidelines):
+            await sideline.write(store)
         self._recovered()
         if time.monotonic() >= self._prune_at:
             await self._prune(store)
@@ -178,7 +206,10 @@ class Writer:
         keep = self._keep()
         horizon = self._anchor.horizon(time.time(), time.monotonic(), keep.seconds)
         self._prune_at = time.monotonic() + _PRUNE_EVERY
-        if await store.prune(horizon, keep.bytes):
+        more = await store.prune(horizon, keep.bytes)
+        for sideline in self._sidelines:
+            more |= await sideline.prune(store, horizon)
+        if more:
             self._prune_at = time.monotonic()
 
     async def _failed(self, error: Exception) -> None:

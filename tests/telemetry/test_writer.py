@@ -213,7 +213,7 @@ async def test_old_rows_are_deleted_while_new_ones_are_written(
     start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_PRUNE", 0.2)
-    monkeypatch.setattr(store_module, "_PRUNED_AT_ONCE", 10)
+    monkeypatch.setattr(store_module, "PRUNED_AT_ONCE", 10)
     writer = start(Keep(3600, 2**50))
     put(writer, 0, 200)
     young = ended(1000)
