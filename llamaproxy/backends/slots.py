@@ -16,7 +16,7 @@ from llamaproxy.backends.slot_actions import SlotsRefused, list_slots, restore_s
 from llamaproxy.backends.slot_files import SlotFile, SlotFiles, draft_name, remove
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.config import KvConfig
-from llamaproxy.core.reuse import TAIL_BYTES, Fingerprint, Trial, read_timings, was_of_use
+from llamaproxy.core.reuse import Fingerprint, PromptTokens, Trial, was_of_use
 from llamaproxy.errors import Exhausted
 from llamaproxy.tasks import spawn
 
@@ -38,21 +38,21 @@ class _Save:
 
 
 class Serving:
-    """One request on a slot. `observe` wants the chunks of its answer; it is None for all but very few."""
+    """One request on a slot."""
 
     def __init__(self, carry: "Carry", body: bytes, returning: Fingerprint | None) -> None:
         self._carry = carry
         self._body = body
-        self._tail = b""
         self._share = Fingerprint.of(body).share_of(returning) if returning else 0.0
-        self.observe: Callable[[bytes], None] | None = self._keep_tail if self._share else None
 
-    def finished(self) -> None:
-        """The answer is complete and good. Not to be called for any other."""
-        self._carry.served(Fingerprint.of(self._body), self._share, self._tail)
+    @property
+    def returning(self) -> bool:
+        """Its conversation is one that was restored, some of it at least: its answer tells whether that was of use."""
+        return self._share > 0
 
-    def _keep_tail(self, chunk: bytes) -> None:
-        self._tail = (self._tail + chunk)[-TAIL_BYTES:]
+    def finished(self, prompt: PromptTokens | None) -> None:
+        """The answer is complete and good, and tells this of its prompt. Not to be called for any other."""
+        self._carry.served(Fingerprint.of(self._body), self._share, prompt)
 
 
 class Carry:
@@ -88,10 +88,10 @@ class Carry:
         returning, self._returning, self._last = self._returning, None, None
         return Serving(self, body, returning)
 
-    def served(self, request: Fingerprint, share: float, tail: bytes) -> None:
+    def served(self, request: Fingerprint, share: float, prompt: PromptTokens | None) -> None:
         """A request has ended; until another begins, its conversation is surely in a slot."""
         self._last = request
-        if share and (prompt := read_timings(tail)):
+        if share and prompt:
             useful = was_of_use(prompt, share, self.restored_tokens)
             self._judge(useful, f"of {self.restored_tokens} restored tokens {prompt.cached} were reused")
 

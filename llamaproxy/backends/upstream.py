@@ -51,12 +51,6 @@ class Answer:
         self.resume = connection.resume
         self.abort = connection.abort
 
-    @property
-    def content_type(self) -> str:
-        """In small letters and without parameters."""
-        value = next((value for name, value in self.head.fields if name.lower() == b"content-type"), b"")
-        return value.split(b";")[0].strip().lower().decode("latin-1")
-
     async def begin(self) -> None:
         """Returns when the first byte of the body is here, or its end. Raises UpstreamLost."""
         try:

@@ -94,13 +94,16 @@ class Connection(asyncio.Protocol):
         self._first = self._loop.create_future()
         await self._first
 
-    async def relay(self, sink: Sink) -> None:
+    async def relay(self, sink: Sink, content: Sink | None = None) -> None:
         """Hand on the body's bytes as they come, those that are here at once; returns at its end.
 
-        Raises ConnectionLost or BadResponse where it breaks off.
+        `content` is told what they hold, without framing, before `sink` gets them. Raises ConnectionLost or BadResponse
+        where it breaks off.
         """
         assert self._end
         early, self._buffer = self._buffer, b""
+        if content:
+            self._listen(early, content)
         if not self._end.done():
             self._sink = sink
             if self._silence.suspended:
@@ -108,6 +111,14 @@ class Connection(asyncio.Protocol):
         if early:
             sink(early)
         await self._end
+
+    def _listen(self, early: bytes, content: Sink) -> None:
+        """The body is followed anew, with somebody to listen."""
+        assert self._parsed
+        body = body_of(self._parsed, content)
+        body.feed(early)
+        if self._body:
+            self._body = body
 
     def insert(self, content: bytes) -> bytes:
         """What to send after what was relayed for `content` to be read next, where the body is chunked; or nothing."""

@@ -45,7 +45,9 @@ class Counts(NamedTuple):
 
     def over(self, earlier: "Counts") -> "Counts":
         """These, and what the earlier ones say beyond them."""
-        return Counts._make(old if new is None else new for new, old in zip(self, earlier, strict=True))
+        if earlier is _NOTHING or None not in self:
+            return self
+        return Counts._make([old if new is None else new for new, old in zip(self, earlier, strict=True)])
 
 
 _NOTHING = Counts()
@@ -127,14 +129,13 @@ def counts_of(document: Any) -> Counts | None:
     choices = document.get("choices")
     # llama-server tells the counts of the first answer only; who counts all has no timings.
     several = bool(timings) and isinstance(choices, list) and len(choices) > 1
-    return counts._replace(of_one=several)
+    return counts._replace(of_one=True) if several else counts
 
 
 def _usage(document: Mapping[str, Any]) -> Counts:
     """Events of /v1/responses have it in `response`, the first of /v1/messages in `message`."""
-    usage = _mapping(document, "usage")
-    for place in ("response", "message"):
-        usage = usage or _mapping(_mapping(document, place), "usage")
+    usage = _mapping(document, "usage") or _mapping(_mapping(document, "response"), "usage")
+    usage = usage or _mapping(_mapping(document, "message"), "usage")
     if not usage:
         return _NOTHING
     prompt = _first(usage, "prompt_tokens", "input_tokens")
@@ -185,6 +186,5 @@ def _count(document: Mapping[str, Any], key: str) -> int | None:
 
 def _speed(document: Mapping[str, Any], key: str) -> float | None:
     """None also for 0, which an engine says where there was nothing to measure."""
-    value = document.get(key)
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-    return float(value) if known and value is not None else None
+    value: Any = document.get(key)
+    return float(value) if type(value) in (int, float) and 0 < value < math.inf else None

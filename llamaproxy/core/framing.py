@@ -30,13 +30,17 @@ class Body(Protocol):
         """The connection was closed. Raises BadResponse where the body is not all there."""
 
 
-def body_of(head: Head) -> Body:
+Payload = Callable[[bytes], object]
+"""Called with the content of a body as it comes, without framing."""
+
+
+def body_of(head: Head, payload: Payload | None = None) -> Body:
     match head.framing:
         case Framing.CHUNKED:
-            return ChunkedBody()
+            return ChunkedBody(payload)
         case Framing.CLOSE:
-            return BodyUntilClose()
-    return LongBody(head.length)
+            return BodyUntilClose(payload)
+    return LongBody(head.length, payload)
 
 
 def chunk(content: bytes) -> bytes:
@@ -47,7 +51,8 @@ def chunk(content: bytes) -> bytes:
 class LongBody:
     """A body of known length, which may be 0."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, payload: Payload | None = None) -> None:
+        self._payload = payload
         self._left = length
         self.ended = length == 0
 
@@ -55,6 +60,8 @@ class LongBody:
         self._left -= len(data)
         if self._left < 0:
             raise BadResponse("it is longer than it said")
+        if self._payload:
+            self._payload(data)
         self.ended = self._left == 0
 
     def close(self) -> None:
@@ -65,23 +72,23 @@ class LongBody:
 class BodyUntilClose:
     """A body that ends with its connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, payload: Payload | None = None) -> None:
+        self._payload = payload
         self.ended = False
 
     def feed(self, data: bytes) -> None:
         """Everything belongs to it."""
+        if self._payload:
+            self._payload(data)
 
     def close(self) -> None:
         self.ended = True
 
 
 class ChunkedBody:
-    """Follows sizes, and looks at nothing else of a chunk but the line's end after it.
+    """Follows sizes, and looks at nothing else of a chunk but the line's end after it."""
 
-    `payload` is called with the content of chunks, where somebody wants that.
-    """
-
-    def __init__(self, payload: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, payload: Payload | None = None) -> None:
         self.ended = False
         self._payload = payload
         self._left = 0

@@ -36,7 +36,10 @@ class Framing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`length` is in bytes, and 0 unless the framing is LENGTH. `persistent`: the connection may be used again."""
+    """`length` is in bytes, and 0 unless the framing is LENGTH. `persistent`: the connection may be used again.
+
+    `content_type` is in small letters and without parameters.
+    """
 
     status: int
     reason: bytes
@@ -44,6 +47,7 @@ class Head:
     framing: Framing
     length: int
     persistent: bool
+    content_type: bytes = b""
 
 
 def parse(head: bytes, to_head: bool) -> Head:
@@ -63,7 +67,8 @@ def _parse(head: bytes, to_head: bool) -> Head:
     framing, length = _framing(code, fields, newest, to_head)
     options = {option.strip().lower() for value in _all(fields, b"connection") for option in value.split(b",")}
     kept = b"close" not in options if newest else b"keep-alive" in options
-    return Head(code, status[3] or b"", fields, framing, length, kept and framing is not Framing.CLOSE)
+    kind = next(iter(_all(fields, b"content-type")), b"").partition(b";")[0].strip().lower()
+    return Head(code, status[3] or b"", fields, framing, length, kept and framing is not Framing.CLOSE, kind)
 
 
 _remembered = lru_cache(maxsize=256)(_parse)

@@ -4,7 +4,6 @@ Pure. Prompts are never kept: a request is known again by hashes of its body's b
 restore is not believed; the `timings` of the next answer are.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,17 +13,10 @@ BLOCK = 512
 """Bytes of a body for each hash. What is shorter is not known again, and not worth carrying."""
 MOST_BLOCKS = 64
 """32 KiB of a body are looked at: reading all of a large one would cost more than is learned."""
-TAIL_BYTES = 8192
-"""The end of an answer in which its `timings` stand, in a stream's last events or near the end of a document."""
 MOST_IN_VAIN = 2
 """Restores in a row without any use after which there shall be no more."""
 _ENOUGH = 0.5
 """Of the tokens that should have been there. Templates rewrite the last turns of a conversation, never most of it."""
-
-# A quote within a text of the answer has a backslash before it.
-_TIMINGS = re.compile(rb'(?<!\\)"timings"\s*:\s*\{([^{}]*)\}')
-_CACHED = re.compile(rb'"cache_n"\s*:\s*(\d{1,9})\b')
-_EVALUATED = re.compile(rb'"prompt_n"\s*:\s*(\d{1,9})\b')
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +52,6 @@ class PromptTokens:
 
     cached: int
     evaluated: int
-
-
-def read_timings(tail: bytes) -> PromptTokens | None:
-    """The counts of the last `timings` in the end of an answer; None where there are none."""
-    for timings in reversed(_TIMINGS.findall(tail)):
-        cached, evaluated = _CACHED.search(timings), _EVALUATED.search(timings)
-        if cached and evaluated:
-            return PromptTokens(int(cached[1]), int(evaluated[1]))
-    return None
 
 
 def was_of_use(prompt: PromptTokens, share: float, restored: int) -> bool:

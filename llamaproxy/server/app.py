@@ -41,7 +41,7 @@ class Server:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._current = gateway.current
-        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger)
+        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
         self._requests = requests = Requests(gateway.history)
         admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from llamaproxy.core.framing import ChunkedBody, chunk
 from llamaproxy.core.response import Framing
+from llamaproxy.core.stripping import UsageStripper
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -23,8 +24,14 @@ class Outlet(Protocol):
         """What the client needs to see the end."""
 
 
-def outlet(framing: Framing, to_chunks: bool, to_close: bool) -> Outlet:
-    """`to_chunks`: the client was promised chunks; `to_close`: it can read nothing but content up to a close."""
+def outlet(framing: Framing, to_chunks: bool, to_close: bool, unasked_usage: bool = False) -> Outlet:
+    """`to_chunks`: the client was promised chunks; `to_close`: it can read nothing but content up to a close.
+
+    `unasked_usage`: a stream has an event that its client must not see. One with a length keeps it.
+    """
+    if unasked_usage and framing is not Framing.LENGTH:
+        chunked = framing is Framing.CHUNKED
+        return Stripped(chunked, to_chunks=not to_close and (chunked or to_chunks))
     if to_close and framing is Framing.CHUNKED:
         return Unchunked()
     if to_chunks and framing is not Framing.CHUNKED:
@@ -75,3 +82,28 @@ class Rechunked:
 
     def end(self) -> bytes:
         return _LAST_CHUNK
+
+
+class Stripped:
+    """A stream without the usage that only the gateway asked for."""
+
+    def __init__(self, chunked: bool, to_chunks: bool) -> None:
+        self._stripper = UsageStripper()
+        self._parts: list[bytes] = []
+        self._content = ChunkedBody(self._parts.append).feed if chunked else self._parts.append
+        self._to_chunks = to_chunks
+
+    def through(self, data: bytes) -> bytes:
+        self._content(data)
+        content = self._stripper.through(b"".join(self._parts))
+        self._parts.clear()
+        return self._framed(content)
+
+    def insert(self, content: bytes) -> bytes:
+        return self._framed(self._stripper.rest() + content)
+
+    def end(self) -> bytes:
+        return self._framed(self._stripper.rest()) + (_LAST_CHUNK if self._to_chunks else b"")
+
+    def _framed(self, content: bytes) -> bytes:
+        return chunk(content) if content and self._to_chunks else content

@@ -13,7 +13,7 @@ from llamaproxy import scope
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
-from llamaproxy.core import headers, renaming, routing, wish
+from llamaproxy.core import headers, routing, wish
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.errors import (
     GatewayError,
@@ -28,11 +28,14 @@ from llamaproxy.errors import (
 )
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server import body
+from llamaproxy.server.account import Account
 from llamaproxy.server.comments import WaitingComments
 from llamaproxy.server.current import Current
+from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
 from llamaproxy.server.passthrough import ClientGone
-from llamaproxy.server.splice import Outcome, Outgoing, cut_off, forward, refuse
+from llamaproxy.server.splice import Outcome, cut_off, forward, refuse
 from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
 MAX_REPLAYS = 5
@@ -56,10 +59,11 @@ class _Job:
 class Proxy:
     """Forwards requests for models."""
 
-    def __init__(self, current: Current, pool: Pool, ledger: Ledger) -> None:
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger, captures: Captures) -> None:
         self._current = current
         self._pool = pool
         self._ledger = ledger
+        self._captures = captures
 
     async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
         """One of the engine's routes; the model is in the body, else in the query, else there is only one."""
@@ -72,7 +76,7 @@ class Proxy:
             wanted = wish.read(content, request.headers.get("Content-Type", ""), endpoint)
             model = self._current.catalogue.resolve(wanted.model or request.query.get("model"))
             row.model, row.stream = model.name, wanted.stream
-            outgoing = _outgoing(request, path, *_named(request, content, model))
+            outgoing = outgoing_to(request, path, content, model, endpoint, wanted.stream)
             return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
@@ -88,7 +92,7 @@ class Proxy:
             row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
                 wish.read(content, request.headers.get("Content-Type", ""), endpoint)
-            outgoing = _outgoing(request, path, *_below_upstream(request, path, endpoint, content, model))
+            outgoing = outgoing_below(request, path, content, model, endpoint)
             return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
@@ -163,35 +167,19 @@ class Proxy:
                     raise
 
     async def _forward(self, job: _Job, lease: Lease, begun: web.StreamResponse | None) -> Outcome:
-        row = job.row
-        row.queue_ms = lease.queue_seconds * 1000 + (row.queue_ms or 0)
-        row.load_ms = lease.load_seconds * 1000 + (row.load_ms or 0)
-
-        def answered(status: int) -> None:
-            self._ledger.first_byte(row)
-            if status < 500 or status == 501:
-                lease.answered()
-            elif status != 503:
-                lease.failed(f"the engine answered {status}")
-
-        carry = lease.backend.carry
-        if carry and routing.touches_slot_files(job.outgoing.method, job.outgoing.target):
+        outgoing = job.outgoing
+        if lease.backend.carry and routing.touches_slot_files(outgoing.method, outgoing.target):
             raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
-        serving = carry.serving(job.outgoing.body or b"") if carry and not job.endpoint.light else None
-        outcome = await forward(
-            job.request,
-            lease.upstream,
-            job.outgoing,
-            self._current.deadlines,
-            job.endpoint.dialect,
-            headers.lines(stamp(job.request, self._current.guard) | _about(job)),
-            answered,
-            row.sent,
-            begun,
-            serving.observe if serving else None,
-        )
-        if serving and outcome.status == 200 and not outcome.broken:
-            serving.finished()
+        content = outgoing.body or b""
+        capture = self._captures.begin(job.row, content)
+        account = Account(self._ledger, job.row, lease, job.endpoint, content, capture.observe if capture else None)
+        own = headers.lines(stamp(job.request, self._current.guard) | _about(job))
+        whole = False
+        try:
+            outcome = await forward(job.request, lease.upstream, outgoing, self._current.deadlines, own, account, begun)
+            whole = outcome.broken is None
+        finally:
+            account.close(whole)
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
         elif outcome.broken:
@@ -236,36 +224,6 @@ class Proxy:
             self._ledger.close(row, RequestState.CLIENT_ABORT, None)
         else:
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
-
-
-def _below_upstream(
-    request: web.Request, path: str, endpoint: Endpoint, content: bytes, model: Model
-) -> tuple[str, bytes]:
-    """Query and body as they came, but for what the model's server gets on any known route."""
-    config = model.config
-    if config.url and routing.climbs(path):
-        raise InvalidRequest("the path must not contain `..`")
-    changed = config.path is None or config.set_params or config.strip_params
-    if not changed or not endpoint.methods:
-        return request.rel_url.raw_query_string, content
-    wish.read(content, request.headers.get("Content-Type", ""))
-    return _named(request, content, model)
-
-
-def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, bytes]:
-    """Query and body as the backend gets them: a server that is not ours must find its model under its own name."""
-    config = model.config
-    query = request.rel_url.raw_query_string
-    name = None if config.path is not None else config.upstream_name or model.name
-    if name is not None:
-        query = renaming.in_query(query, name, add=not content)
-    content_type = request.headers.get("Content-Type", "")
-    return query, renaming.in_body(content, content_type, name, config.set_params, config.strip_params)
-
-
-def _outgoing(request: web.Request, path: str, query: str, content: bytes) -> Outgoing:
-    fields = headers.to_engine(request.raw_headers) + b"X-Request-Id: %b\r\n" % request_id(request).encode()
-    return Outgoing(request.method, f"{path}?{query}" if query else path, fields, content or None)
 
 
 def _about(job: _Job) -> dict[str, str]:

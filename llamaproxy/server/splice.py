@@ -7,37 +7,38 @@ backpressure in both directions and the honest end of what breaks off.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import HttpVersion11, web
 
 from llamaproxy.backends.upstream import Answer, Upstream, UpstreamLost, UpstreamSilent
 from llamaproxy.backends.wire import ConnectionLost, ConnectionSilent
 from llamaproxy.core import headers
-from llamaproxy.core.framing import ChunkedBody
-from llamaproxy.core.response import BadResponse, Framing
+from llamaproxy.core.response import BadResponse, Framing, Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
 from llamaproxy.server.answers import error_event
+from llamaproxy.server.outgoing import Outgoing
 from llamaproxy.server.outlet import Outlet, outlet
 from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
 from llamaproxy.tasks import spawn
 
-_STREAM = "text/event-stream"
+_STREAM = b"text/event-stream"
 _LONGEST_ECHO = 4096
 _NOTHING = b":\n\n"
 """A comment, to have everything sent that was written before."""
 
-Observe = Callable[[bytes], object]
+Observe = Callable[[bytes], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """The request as the engine gets it; `fields` are lines of header fields."""
+class Witness(Protocol):
+    """Who is told of an answer on its way."""
 
-    method: str
-    target: str
-    fields: bytes
-    body: bytes | None
+    sent: Callable[[int], None]
+    """So many bytes of the body were given to the client's connection, with their framing."""
+
+    def began(self, head: Head) -> Observe | None:
+        """The engine has answered; returns who wants to see the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +67,13 @@ async def forward(
     upstream: Upstream,
     outgoing: Outgoing,
     deadlines: Deadlines,
-    dialect: Dialect,
     own_lines: bytes,
-    on_head: Callable[[int], None],
-    on_sent: Callable[[int], None],
+    witness: Witness,
     begun: web.StreamResponse | None = None,
-    observe: Observe | None = None,
 ) -> Outcome:
-    """Send `outgoing` and pass the response on. `on_head` is told the status when the engine has answered, `on_sent`
-    how many bytes of the body are given to the client's connection, each time, with their framing.
+    """Send `outgoing` and pass the response on, with `own_lines` in its head.
 
     `begun` is a stream that the client has the head of already: an answer that is no stream ends it as an error.
-    `observe` sees the content of the body.
 
     Raises UpstreamLost or UpstreamStalled while nothing has reached the client; after that only ClientGone. Where the
     outcome says that it broke, `cut_off` must follow once the exchange is accounted for.
@@ -88,22 +84,22 @@ async def forward(
             # An engine that dies between head and body has sent nothing worth keeping.
             await answer.begin()
             answer.bear(deadlines.idle)
-            on_head(answer.status)
-            if begun is not None and answer.content_type != _STREAM:
-                return await _refused(request, begun, answer, dialect, deadlines.idle, on_sent)
+            observe = witness.began(answer.head)
+            if begun is not None and answer.head.content_type != _STREAM:
+                return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent)
             if begun is not None:
                 await _written(begun, _NOTHING, request, deadlines.idle)
-            relay = _Relay(request, answer, own_lines, begun is not None, deadlines.idle, on_sent, observe)
-            return await _relayed(relay, answer, dialect)
+            relay = _Relay(request, answer, outgoing, own_lines, begun is not None, deadlines.idle, witness.sent)
+            return await _relayed(relay, answer, outgoing.dialect, observe)
     except UpstreamSilent as error:
         raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
 
 
-async def _relayed(relay: "_Relay", answer: Answer, dialect: Dialect) -> Outcome:
+async def _relayed(relay: "_Relay", answer: Answer, dialect: Dialect, observe: Observe | None) -> Outcome:
     try:
-        await relay.run()
+        await relay.run(observe)
     except GatewayError as error:
-        if answer.content_type == _STREAM:
+        if answer.head.content_type == _STREAM:
             relay.insert(error_event(error, dialect))
         return Outcome(relay.response, answer.status, broken=error)
     return Outcome(relay.response, answer.status)
@@ -157,11 +153,11 @@ class _Relay:
         self,
         request: web.Request,
         answer: Answer,
+        outgoing: Outgoing,
         own: bytes,
         begun: bool,
         idle: float,
         on_sent: Callable[[int], None],
-        observe: Observe | None,
     ) -> None:
         newest = request.version >= HttpVersion11
         framing = answer.head.framing
@@ -171,17 +167,17 @@ class _Relay:
         self._answer = answer
         self._client = ClientConnection(request)
         self._chunked = newest and framing is Framing.CHUNKED
-        self._outlet: Outlet = outlet(framing, to_chunks=begun and newest, to_close=not newest)
+        unasked = outgoing.unasked_usage and answer.head.content_type == _STREAM
+        self._outlet: Outlet = outlet(framing, begun and newest, not newest, unasked)
         self._pending = b"" if begun else headers.answer_head(answer.head, own, self._chunked, goes_on)
         self._idle = idle
-        self._observe = ChunkedBody(observe).feed if observe and framing is Framing.CHUNKED else observe
         self._draining: asyncio.Task[None] | None = None
         self._gone = False
 
-    async def run(self) -> None:
+    async def run(self, observe: Observe | None) -> None:
         """Returns at the proper end. Raises UpstreamError or UpstreamStalled where it broke off, or ClientGone."""
         try:
-            await self._answer.relay(self._take)
+            await self._answer.relay(self._take, observe)
         except (ConnectionLost, BadResponse) as error:
             if self._gone:
                 raise ClientGone from error
@@ -199,7 +195,7 @@ class _Relay:
 
     def insert(self, event: bytes) -> None:
         """Say why it broke off, where there is a place for it."""
-        place = self._answer.insert(event) if self._chunked else self._outlet.insert(event)
+        place = self._outlet.insert(event) or (self._answer.insert(event) if self._chunked else b"")
         if place:
             self._on_sent(len(place))
             self._client.write(self._pending + place)
@@ -207,8 +203,6 @@ class _Relay:
     def _take(self, data: bytes) -> None:
         if self._gone:
             return
-        if self._observe:
-            self._observe(data)
         piece = self._outlet.through(data)
         try:
             self._client.write(self._pending + piece if self._pending else piece)

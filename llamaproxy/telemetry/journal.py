@@ -1,9 +1,10 @@
 """The journal: rows that outlive a gateway which is killed before they are in the database.
 
 Owns a file beside the database with a slot for each row that a client may have the answer of and the database has not.
-A slot is written before anything of the answer goes out, and emptied when the row is committed: one `pwrite` each,
-which the kernel keeps whatever becomes of this process. After a loss of power it may be incomplete, as may the
-answers have been. Must not raise on the way of a request: where it cannot write, rows are kept in memory only.
+A slot is written before anything of the answer goes out, one `pwrite`, which the kernel keeps whatever becomes of this
+process; after a loss of power it may be incomplete, as may the answers have been. When the row is committed the slot is
+free for another: what it says until then is in the database already, where the same row is never put twice. Must not
+raise on the way of a request: where it cannot write, rows are kept in memory only.
 
 The file is locked as long as its gateway lives. One that is not is left behind by a killed gateway, and the next one
 takes over what it says.
@@ -86,13 +87,18 @@ class Journal:
                 self._complete.add(row.slot)
 
     def release(self, rows: Iterable[RequestRow]) -> None:
-        """The database has them, or nobody will."""
+        """The database has them."""
         for row in rows:
             if row.slot >= 0:
-                self._write(row.slot, _EMPTY)
                 self._free.append(row.slot)
                 self._complete.discard(row.slot)
                 row.slot = -1
+
+    def forget(self, row: RequestRow) -> None:
+        """Nobody will have it."""
+        if row.slot >= 0:
+            self._write(row.slot, _EMPTY)
+        self.release([row])
 
     def close(self, everything_written: bool) -> None:
         """Removes the file, or leaves it for the next gateway."""

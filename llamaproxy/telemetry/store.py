@@ -9,12 +9,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
 
-from llamaproxy.telemetry.schema import INSERT, steps
+from llamaproxy.telemetry.schema import INSERT, INSERT_TOGETHER, TOGETHER, steps
 
 _BUSY = 1.0
 """Seconds that a statement waits for another process's lock before it fails."""
@@ -109,11 +110,18 @@ class Store:
 
     async def _insert(self, rows: Sequence[Values], sql: str) -> None:
         try:
-            await self._connection.executemany(sql, rows)
+            rest = await self._insert_together(rows) if sql == INSERT else rows
+            await self._connection.executemany(sql, rest)
             await self._connection.commit()
         except BaseException:
             await self._connection.rollback()
             raise
+
+    async def _insert_together(self, rows: Sequence[Values]) -> Sequence[Values]:
+        """As many as fit statements of many rows; the others are left."""
+        for at in range(0, len(rows) - TOGETHER + 1, TOGETHER):
+            await self._connection.execute(INSERT_TOGETHER, [*chain.from_iterable(rows[at : at + TOGETHER])])
+        return rows[len(rows) - len(rows) % TOGETHER :]
 
     async def check(self) -> None:
         """Read all of it. Raises sqlite3.DatabaseError where it is corrupt."""

@@ -26,10 +26,13 @@ from llamaproxy.telemetry.store import Store
 
 log = logging.getLogger(__name__)
 
-GROUP = 50
+GROUP = 500
 """Rows that are written without waiting for more."""
-GATHER = 0.005
-"""Seconds that a row may wait for others to be written with."""
+GATHER, MOST_GATHER = 0.005, 0.1
+"""Seconds that a row may wait for others to be written with: the least, and the most where rows come so fast that the
+database would have a core for itself. They are in the journal all the while."""
+_SHARE = 10
+"""How much longer than it took to write the last group the next one is gathered."""
 _MOST_AT_ONCE = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two attempts."""
@@ -77,6 +80,7 @@ class Writer:
         self._anchor: Anchor | None = None
         self._prune_at = time.monotonic() + _FIRST_PRUNE
         self._pause = 0.0
+        self._gather = GATHER
         self._suspect = False
         self._told_lost = False
         self._wake = asyncio.Event()
@@ -152,7 +156,7 @@ class Writer:
             if not self._busy() and not self._suspect:
                 await self._woken(max(0.0, self._prune_at - time.monotonic()))
             if not self._closing and len(self.spool) < GROUP:
-                await self._woken(GATHER)
+                await self._woken(self._gather)
 
     def _busy(self) -> bool:
         return bool(self.spool) or any(self._sidelines)
@@ -169,7 +173,9 @@ class Writer:
             await store.check()
             self._suspect = False
         if rows := self.spool.take(_MOST_AT_ONCE):
+            begun = time.monotonic()
             await self._insert(store, [(self.journal.run, row.number, *values(row)) for row in rows])
+            self._gather = min(max(GATHER, _SHARE * (time.monotonic() - begun)), MOST_GATHER)
             self.spool.done()
             self.journal.release(rows)
         for sideline in filter(len, self._sidelines):
@@ -194,7 +200,7 @@ class Writer:
                     rows = await asyncio.to_thread(left.rows)
                     await self._insert(store, rows)
                     left.remove()
-                    log.info("%d rows of a gateway that was killed were written", len(rows))
+                    log.info("%d rows in the journal of a gateway that was killed are in the database", len(rows))
         except BaseException:
             await store.close()
             raise
@@ -242,7 +248,7 @@ class Writer:
         self._told_lost = False
 
     def _lose(self, row: RequestRow) -> None:
-        self.journal.release([row])
+        self.journal.forget(row)
         if not self._told_lost:
             log.error("more than %d rows wait for the database: the oldest are lost", MOST_ROWS)
         self._told_lost = True

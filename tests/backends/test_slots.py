@@ -18,6 +18,7 @@ from llamaproxy.backends.spawn import Spawn
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import EngineConfig, KvConfig
 from llamaproxy.core.events import BackendExited, BackendReady
+from llamaproxy.core.reuse import PromptTokens
 from llamaproxy.tasks import spawn
 from tests.backends.engines import fake_command
 from tests.backends.processes import PATIENCE, until, within
@@ -97,14 +98,11 @@ async def cached(upstream: Upstream, prompt: str) -> int:
 
 
 async def serve(carry: Carry, upstream: Upstream, prompt: str) -> bool:
-    """One request as the data plane has it; whether its answer was looked at."""
+    """One request as the data plane has it; whether its answer tells of a restore."""
     serving = carry.serving(body(prompt))
-    answer = await post(upstream, prompt)
-    if serving.observe:
-        for at in range(0, len(answer), 100):
-            serving.observe(answer[at : at + 100])
-    serving.finished()
-    return serving.observe is not None
+    timings = json.loads(await post(upstream, prompt))["timings"]
+    serving.finished(PromptTokens(timings["cache_n"], timings["prompt_n"]))
+    return serving.returning
 
 
 async def swap(house: House, carry: Carry, environment: Mapping[str, str] | None = None, *prompts: str) -> list[bool]:

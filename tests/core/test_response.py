@@ -26,7 +26,16 @@ def test_status_reason_and_fields_come_as_they_are() -> None:
         Framing.LENGTH,
         5,
         True,
+        b"text/plain",
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"),
+    [("Content-Type: Text/Event-Stream; charset=utf-8", b"text/event-stream"), ("X-Type: text/html", b"")],
+)
+def test_content_type_is_told_as_it_is_compared(field: str, kind: bytes) -> None:
+    assert parse(head(field, "Content-Length: 5"), False).content_type == kind
 
 
 @pytest.mark.parametrize("status", ["HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.0 599 So Long"])

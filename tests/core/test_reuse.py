@@ -12,7 +12,6 @@ from llamaproxy.core.reuse import (
     Fingerprint,
     PromptTokens,
     Trial,
-    read_timings,
     was_of_use,
 )
 
@@ -60,41 +59,6 @@ class TestFingerprint:
         common = next((at for at, (a, b) in enumerate(zip(later, earlier, strict=False)) if a != b), None)
         common = min(len(later), len(earlier)) if common is None else common
         assert 0 <= share(later, earlier) * len(later) <= common
-
-
-class TestTimings:
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            json.dumps({"choices": [], "timings": TIMINGS}),
-            json.dumps({"choices": [], "timings": TIMINGS}, separators=(",", ":")),
-            json.dumps({"timings": TIMINGS, "usage": {"prompt_tokens_details": {"cached_tokens": 580}}}),
-            f'data: {{"timings":{{"cache_n":1,"prompt_n":2}}}}\n\ndata: {json.dumps({"timings": TIMINGS})}\n\n'
-            'data: {"choices":[],"usage":{}}\n\ndata: [DONE]\n\n',
-        ],
-        ids=["unary", "compact", "before the end", "stream, the last counts"],
-    )
-    def test_they_are_found_at_the_end(self, answer: str) -> None:
-        assert read_timings(answer.encode()) == PromptTokens(580, 1)
-
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            b"",
-            b'data: {"type":"message_stop"}\n\n',
-            b'{"timings":{"cache_n":580}}',
-            b'{"timings":{"cache_n":-1,"prompt_n":1}}',
-            b'{"timings":{"cache_n":"580","prompt_n":1}}',
-            b'{"timings":{"cache_n":99999999999,"prompt_n":1}}',
-            b'{"timings":{"cache_n":580,"prompt_n":1',
-        ],
-    )
-    def test_where_there_are_none_there_is_nothing_to_say(self, answer: bytes) -> None:
-        assert read_timings(answer) is None
-
-    def test_what_a_model_writes_about_timings_is_not_believed(self) -> None:
-        text = json.dumps({"timings": {"cache_n": 7, "prompt_n": 7}})
-        assert read_timings(json.dumps({"content": text}).encode()) is None
 
 
 class TestVerdict:

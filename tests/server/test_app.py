@@ -82,7 +82,7 @@ async def test_wrong_method_is_told_the_right_ones(serve: Serve) -> None:
 async def test_failure_of_our_own_in_the_middle_of_a_stream_cuts_it_off(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(relay: splice._Relay) -> None:
+    async def fail(relay: splice._Relay, observe: object) -> None:
         relay._client.write(relay._pending)
         raise RuntimeError("a bug")
 

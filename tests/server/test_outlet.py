@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamaproxy.core.framing import ChunkedBody
+from llamaproxy.core.framing import ChunkedBody, chunk
 from llamaproxy.core.response import Framing
 from llamaproxy.server.outlet import AsIs, Rechunked, Unchunked, outlet
 
@@ -32,6 +32,21 @@ def content(data: bytes) -> tuple[bytes, bool]:
 )
 def test_which_one_is_needed(framing: Framing, to_chunks: bool, to_close: bool, kind: type) -> None:
     assert type(outlet(framing, to_chunks, to_close)) is kind
+
+
+@pytest.mark.parametrize("framing", [Framing.CHUNKED, Framing.CLOSE])
+@pytest.mark.parametrize(("to_chunks", "to_close"), [(False, False), (True, False), (False, True)])
+def test_usage_is_taken_out_of_any_framing(framing: Framing, to_chunks: bool, to_close: bool) -> None:
+    events = [b'data: {"choices":[1]}\n\n', b'data: {"choices":[],"usage":{}}\n\n', b"data: [DONE]\n\n"]
+    way = outlet(framing, to_chunks, to_close, unasked_usage=True)
+    pieces = [chunk(event) for event in events] + [b"0\r\n\r\n"] if framing is Framing.CHUNKED else events
+    sent = b"".join(map(way.through, pieces)) + way.end()
+    chunks = not to_close and (framing is Framing.CHUNKED or to_chunks)
+    assert (content(sent) if chunks else (sent, True)) == (events[0] + events[2], True)
+
+
+def test_usage_stays_in_what_has_a_length() -> None:
+    assert type(outlet(Framing.LENGTH, False, False, unasked_usage=True)) is AsIs
 
 
 def test_what_needs_no_change_is_not_even_copied() -> None:

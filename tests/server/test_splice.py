@@ -14,10 +14,12 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.core.response import Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError
+from llamaproxy.server.outgoing import Outgoing
 from llamaproxy.server.passthrough import ClientGone
-from llamaproxy.server.splice import Deadlines, Outgoing, cut_off, forward
+from llamaproxy.server.splice import Deadlines, cut_off, forward
 from tests.gateway import PATIENCE
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -42,12 +44,25 @@ def says(*parts: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Scr
     return script
 
 
+class Watching:
+    """A witness that only looks."""
+
+    def __init__(self, on_head: Callable[[], None], observe: Callable[[bytes], None] | None) -> None:
+        self._on_head, self._observe = on_head, observe
+        self.sent: Callable[[int], None] = lambda count: None
+
+    def began(self, head: Head) -> Callable[[bytes], None] | None:
+        self._on_head()
+        return self._observe
+
+
 @asynccontextmanager
 async def spliced(
     script: Script,
     dialect: Dialect = Dialect.OPENAI,
     observe: Callable[[bytes], None] | None = None,
     ends: asyncio.Queue[str] | None = None,
+    unasked_usage: bool = False,
 ) -> AsyncIterator[TestClient[Any, Any]]:
     """A client of an application that forwards everything to the scripted engine, and its errors as texts.
 
@@ -68,20 +83,11 @@ async def spliced(
             request.transport.close()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        outgoing = Outgoing(request.method, request.path, b"", await request.read())
+        outgoing = Outgoing(request.method, request.path, b"", await request.read(), dialect, unasked_usage)
         own = b"x-own: 1\r\n"
+        witness = Watching(lambda: leave(request), observe)
         try:
-            outcome = await forward(
-                request,
-                upstream,
-                outgoing,
-                Deadlines(0.5, 0.5),
-                dialect,
-                own,
-                on_head=lambda _: leave(request),
-                on_sent=lambda _: None,
-                observe=observe,
-            )
+            outcome = await forward(request, upstream, outgoing, Deadlines(0.5, 0.5), own, witness)
         except (GatewayError, UpstreamLost, ClientGone) as error:
             if ends:
                 ends.put_nowait(type(error).__name__)
@@ -127,6 +133,38 @@ async def test_an_observer_sees_the_body_as_the_client_gets_it() -> None:
     async with spliced(script, observe=seen.append) as client:
         response = await client.get("/")
         assert b"".join(seen) == await response.read() == b"data: 1\n\ndata: 2\n\n"
+
+
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
+EVENT = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (SSE, chunk(EVENT), chunk(EVENT), chunk(USAGE), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"),
+        (SSE + chunk(EVENT + EVENT + USAGE[:9]), chunk(USAGE[9:] + b"data: [DONE]\n\n") + b"0\r\n\r\n"),
+        (SSE.replace(b"Transfer-Encoding: chunked\r\n", b""), EVENT + EVENT + USAGE, b"data: [DONE]\n\n"),
+    ],
+    ids=["a chunk each", "cut anywhere", "to the close"],
+)
+async def test_usage_that_the_client_did_not_ask_for_is_seen_by_the_witness_alone(parts: tuple[bytes, ...]) -> None:
+    seen: list[bytes] = []
+    async with spliced(says(*parts), observe=seen.append, unasked_usage=True) as client:
+        response = await client.get("/")
+        assert await response.read() == EVENT + EVENT + b"data: [DONE]\n\n"
+    assert USAGE in b"".join(seen)
+
+
+async def test_error_finds_its_place_where_usage_is_taken_out() -> None:
+    async with spliced(says(SSE, chunk(EVENT) + chunk(b'data: {"choi')), unasked_usage=True) as client:
+        response = await client.get("/")
+        received = b""
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async for data in response.content.iter_any():
+                received += data
+    assert received.startswith(EVENT)
+    assert b'data: {"error"' in received
 
 
 async def test_head_requests_have_no_body() -> None:

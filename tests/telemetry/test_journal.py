@@ -80,13 +80,24 @@ def test_row_is_as_it_was_marked_last(database: Path, journal: Journal) -> None:
     assert found(database) == [cells(row, journal.run)], "what is complete is written once"
 
 
-def test_what_the_database_has_does_not_come_back(database: Path, journal: Journal) -> None:
+def test_what_nobody_will_have_does_not_come_back(database: Path, journal: Journal) -> None:
     rows = [ended(number) for number in range(4)]
     for row in rows:
         journal.mark(row)
-    journal.release(rows[:3])
+    for row in rows[:3]:
+        journal.forget(row)
     kill(journal)
     assert found(database) == [cells(rows[3], journal.run)]
+
+
+def test_slot_of_what_the_database_has_is_free_for_another_row(database: Path, journal: Journal) -> None:
+    """Writing that it is free would cost every request as much as writing what is in it."""
+    first, second = ended(1), ended(2)
+    journal.mark(first)
+    journal.release([first])
+    journal.mark(second)
+    kill(journal)
+    assert found(database) == [cells(second, journal.run)]
 
 
 def test_slots_are_used_again(database: Path, journal: Journal) -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,12 +117,43 @@ async def test_full_group_does_not_wait_for_more(
     assert groups == [GROUP]
 
 
-async def test_rows_are_not_in_the_journal_once_they_are_written(start: Start, path: Path) -> None:
+async def test_slow_disk_gets_larger_groups(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit costs the same for one row and for many: it may not take a core for itself."""
+    insert = Store.insert
+
+    async def slowly(store: Store, rows: Sequence[Any]) -> int:
+        await asyncio.sleep(0.02)
+        return await insert(store, rows)
+
     writer = start()
-    put(writer, 0, 10)
-    assert journaled(path) == 10
+    await until(lambda: writer._store, "it is open")
+    monkeypatch.setattr(Store, "insert", slowly)
+    put(writer, 0, 1)
     await written(writer)
-    assert journaled(path) == 0
+    assert writer._gather == module.MOST_GATHER
+    monkeypatch.setattr(Store, "insert", insert)
+    put(writer, 1, 2)
+    await written(writer)
+    assert module.GATHER <= writer._gather < module.MOST_GATHER
+
+
+async def test_rows_need_no_journal_once_they_are_written(start: Start, path: Path) -> None:
+    writer = start()
+    for begin in (0, 10, 20):
+        put(writer, begin, 10)
+        assert journaled(path) == 10, "slots are used again"
+        await written(writer)
+
+
+async def test_what_the_journal_still_says_of_written_rows_changes_nothing(start: Start, path: Path) -> None:
+    killed = start()
+    put(killed, 0, 10)
+    await written(killed)
+    killed.journal.close(everything_written=False)
+    assert journaled(path) == 10
+    await written(start())
+    await until(lambda: not list(path.parent.glob("*-unwritten-*"))[1:], "it is taken over")
+    assert numbers(path) == list(range(10))
 
 
 async def test_close_writes_what_is_left(start: Start, path: Path) -> None:

@@ -1,0 +1,83 @@
+"""What becomes known of one try of a request while its answer passes: in its row, and for its lease.
+
+Owns the order of what is told to whom, and that tokens are counted however the answer ends. Changes no byte, and must
+be cheap: it hears of every chunk.
+"""
+
+from collections.abc import Callable
+
+from llamaproxy.backends.lease import Lease
+from llamaproxy.core import usage
+from llamaproxy.core.response import Head
+from llamaproxy.core.reuse import PromptTokens
+from llamaproxy.core.routing import Endpoint
+from llamaproxy.telemetry.ledger import Ledger, RequestRow
+
+_OK = 200
+_STREAM = b"text/event-stream"
+
+Observe = Callable[[bytes], None]
+
+
+class Account:
+    """One try: on one lease, for one row."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        row: RequestRow,
+        lease: Lease,
+        endpoint: Endpoint,
+        body: bytes,
+        capture: Observe | None = None,
+    ) -> None:
+        """`capture` sees every answer's content, whatever becomes of it."""
+        self._ledger = ledger
+        self._capture = capture
+        self._row = row
+        self._lease = lease
+        self._endpoint = endpoint
+        self._meter: usage.Meter | None = None
+        carry = None if endpoint.light else lease.backend.carry
+        self._serving = carry.serving(body) if carry else None
+        self.sent: Callable[[int], None] = row.sent
+        row.backend = f"{lease.backend.model}#{lease.backend.number}"
+        row.queue_ms = lease.queue_seconds * 1000 + (row.queue_ms or 0)
+        row.load_ms = lease.load_seconds * 1000 + (row.load_ms or 0)
+
+    def began(self, head: Head) -> Observe | None:
+        """The head of the answer is here, and the first byte after it; returns who wants to see the content."""
+        self._ledger.first_byte(self._row)
+        status = head.status
+        if status < 500 or status == 501:
+            self._lease.answered()
+        elif status != 503:
+            self._lease.failed(f"the engine answered {status}")
+        if status != _OK or self._endpoint.light:
+            return self._capture
+        self._meter = usage.meter(self._endpoint.dialect, head.content_type == _STREAM)
+        return _both(self._meter.feed, self._capture) if self._capture else self._meter.feed
+
+    def close(self, whole: bool) -> None:
+        """Nothing more will come: `whole` answers came to their end."""
+        if self._meter is None:
+            return
+        row, used = self._row, self._meter.usage
+        row.prompt_tokens, row.cached_tokens, row.completion_tokens = used.prompt, used.cached, used.completion
+        row.prompt_tps, row.generation_tps = used.prompt_tps, used.generation_tps
+        if whole and self._serving:
+            self._serving.finished(_prompt_tokens(used))
+
+
+def _both(first: Observe, second: Observe) -> Observe:
+    def observe(data: bytes) -> None:
+        first(data)
+        second(data)
+
+    return observe
+
+
+def _prompt_tokens(used: usage.Usage) -> PromptTokens | None:
+    if used.prompt is None or used.cached is None:
+        return None
+    return PromptTokens(used.cached, used.prompt - used.cached)

@@ -1,0 +1,82 @@
+"""The request as an engine gets it.
+
+Owns what becomes of target, fields and body on the way from the client. Servers that are not ours must find their model
+under their own name, and are asked for what they would not tell by themselves.
+"""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from llamaproxy.core import headers, renaming, rewriting, routing, wish
+from llamaproxy.core.routing import Dialect, Endpoint
+from llamaproxy.errors import InvalidRequest
+from llamaproxy.models.catalogue import Model
+from llamaproxy.server.stamp import request_id
+
+_WITH_STREAM_OPTIONS = frozenset({"chat/completions", "completions"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The request as the engine gets it, and what its answer has to follow.
+
+    `fields` are lines of header fields. `unasked_usage`: the engine was asked for an event with the usage of a stream
+    that the client does not expect.
+    """
+
+    method: str
+    target: str
+    fields: bytes
+    body: bytes | None
+    dialect: Dialect = Dialect.OPENAI
+    unasked_usage: bool = False
+
+
+def outgoing_to(
+    request: web.Request, path: str, content: bytes, model: Model, endpoint: Endpoint, stream: bool
+) -> Outgoing:
+    """One of the engine's routes. Other servers are asked for the usage of a stream: llama-server tells it unasked."""
+    query, body = _named(request, content, model)
+    unasked = False
+    if stream and model.config.path is None and _has_options(endpoint):
+        body, asked = rewriting.with_usage(body)
+        unasked = not asked
+    return _outgoing(request, path, query, body, endpoint, unasked)
+
+
+def outgoing_below(request: web.Request, path: str, content: bytes, model: Model, endpoint: Endpoint) -> Outgoing:
+    """Below /upstream/{model}: as it came, but for what the model's server gets on any known route."""
+    config = model.config
+    if config.url and routing.climbs(path):
+        raise InvalidRequest("the path must not contain `..`")
+    query, body = request.rel_url.raw_query_string, content
+    if endpoint.methods and (config.path is None or config.set_params or config.strip_params):
+        wish.read(content, request.headers.get("Content-Type", ""))
+        query, body = _named(request, content, model)
+    return _outgoing(request, path, query, body, endpoint)
+
+
+def _has_options(endpoint: Endpoint) -> bool:
+    return endpoint.dialect is Dialect.OPENAI and endpoint.name in _WITH_STREAM_OPTIONS
+
+
+def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, bytes]:
+    """Query and body with the name and the parameters that the model's server gets."""
+    config = model.config
+    query = request.rel_url.raw_query_string
+    name = None if config.path is not None else config.upstream_name or model.name
+    if name is None and not (config.set_params or config.strip_params):
+        return query, content
+    if name is not None:
+        query = renaming.in_query(query, name, add=not content)
+    content_type = request.headers.get("Content-Type", "")
+    return query, renaming.in_body(content, content_type, name, config.set_params, config.strip_params)
+
+
+def _outgoing(
+    request: web.Request, path: str, query: str, body: bytes, endpoint: Endpoint, unasked_usage: bool = False
+) -> Outgoing:
+    fields = b"%bX-Request-Id: %b\r\n" % (headers.to_engine(request.raw_headers), request_id(request).encode())
+    target = f"{path}?{query}" if query else path
+    return Outgoing(request.method, target, fields, body or None, endpoint.dialect, unasked_usage)

@@ -1,0 +1,82 @@
+"""What an engine gets of a request."""
+
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from llamaproxy.config import ModelConfig
+from llamaproxy.core.routing import ENDPOINTS, upstream
+from llamaproxy.errors import InvalidRequest
+from llamaproxy.models.catalogue import Model
+from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
+
+CHAT = ENDPOINTS["/v1/chat/completions"]
+FAR: dict[str, Any] = {"url": "http://far.example", "upstream_name": "theirs"}
+BODY = b'{"model": "m", "stream": true, "temperature": 1.50}'
+
+
+def model(**settings: Any) -> Model:
+    return Model("m", ModelConfig.model_validate(settings or {"path": "/m.gguf"}), "configured")
+
+
+def sent(body: bytes, path: str = "/v1/chat/completions", stream: bool = True, **settings: Any) -> Outgoing:
+    request = make_mocked_request("POST", f"{path}?a=b", {"X-Request-Id": "r-1", "Accept": "*/*", "Cookie": "c"})
+    return outgoing_to(request, path, body, model(**settings), ENDPOINTS[path], stream)
+
+
+def test_own_engines_get_what_the_client_sent() -> None:
+    outgoing = sent(BODY)
+    assert outgoing.body is BODY
+    assert (outgoing.method, outgoing.target, outgoing.dialect) == ("POST", "/v1/chat/completions?a=b", CHAT.dialect)
+    assert outgoing.fields == b"Accept: */*\r\nX-Request-Id: r-1\r\n"
+    assert not outgoing.unasked_usage
+
+
+def test_other_servers_find_their_model_and_are_asked_for_usage() -> None:
+    outgoing = sent(BODY, **FAR)
+    assert outgoing.unasked_usage
+    assert orjson.loads(outgoing.body or b"") == {
+        "model": "theirs",
+        "stream": True,
+        "temperature": 1.5,
+        "stream_options": {"include_usage": True},
+    }
+    assert b"1.50" in (outgoing.body or b"")
+
+
+def test_usage_that_the_client_asks_for_is_its_own() -> None:
+    asking = BODY.replace(b"}", b', "stream_options": {"include_usage": true}}')
+    assert not sent(asking, **FAR).unasked_usage
+
+
+@pytest.mark.parametrize(("path", "stream"), [("/v1/messages", True), ("/v1/chat/completions", False)])
+def test_usage_is_asked_for_only_where_it_would_not_come(path: str, stream: bool) -> None:
+    outgoing = sent(BODY, path, stream, **FAR)
+    assert not outgoing.unasked_usage
+    assert b"stream_options" not in (outgoing.body or b"")
+
+
+def test_parameters_are_set_and_stripped_for_any_server() -> None:
+    settings = {"path": "/m.gguf", "set_params": {"top_k": 3}, "strip_params": ["temperature"]}
+    request = make_mocked_request("POST", "/v1/chat/completions")
+    outgoing = outgoing_to(request, "/v1/chat/completions", BODY, model(**settings), CHAT, True)
+    assert orjson.loads(outgoing.body or b"") == {"model": "m", "stream": True, "top_k": 3}
+
+
+def test_below_upstream_a_path_may_not_climb_out_of_an_address() -> None:
+    request = make_mocked_request("GET", "/upstream/m/a")
+    endpoint = upstream("GET", "/a/../../b")
+    with pytest.raises(InvalidRequest):
+        outgoing_below(request, "/a/../../b", b"", model(**FAR), endpoint)
+    assert outgoing_below(request, "/a/../../b", b"", model(), endpoint).target == "/a/../../b"
+
+
+def test_below_upstream_unknown_bodies_are_nobodys_business() -> None:
+    request = make_mocked_request("POST", "/upstream/m/other")
+    outgoing = outgoing_below(request, "/other", b"no json", model(**FAR), upstream("POST", "/other"))
+    assert outgoing.body == b"no json"
+    named = outgoing_below(request, "/v1/completions", BODY, model(**FAR), upstream("POST", "/v1/completions"))
+    assert orjson.loads(named.body or b"")["model"] == "theirs"
+    assert not named.unasked_usage
