@@ -17,7 +17,10 @@ END_BYTES = 64 * 1024
 """Of each end of a body."""
 MOST = 100
 """Requests: 25 MiB at most."""
-_WORD = re.compile(r"[^\s\"',]{0,4096}")
+_BEFORE = 1024
+"""Bytes kept before the last ones, and not shown: they say that what follows is a secret."""
+_LONGEST_WORD = 4096
+_WORD = re.compile(rf"[^\s\"',]{{0,{_LONGEST_WORD}}}")
 
 
 class Ends:
@@ -39,17 +42,17 @@ class Ends:
             data = data[room:]
         if data:
             # A copy: what is fed may be a view of something larger, or of a buffer that is used again.
-            self._last.append(bytes(data[-self._limit :]))
+            self._last.append(bytes(data[-self._limit - _BEFORE :]))
             self._last_bytes += len(self._last[-1])
             self._trim()
 
     @property
     def last(self) -> bytes:
-        """What came after `first`, or the end of it."""
-        return b"".join(self._last)[-self._limit :]
+        """What came after `first`, or the end of it, with something before it."""
+        return b"".join(self._last)[-self._limit - _BEFORE :]
 
     def _trim(self) -> None:
-        while self._last_bytes - len(self._last[0]) >= self._limit:
+        while self._last_bytes - len(self._last[0]) >= self._limit + _BEFORE:
             self._last_bytes -= len(self._last.popleft())
         if len(self._last) > 256:
             # Many small pieces cost more than what they hold.
@@ -57,14 +60,20 @@ class Ends:
             self._last, self._last_bytes = deque([joined]), len(joined)
 
     def shown(self, redact: Redact) -> dict[str, Any]:
-        """`omitted` bytes are missing between the two ends."""
+        """`omitted` bytes, about, are missing between the two ends."""
         last = self.last
-        omitted = self.total - len(self.first) - len(last)
-        if not omitted:
+        if self.total == len(self.first) + len(last):
             return {"bytes": self.total, "omitted": 0, "first": redact(_text(self.first + last)), "last": None}
-        # The word that was cut in two may be the rest of a secret, which does not look like one.
-        tail = _WORD.sub("…", _text(last), count=1)
-        return {"bytes": self.total, "omitted": omitted, "first": redact(_text(self.first)), "last": redact(tail)}
+        # A word that was cut in two may be a part of a secret, and not look like one.
+        first = redact(_without_last_word(_text(self.first)))
+        text = _text(last)
+        tail = redact(text[len(_first_word(text)) :])[_BEFORE:]
+        return {
+            "bytes": self.total,
+            "omitted": self.total - len(self.first) - self._limit,
+            "first": f"{first}…",
+            "last": f"…{tail}",
+        }
 
 
 @dataclass(slots=True)
@@ -131,6 +140,16 @@ class Captures:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+
+def _without_last_word(text: str) -> str:
+    return text[: len(text) - len(_first_word(text[: -_LONGEST_WORD - 1 : -1]))]
+
+
+def _first_word(text: str) -> str:
+    """What stands before the first blank, comma or quote."""
+    match = _WORD.match(text)
+    return match[0] if match else ""
 
 
 def _text(data: bytes) -> str:

@@ -64,7 +64,7 @@ class LogQuery:
 
 def parse(asked: Mapping[str, str]) -> LogQuery:
     """From the query of a URL; what it does not know is left alone. Raises InvalidRequest."""
-    since = int(parse_since(asked.get("since", "0")) * 1e6) - 1
+    since = round(parse_since(asked.get("since", "0")) * 1e6) - 1
     after = _number(asked, "after", -1)
     return LogQuery(
         limit=_limit(asked.get("limit", "100")),

@@ -26,7 +26,7 @@ _SHAPES = re.compile(
             rf'(?P<nested>\\"(?:{_NAME}|(?:proxy-)?authorization)\\{{1,8}}"\s{{0,8}}:\s{{0,8}}\\{{1,8}}")[^"\\]*',
             rf'(?P<token>"token\\{{0,8}}"\s{{0,8}}:\s{{0,8}}\\{{0,8}}"){_TOKEN}{{16,}}',
             # `name=value`, `name: value`, as in environments, headers and the query of a URL.
-            rf"(?P<pair>(?<![\w-])(?:{_NAME}|hf_token)\s{{0,4}}[=:]\s{{0,4}})[^\s\"'&;,]{{4,}}",
+            rf"(?P<pair>(?<![\w-]){_NAME}'?\s{{0,4}}[=:]\s{{0,4}}'?)[^\s\"'&;,]{{4,}}",
             r"(?P<scheme>\b(?:authorization\s{0,4}[=:]\s{0,4}(?:[a-z]{1,20}\s{1,4})?|bearer\s{1,4}))[^\s\"'&;,\\]{4,}",
             r"(?P<login>://)[^\s/@\"']{1,512}@",
             rf"(?P<prefix>\b(?:sk|lp|hf|gsk|xai|nvapi|ghp|gho|github_pat|glpat|xox[abp])[-_]){_TOKEN}{{16,}}",
