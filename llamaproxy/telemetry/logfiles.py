@@ -30,6 +30,8 @@ _MOST_OPEN = 16
 _SUFFIX = ".engine.log"
 """Tells our files from those of others, of which none is ever deleted."""
 _UNSAFE = re.compile(r"[^a-z0-9._-]")
+_IDLE = 1.0
+"""Seconds without a line, after which files are closed."""
 _LAST_PATIENCE = 5.0
 """Seconds for what waits at the end."""
 
@@ -74,14 +76,26 @@ class LogFiles:
         self._thread.join(patience)
 
     def _run(self) -> None:
-        while (line := self._waiting.get()) is not None:
+        while (line := self._next()) is not None:
             try:
                 self._write(*line)
                 self._failed = False
             except OSError as error:
                 self._lose(line[0], error)
-        for file in self._files.values():
-            file.close()
+        self._close_all()
+
+    def _next(self) -> _Line | None:
+        """Nothing at the end. While nobody prints, no file is held open."""
+        if self._files:
+            try:
+                return self._waiting.get(timeout=_IDLE)
+            except queue.Empty:
+                self._close_all()
+        return self._waiting.get()
+
+    def _close_all(self) -> None:
+        while self._files:
+            self._files.popitem()[1].close()
 
     def _write(self, model: str, at: float, line: str) -> None:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 
+from llamaproxy.telemetry.redaction import MASK
 from tests.faults.conftest import KEY, Start
 from tests.gateway import PROMPT, Client, GatewayProcess, Table, fake_model
 
@@ -16,11 +17,12 @@ FOREIGN = "sk-proj-Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA"
 PASSWORD = "hunter22"
 SECRETS = (KEY, CONFIGURED, IN_ENVIRONMENT, FOREIGN, PASSWORD, PROMPT)
 
-TALKER = """
+TALKER = f"""
 import os, sys
 print(dict(os.environ), sys.argv)
 for name, value in os.environ.items():
-    print(f"{name}={value}")
+    print(f"{{name}}={{value}}")
+print("E cannot reach https://admin:{PASSWORD}@10.0.0.1/")
 print("\\x1b[31m" + "E it ends badly " * 1000)
 sys.exit(1)
 """
@@ -71,7 +73,8 @@ async def test_no_secret_and_no_prompt_stands_in_any_log(start: Start, tmp_path:
         log = client.gateway.log
     files = {path.name: path.read_text() for path in told.iterdir()}
     database = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("llamaproxy.db*")).decode("latin-1")
-    assert "SERVICE_API_KEY" in "".join(files.values()), "the engine's environment was printed"
+    assert f"SERVICE_API_KEY={MASK}\n" in "".join(files.values()), "the engine has printed its environment"
+    assert f"https://{MASK}@10.0.0.1/" in answered
     assert "ends badly" in answered and "r-fault" in database
     for secret in SECRETS:
         for place, content in {"stderr": log, "api": answered, "database": database, **files}.items():
