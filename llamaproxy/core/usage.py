@@ -35,6 +35,9 @@ _QUICK = {Dialect.OPENAI: (b'"delta":{"content":"', b'"'), Dialect.NATIVE: (b'"t
 """How llama-server's ordinary events have their content, and what follows at once where there is none."""
 _ENDS = ("message_delta", "response.completed", "response.incomplete", "response.failed")
 _NOTHING = Counts()
+_SMALL = 2048
+"""Bytes of a piece that may wait for others."""
+_TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,14 @@ class DocumentMeter:
 class StreamMeter(sse.Splitter):
     """A stream of events.
 
-    `tokens` counts the events with content. A stream may carry several answers, each with an end of its own.
+    A stream may carry several answers, each with an end of its own. Small pieces are looked at some at a time: cutting
+    a piece costs as much as what is in it.
     """
 
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
-        self.tokens = 0
+        self._pieces: list[bytes] = []
+        self._tokens = 0
         self._by_name = dialect in (Dialect.RESPONSES, Dialect.ANTHROPIC)
         self._quick, none = _QUICK.get(dialect, (b"", b" "))
         self._none = none[0]
@@ -127,10 +132,26 @@ class StreamMeter(sse.Splitter):
         self._of_all: list[Counts] = []
         self._shared_prompt = False
 
+    def feed(self, content: bytes) -> None:
+        self._pieces.append(content)
+        if len(content) > _SMALL or len(self._pieces) == _TOGETHER:
+            self._look()
+
+    def _look(self) -> None:
+        if self._pieces:
+            super().feed(b"".join(self._pieces))
+            self._pieces.clear()
+
+    @property
+    def tokens(self) -> int:
+        """Events with content."""
+        self._look()
+        return self._tokens
+
     def block(self, block: bytes) -> None:
         content = self._has_content(block)
         if content:
-            self.tokens += 1
+            self._tokens += 1
             self._since_end += 1
             self._latest = block
             if b'"index":0,' not in block:
@@ -188,6 +209,7 @@ class StreamMeter(sse.Splitter):
 
     @property
     def usage(self) -> Usage:
+        self._look()
         told = total(self._of_all or self._ends.values(), self._shared_prompt)
         if told.completion is not None and self._ended():
             return Usage.of(told.over(self._so_far), told.completion, True)
@@ -195,7 +217,7 @@ class StreamMeter(sse.Splitter):
         latest = (counts.read(event.data) if event else None) or Counts()
         so_far = latest.over(told).over(self._so_far)
         ended = (told.completion or 0) + self._since_end
-        return Usage.of(so_far, max(self.tokens, ended, latest.completion or 0, self._so_far.completion or 0), False)
+        return Usage.of(so_far, max(self._tokens, ended, latest.completion or 0, self._so_far.completion or 0), False)
 
 
 def _is_end(document: Mapping[str, Any]) -> bool:

@@ -28,15 +28,16 @@ class WaitingComments:
         request: web.Request,
         after: float,
         describe: Callable[[], str],
-        headers: dict[str, str],
+        headers: Callable[[], dict[str, str]],
         on_sent: Callable[[int], None],
     ) -> None:
         self._request = request
         self._after = after
         self._describe = describe
-        self._headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **headers}
+        self._headers = headers
         self._on_sent = on_sent
         self._response: web.StreamResponse | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -49,19 +50,24 @@ class WaitingComments:
         await self.stop()
 
     def start(self) -> None:
-        self._task = spawn(self._speak(), name="waiting-comments")
+        """Most requests are granted before the timer rings, and need no task."""
+        self._timer = asyncio.get_running_loop().call_later(self._after, self._begin)
 
     async def stop(self) -> web.StreamResponse | None:
+        if self._timer:
+            self._timer.cancel()
         if self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task})
         return self._response
 
+    def _begin(self) -> None:
+        self._task = spawn(self._speak(), name="waiting-comments")
+
     async def _speak(self) -> None:
-        await asyncio.sleep(self._after)
         try:
             # From here on the response has begun, also for a cancellation that comes while it is being sent.
-            self._response = response = self._response or web.StreamResponse(headers=self._headers)
+            self._response = response = self._response or self._made()
             await response.prepare(self._request)
             while True:
                 comment = f": {self._describe().translate(_CONTROL)}\n\n".encode()
@@ -71,3 +77,8 @@ class WaitingComments:
         except ConnectionError:
             # The client has left; its request is cancelled by whoever watches the connection.
             return
+
+    def _made(self) -> web.StreamResponse:
+        return web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **self._headers()}
+        )

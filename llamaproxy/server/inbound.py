@@ -119,6 +119,10 @@ class Connection(web.RequestHandler):
         self.set_parser(receiver)
 
     def data_received(self, data: bytes) -> None:
+        if not data:
+            # aiohttp's own way to have what came before looked at.
+            super().data_received(data)
+            return
         if self._parted:
             self._discard(data)
             return

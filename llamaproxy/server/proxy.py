@@ -134,12 +134,11 @@ class Proxy:
         if not job.row.stream:
             return None
         name = job.model.name
-        headers = {**stamp(job.request, self._current.guard), "x-llamaproxy-model": name}
         return WaitingComments(
             job.request,
             self._current.config.limits.waiting_comments,
             lambda: self._pool.describe_wait(name, ticket),
-            headers,
+            lambda: {**stamp(job.request, self._current.guard), "x-llamaproxy-model": name},
             job.row.sent,
         )
 
@@ -173,7 +172,7 @@ class Proxy:
         content = outgoing.body or b""
         capture = self._captures.begin(job.row, content)
         account = Account(self._ledger, job.row, lease, job.endpoint, content, capture.observe if capture else None)
-        own = headers.lines(stamp(job.request, self._current.guard) | _about(job))
+        own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
         whole = False
         try:
             outcome = await forward(job.request, lease.upstream, outgoing, self._current.deadlines, own, account, begun)
@@ -226,9 +225,9 @@ class Proxy:
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
 
 
-def _about(job: _Job) -> dict[str, str]:
-    return {
-        "x-llamaproxy-model": job.model.name,
-        "x-llamaproxy-queue-ms": f"{job.row.queue_ms:.0f}",
-        "x-llamaproxy-load-ms": f"{job.row.load_ms:.0f}",
-    }
+def _about(job: _Job) -> bytes:
+    row = job.row
+    return (
+        f"x-llamaproxy-model: {row.model}\r\n"
+        f"x-llamaproxy-queue-ms: {row.queue_ms:.0f}\r\nx-llamaproxy-load-ms: {row.load_ms:.0f}\r\n"
+    ).encode()
