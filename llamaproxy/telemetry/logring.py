@@ -27,14 +27,19 @@ class LogRing:
         self.dropped = 0
 
     def put(self, entry: LogEntry) -> None:
-        lines, characters, rings = self._bounds
+        lines, characters, _ = self._bounds
         source = entry.model if entry.source == ENGINE else None
-        ring = self._rings.setdefault(source, _Ring())
+        ring = self._rings.get(source) or self._begin(source)
         self._rings.move_to_end(source)
         self.dropped += ring.put(entry, lines, characters)
-        if len(self._rings) > rings:
+
+    def _begin(self, source: str | None) -> "_Ring":
+        """A ring for who has none, in the place of the most silent one where there are too many."""
+        if len(self._rings) >= self._bounds[2]:
             _, silent = self._rings.popitem(last=False)
             self.dropped += len(silent.entries)
+        ring = self._rings[source] = _Ring()
+        return ring
 
     def clear(self) -> None:
         self._rings.clear()
@@ -60,11 +65,12 @@ class _Ring:
 
     def put(self, entry: LogEntry, lines: int, characters: int) -> int:
         """How many had to go for it. An entry that is alone stays."""
-        self.entries.append(entry)
+        entries = self.entries
+        entries.append(entry)
         self.characters += _size(entry)
         gone = 0
-        while len(self.entries) > lines or (self.characters > characters and len(self.entries) > 1):
-            self.characters -= _size(self.entries.popleft())
+        while len(entries) > lines or (self.characters > characters and len(entries) > 1):
+            self.characters -= _size(entries.popleft())
             gone += 1
         return gone
 
