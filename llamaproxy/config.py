@@ -16,6 +16,7 @@ from llamaproxy.values import (
     Hosts,
     ModelName,
     ModelNames,
+    Moment,
     Name,
     Origins,
     ParameterNames,
@@ -57,6 +58,9 @@ class ServerConfig(_Section):
     drain_timeout: Seconds = Field(30.0, description="time for requests in flight to end at shutdown")
     allowed_hosts: Hosts = Field((), description="names under which clients may reach the gateway, beside its address")
     allowed_origins: Origins = Field((), description="web origins that may change state, beside the gateway's own")
+    keys_file: Text | None = Field(
+        None, min_length=1, description="file of keys made at run time; unset: in the user's state directory"
+    )
 
 
 class EngineConfig(_Section):
@@ -253,11 +257,21 @@ _SCHEDULING = {
 
 class KeyConfig(_Section):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, in hex")
+    models: ModelNames = Field((), max_length=10_000, description="models it may use; empty: all")
+    rpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="requests a minute; unset: no limit")
+    tpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="tokens a minute; unset: no limit")
+    concurrency: int | None = Field(None, ge=1, le=100_000, description="requests at once; unset: no limit")
+    priority: int = Field(0, ge=-1000, le=1000, description="kept; the scheduler ignores it yet")
+    expires: Moment | None = Field(None, description="when it becomes invalid; unset: never")
+    admin: bool = Field(False, description="may use /api, load and unload models")
 
 
 class TelemetryConfig(_Section):
     database: Text | None = Field(
         None, description='SQLite file of requests and the log; "off": none; unset: in the user\'s state directory'
+    )
+    metrics_interval: Annotated[PositiveSeconds, Field(ge=0.5, le=3600)] = Field(
+        2.0, description="time between two looks at the machine; at the engines 2 s at least"
     )
     retention: PositiveSeconds = Field(30 * 86400.0, description="age at which rows and lines are deleted")
     retention_bytes: Size = Field(1024**3, description="most disk space for rows; the oldest go first")

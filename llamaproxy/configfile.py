@@ -19,12 +19,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from llamaproxy.config import Config, KeyConfig, ModelConfig
+from llamaproxy.effective import Origin, Origins, trace
 from llamaproxy.errors import ConfigError
 
 PREFIX = "LLAMAPROXY_"
 FILE_VARIABLE = "LLAMAPROXY_CONFIG"
 _NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY"}
 _TABLES: dict[str, type[BaseModel]] = {"models": ModelConfig, "keys": KeyConfig}
+Layers = Mapping[Origin, Mapping[str, Any]]
 _CLOSE = 0.65
 """Likeness, of 1, from which on a name may be a mistyped other one."""
 
@@ -57,10 +59,19 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Confi
 
     Raises ConfigError with one line per fault.
     """
+    return _validated(_layers(path, overrides))
+
+
+def _layers(path: Path | None, overrides: Mapping[str, Any] | None) -> Layers:
+    """What each place says, the weakest first."""
     document = _read(path) if path else {}
     if unknown := list(_unknown_variables(os.environ)):
         raise ConfigError("\n".join(unknown))
-    variables = _nested(os.environ)
+    return {Origin.FILE: document, Origin.ENVIRONMENT: _nested(os.environ), Origin.FLAG: overrides or {}}
+
+
+def _validated(layers: Layers) -> Config:
+    weaker = (Origin.ENVIRONMENT, Origin.FILE)
 
     class Loaded(Config, BaseSettings):
         model_config = SettingsConfigDict(extra="forbid", frozen=True)
@@ -74,10 +85,10 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Confi
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, _Tables(settings_cls, variables), _Tables(settings_cls, document))
+            return (init_settings, *(_Tables(settings_cls, dict(layers[origin])) for origin in weaker))
 
     try:
-        return Loaded(**(overrides or {}))
+        return Loaded(**layers[Origin.FLAG])
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error))) from error
 
@@ -86,18 +97,22 @@ class Source:
     """Where one gateway's configuration comes from, to be read again and again.
 
     `path` is the file that was found first. One that is gone later is a fault and not the end of all models; where
-    there was none, one may appear.
+    there was none, one may appear. `origins` tells who has said what of the newest configuration.
     """
 
     def __init__(self, explicit: Path | None = None, overrides: Mapping[str, Any] | None = None) -> None:
         self._explicit = explicit
         self._overrides = overrides
         self.path: Path | None = None
+        self.origins: Origins = {}
 
     def load(self) -> Config:
         """Raises ConfigError with one line per fault."""
         self.path = find_file(self.path or self._explicit)
-        return load(self.path, self._overrides)
+        layers = _layers(self.path, self._overrides)
+        config = _validated(layers)
+        self.origins = trace(layers)
+        return config
 
     def signature(self) -> tuple[int, ...] | None:
         """Equal as long as the file is the same; None where there is none."""

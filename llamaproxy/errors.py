@@ -135,6 +135,17 @@ class ExpectationFailed(InvalidRequest):
     code = "expectation_failed"
 
 
+class RequestCancelled(GatewayError):
+    """Somebody ended the request. Not a 5xx, 408 or 409: clients would send it again by themselves.
+
+    Source of the status: google.rpc.Code, CANCELLED, "HTTP Mapping: 499 Client Closed Request".
+    """
+
+    status = 499
+    type = "cancelled_error"
+    code = "request_cancelled"
+
+
 class HeadersTooLarge(InvalidRequest):
     status = 431
     code = "headers_too_large"
@@ -156,6 +167,18 @@ class QueueFull(GatewayError):
     status = 429
     type = "rate_limit_error"
     code = "queue_full"
+
+
+class RateLimitExceeded(GatewayError):
+    """A key has taken what it may; `retry_after` says when there will be room."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class RequestOverLimit(RateLimitExceeded):
+    """Alone it is more than its key may ever take at once: asking again is in vain."""
 
 
 class UpstreamError(GatewayError):

@@ -7,11 +7,12 @@ import ipaddress
 import json
 import math
 import re
+from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, JsonValue, SecretStr
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -65,6 +66,14 @@ def read_table(value: object) -> object:
         return json.loads(value)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not a JSON object: {error}") from error
+
+
+def _in_utc(value: datetime) -> datetime:
+    """Beyond years that have four digits, other zones overflow."""
+    try:
+        return value.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise ValueError("must lie between the years 1 and 9999") from None
 
 
 def check_name(value: str) -> str:
@@ -145,6 +154,7 @@ def _check_sendable(value: JsonValue) -> JsonValue:
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=_LARGEST_SIZE)]
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(split)]
 ModelName = Annotated[str, AfterValidator(check_name)]

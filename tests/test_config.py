@@ -74,6 +74,7 @@ def faults(**sections: Any) -> dict[str, str]:
         ("breaker", "open_max", 300),
         ("catalog", "bundled", True),
         ("telemetry", "database", None),
+        ("telemetry", "metrics_interval", 2),
         ("telemetry", "retention", 30 * 86400),
         ("telemetry", "retention_bytes", 1024**3),
         ("telemetry", "log_level", "info"),
@@ -394,6 +395,28 @@ def test_variables_are_texts_without_nul() -> None:
 def test_a_key_is_known_by_its_hash(digest: str) -> None:
     assert make(keys={"alice": {"sha256": GOOD_HASH}}).keys["alice"].sha256 == GOOD_HASH
     assert list(faults(keys={"alice": {"sha256": digest}})) == ["keys.alice.sha256"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        ("models", ["m", "org/n"], [5]),
+        ("models", "a,b", ["a b"]),
+        ("rpm", 1, 0),
+        ("tpm", 10**9, 10**10),
+        ("concurrency", 1, True),
+        ("priority", -5, 5000),
+        ("admin", True, "perhaps"),
+        ("expires", "2030-01-31T12:00:00+02:00", "2030-01-31T12:00:00"),
+        ("expires", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+05:00"),
+        ("expires", "9999-12-31T23:59:59Z", "tomorrow"),
+    ],
+)
+def test_rules_of_a_key(rule: str, good: object, bad: object) -> None:
+    make(keys={"alice": {"sha256": GOOD_HASH, rule: good}})
+    assert [
+        where.startswith(f"keys.alice.{rule}") for where in faults(keys={"alice": {"sha256": GOOD_HASH, rule: bad}})
+    ]
 
 
 def test_one_hash_is_one_key() -> None:

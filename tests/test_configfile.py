@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 from llamaproxy import configfile
 from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
+from llamaproxy.effective import Origin
 from llamaproxy.errors import ConfigError
 
 Write = Callable[[str], Path]
@@ -387,3 +388,21 @@ class TestSource:
         source = Fixed(config := Config())
         assert source.load() is config
         assert source.signature() is None
+
+
+def test_origins_of_the_newest_configuration_that_was_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[server]\nport = 1\nhost = 'localhost'\n[limits]\nmodels_max = 5")
+    monkeypatch.setenv("LLAMAPROXY_LIMITS__MODELS_MAX", "3")
+    source = Source(file, {"server": {"port": 9000}})
+    source.load()
+    good = {
+        ("server", "port"): Origin.FLAG,
+        ("server", "host"): Origin.FILE,
+        ("limits", "models_max"): Origin.ENVIRONMENT,
+    }
+    assert dict(source.origins) == good
+    file.write_text("[server]\nprot = 1")
+    with pytest.raises(ConfigError):
+        source.load()
+    assert dict(source.origins) == good

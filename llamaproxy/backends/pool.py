@@ -20,6 +20,7 @@ from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
     BackendReady,
+    BreakerResetRequested,
     Drain,
     DrainBegun,
     Effect,
@@ -32,6 +33,7 @@ from llamaproxy.core.events import (
     Reject,
     RequestArrived,
     RequestLeft,
+    RestartRequested,
     Resume,
     ShutdownDue,
     Start,
@@ -58,6 +60,9 @@ be started: nobody shall be evicted for it."""
 Expect = Callable[[str], None]
 """Told of a model that will be started as soon as others have made room for it."""
 
+Observe = Callable[[Start | Stop | BackendReady | BackendExited], None]
+"""Told of what happens to backends, in order. Must not wait or raise."""
+
 
 class Pool:
     """All backends of the gateway; `backends` are for looking at, never for changing."""
@@ -69,6 +74,7 @@ class Pool:
         launch: Launch,
         check: Check = lambda model: None,
         expect: Expect = lambda model: None,
+        observe: Observe = lambda news: None,
     ) -> None:
         self._scheduler = Scheduler(models, config.limits, config.breaker)
         self.backends = self._scheduler.backends
@@ -76,6 +82,7 @@ class Pool:
         self._launch = launch
         self._check = check
         self._expect = expect
+        self._observe = observe
         self._scale = Scale()
         self._loop = asyncio.get_running_loop()
         self._spawns: dict[str, Life] = {}
@@ -137,6 +144,14 @@ class Pool:
 
     def stop(self, model: str) -> None:
         self._emit(StopRequested(model))
+
+    def restart(self, model: str) -> None:
+        """Raises GatewayError where the check does: a process that runs is not given up for one that cannot."""
+        self._examine(model)
+        self._emit(RestartRequested(model))
+
+    def reset_breaker(self, model: str) -> None:
+        self._emit(BreakerResetRequested(model))
 
     def reconfigure(self, models: Mapping[str, ModelConfig], config: Config, replaced: frozenset[str]) -> None:
         """From now on these are the models and the rules; `replaced` ones are others under the same name."""
@@ -241,6 +256,7 @@ class Pool:
                 if not (waiter := self._waiters[effect.request]).done():
                     waiter.set_exception(effect.error)
             case Start():
+                self._observe(effect)
                 self._start(effect)
             case Drain():
                 log.info(
@@ -253,6 +269,7 @@ class Pool:
                 log.info(
                     "%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor), extra=_about(effect)
                 )
+                self._observe(effect)
                 self._announce(effect.successor)
                 if running := self._spawns.get(effect.model):
                     spawn(
@@ -287,6 +304,7 @@ class Pool:
             run.add_done_callback(self._runs.discard)
 
     def _report(self, event: BackendReady | BackendExited) -> None:
+        self._observe(event)
         if isinstance(event, BackendExited):
             self._spawns.pop(event.model, None)
         elif (running := self._spawns.get(event.model)) and running.pid:

@@ -1,6 +1,6 @@
 """Memory of NVIDIA devices by process, as the driver tells it.
 
-Owns the connection to NVML, which is made once and may not be there: then there are no devices. Reads only.
+Looks for the driver once; where there is none there are no devices. Reads only.
 """
 
 import contextlib
@@ -8,6 +8,8 @@ import logging
 from collections.abc import Mapping
 
 import pynvml
+
+from llamaproxy import nvml
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +20,9 @@ class Devices:
     def __init__(self) -> None:
         self._handles: list[object] = []
         try:
-            pynvml.nvmlInit()
-            self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        except pynvml.NVMLError as error:
-            log.debug("no NVIDIA devices: %s", error)
+            self._handles = nvml.connect()
+        except nvml.NoDriver as reason:
+            log.debug("no NVIDIA devices: %s", reason)
 
     def __len__(self) -> int:
         return len(self._handles)

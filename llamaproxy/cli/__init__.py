@@ -8,17 +8,21 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 69
+"""No gateway answers. Source of 69 and 78: sysexits.h."""
 EXIT_CONFIGURATION = 78
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 1 failed, 2 usage, 78 configuration, 130 interrupted."""
+    """Run one verb and return the exit code: 0, 1 failed, 2 usage, 69 no gateway, 78 configuration, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    verb = importlib.import_module(f"llamaproxy.cli.{arguments.verb.replace('-', '_')}")
+    module = getattr(arguments, "module", arguments.verb.replace("-", "_"))
+    verb = importlib.import_module(f"llamaproxy.cli.{module}")
     try:
         code: int = verb.run(arguments)
     except KeyboardInterrupt:
@@ -47,15 +51,68 @@ def parser() -> argparse.ArgumentParser:
         help="take over llama-server's model presets (.ini) or a llama-swap configuration (.yaml)",
     )
     init.add_argument("--force", action="store_true", help="overwrite an existing file")
-    keys = verbs.add_parser("keys", help="make API keys")
-    create = keys.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(
-        "create", help="print a new key, once, and the lines that configure it"
-    )
-    create.add_argument("name", help="the key's name in configuration and reports")
+    _keys_verb(verbs.add_parser("keys", help="make, list and revoke API keys"))
     reload = verbs.add_parser("reload", help="have the running gateway read its configuration again")
     _client_options(reload)
+    _add_shows(verbs)
+    _add_actions(verbs)
     verbs.add_parser("version", help="print the version")
     return root
+
+
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_shows(verbs: Verbs) -> None:
+    for verb, told in (
+        ("status", "what the running gateway does: its health, requests and models"),
+        ("ps", "models that have a process"),
+        ("models", "all models"),
+    ):
+        show = verbs.add_parser(verb, help=told)
+        show.set_defaults(module="show")
+        _client_options(show)
+        _json_option(show)
+
+
+def _add_actions(verbs: Verbs) -> None:
+    for verb, told in (
+        ("start", "start models"),
+        ("stop", "stop models, once their requests have ended"),
+        ("restart", "give models a new process, once their requests have ended"),
+        ("pin", "have models never evicted, until the next reload"),
+        ("unpin", "have models evicted like others, until the next reload"),
+    ):
+        act = verbs.add_parser(verb, help=told)
+        act.set_defaults(module="act")
+        act.add_argument("names", nargs="+", metavar="NAME", help="a model, or `all`")
+        act.add_argument("--dry-run", action="store_true", help="say what would be asked for, and ask for nothing")
+        _client_options(act)
+        _json_option(act)
+
+
+def _json_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="for programs")
+
+
+def _keys_verb(keys: argparse.ArgumentParser) -> None:
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="print a new key, once; the running gateway keeps its hash")
+    create.add_argument("name", help="the key's name in configuration and reports")
+    create.add_argument("--models", metavar="A,B", help="models it may use, by name or alias [all]")
+    create.add_argument("--rpm", type=int, metavar="N", help="requests a minute")
+    create.add_argument("--tpm", type=int, metavar="N", help="tokens a minute, of prompts and answers")
+    create.add_argument("--concurrency", type=int, metavar="N", help="requests at once")
+    create.add_argument("--priority", type=int, metavar="N", help="kept; the scheduler ignores it yet")
+    create.add_argument("--expires", metavar="WHEN", help='a time from now such as "30d", or a date with time and zone')
+    create.add_argument("--admin", action="store_true", help="it may use /api, load and unload models")
+    create.add_argument("--offline", action="store_true", help="ask no gateway; print lines for the configuration")
+    list_ = actions.add_parser("list", help="the keys of the running gateway")
+    revoke = actions.add_parser("revoke", help="have the running gateway refuse a key from now on")
+    revoke.add_argument("name", help="the key's name")
+    usage = actions.add_parser("usage", help="requests and tokens of each key")
+    for action in (create, list_, revoke, usage):
+        _client_options(action)
 
 
 def _config_option(verb: argparse.ArgumentParser) -> None:

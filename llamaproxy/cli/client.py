@@ -9,11 +9,15 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from llamaproxy import configfile
+from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, complain
+from llamaproxy.cli.table import harmless
+from llamaproxy.errors import ConfigError
 
 URL_VARIABLE = "LLAMAPROXY_URL"
 KEY_VARIABLE = "LLAMAPROXY_API_KEY"
@@ -33,14 +37,39 @@ class Refused(Exception):
         self.code = code
 
 
+def talk(work: Callable[[], int]) -> int:
+    """The exit code of something that asks the gateway; what went wrong is told on stderr."""
+    try:
+        return work()
+    except ConfigError as error:
+        complain(error.message)
+        return EXIT_CONFIGURATION
+    except Refused as error:
+        complain("\n".join(map(harmless, str(error).splitlines())))
+        return EXIT_CONFIGURATION if error.code == ConfigError.code else EXIT_FAILED
+    except NoAnswer as error:
+        complain(harmless(str(error)))
+        return EXIT_UNAVAILABLE
+
+
+def get(arguments: argparse.Namespace, path: str, timeout: float) -> Any:
+    return ask(arguments, "GET", path, timeout)
+
+
 def post(arguments: argparse.Namespace, path: str, content: Any, timeout: float) -> Any:
+    """Ask for a change, with JSON."""
+    return ask(arguments, "POST", path, timeout, content)
+
+
+def ask(arguments: argparse.Namespace, method: str, path: str, timeout: float, content: Any = None) -> Any:
     """The decoded answer, within `timeout` seconds. Raises NoAnswer, Refused, or ConfigError where no address is."""
     base = address(arguments)
-    headers = {"Content-Type": "application/json"}
+    headers = {} if content is None else {"Content-Type": "application/json"}
     if key := os.environ.get(KEY_VARIABLE):
         headers["Authorization"] = f"Bearer {key}"
     try:
-        request = urllib.request.Request(base + path, orjson.dumps(content), headers)
+        body = None if content is None else orjson.dumps(content)
+        request = urllib.request.Request(base + path, body, headers, method=method)
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return orjson.loads(response.read())
     except urllib.error.HTTPError as error:

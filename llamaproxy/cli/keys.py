@@ -1,36 +1,118 @@
 """`llamaproxy keys`: API keys.
 
-A key is shown once and stored as a hash, so nobody who reads the configuration can use it.
+A key is shown once and stored as a hash, so nobody who reads the configuration or the key file can use it. A running
+gateway makes and keeps keys itself; where none runs, `create` prints what to configure.
 """
 
 import argparse
-import base64
-import hashlib
 import re
-import secrets
 import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
 
-from llamaproxy.cli import EXIT_USAGE, complain
+import orjson
+
+from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_USAGE, client, complain
+from llamaproxy.errors import ConfigError, InvalidRequest
+from llamaproxy.server.keyring import new_key
 from llamaproxy.values import check_name
 
-_RANDOM_BYTES = 20
+_TIMEOUT = 10.0
+_RULES = ("models", "rpm", "tpm", "concurrency", "priority", "expires", "admin")
+_SUMS = ("requests", "ok", "rejected", "prompt_tokens", "cached_tokens", "completion_tokens")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 """Keys that TOML takes without quotes."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """`create`: the key on stdout, the configuration for it on stderr."""
+    """stdout is data: the key, or a table. What to do with it is said on stderr."""
+    actions = {"create": _create, "list": _list, "revoke": _revoke, "usage": _usage}
     try:
-        name = check_name(arguments.name)
+        return actions[arguments.action](arguments)
+    except InvalidRequest as error:
+        complain(error.message)
+        return EXIT_USAGE
+    except ConfigError as error:
+        complain(error.message)
+        return EXIT_CONFIGURATION
+    except (client.Refused, client.NoAnswer) as error:
+        complain(str(error))
+        return EXIT_FAILED
+
+
+def _create(arguments: argparse.Namespace) -> int:
+    try:
+        wanted = {"name": check_name(arguments.name), **_rules(arguments)}
     except ValueError as error:
         complain(f"{arguments.name!r:.80}: {error}")
         return EXIT_USAGE
-    table = name if _BARE.fullmatch(name) else f'"{name}"'
-    secret = "lp-" + base64.b32encode(secrets.token_bytes(_RANDOM_BYTES)).decode().lower()
-    print(secret)
-    digest = hashlib.sha256(secret.encode()).hexdigest()
-    print(
-        f'# The key is shown this once. Add to the configuration file:\n[keys.{table}]\nsha256 = "{digest}"',
-        file=sys.stderr,
-    )
+    if arguments.offline:
+        return _print_configuration(wanted)
+    try:
+        made = client.post(arguments, "/api/keys", wanted, _TIMEOUT)
+    except client.NoAnswer as nobody:
+        return _print_configuration(wanted, f"# {nobody}\n")
+    print(made["key"])
+    complain(f"the key {made['name']!r} is shown this once; requests need a key from now on")
     return 0
+
+
+def _rules(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those that were given."""
+    rules = {rule: getattr(arguments, rule) for rule in _RULES}
+    if rules["models"]:
+        rules["models"] = [name.strip() for name in rules["models"].split(",") if name.strip()]
+    return {rule: value for rule, value in rules.items() if value is not None and value is not False}
+
+
+def _print_configuration(wanted: dict[str, Any], reason: str = "") -> int:
+    """The key on stdout, the lines for it on stderr."""
+    secret, name, key = new_key(wanted)
+    table = name if _BARE.fullmatch(name) else f'"{name}"'
+    values = key.model_dump(mode="json", include={"sha256", *_RULES}, exclude_defaults=True)
+    lines = (f"{rule} = {_toml(rule, value)}" for rule, value in values.items())
+    print(secret)
+    head = f"{reason}# The key is shown this once. Add to the configuration file:"
+    print("\n".join([head, f"[keys.{table}]", *lines]), file=sys.stderr)
+    return 0
+
+
+def _toml(rule: str, value: Any) -> str:
+    """TOML spells these values as JSON does, but for dates."""
+    return str(value) if rule == "expires" else orjson.dumps(value).decode()
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    keys = client.ask(arguments, "GET", "/api/keys", _TIMEOUT)["keys"]
+    columns = ("name", "source", *_RULES)
+    _print_table(columns, ([_cell(key[column]) for column in columns] for key in keys))
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    client.ask(arguments, "DELETE", f"/api/keys/{quote(arguments.name, safe='')}", _TIMEOUT)
+    complain(f"the key {arguments.name!r:.140} is refused from now on")
+    return 0
+
+
+def _usage(arguments: argparse.Namespace) -> int:
+    sums = client.ask(arguments, "GET", "/api/usage?by=key", _TIMEOUT)["usage"]
+    _print_table(("key", *_SUMS), ([_cell(group["key"]), *(str(group[sum]) for sum in _SUMS)] for group in sums))
+    return 0
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "-"
+    return "-" if value is None else str(value)
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell: no cell has a blank in it, so that scripts can read them."""
+    table = [columns, *rows]
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

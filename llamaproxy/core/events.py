@@ -111,6 +111,21 @@ class StopRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """A person wants a new process: in-flight requests end on the old one, queued ones wait for the new. Closes the
+    model's breaker."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerResetRequested:
+    """A person says that the model is well again."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class FootprintKnown:
     """How much memory the model takes, or is thought to take: a measurement goes before any estimate."""
 
@@ -156,6 +171,8 @@ Event = (
     | BackendExited
     | StartRequested
     | StopRequested
+    | RestartRequested
+    | BreakerResetRequested
     | FootprintKnown
     | ModelsChanged
     | DrainBegun

@@ -54,7 +54,7 @@ _NOT_TO_CLIENT = _HOP_BY_HOP | {
 _REPEATED = 24
 """Fields that are worth remembering."""
 
-_OUR_OWN = (b"access-control-", b"x-llamaproxy-")
+_OUR_OWN = (b"access-control-", b"x-llamaproxy-", b"x-ratelimit-")
 """Beginnings of names that only the gateway's own fields have for its clients; a backend may be a gateway, too."""
 
 

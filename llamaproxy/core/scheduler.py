@@ -21,6 +21,7 @@ from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
     BackendReady,
+    BreakerResetRequested,
     DrainBegun,
     Effect,
     Event,
@@ -32,6 +33,7 @@ from llamaproxy.core.events import (
     Reject,
     RequestArrived,
     RequestLeft,
+    RestartRequested,
     ShutdownDue,
     StartRequested,
     StopReason,
@@ -96,6 +98,11 @@ class Scheduler:
                 self._start_requested(event.model, now)
             case StopRequested():
                 self._stop_requested(event.model, out)
+            case RestartRequested():
+                self._restart_requested(event.model, now, out)
+            case BreakerResetRequested():
+                if backend := self._roster.model(event.model):
+                    backend.breaker.reset()
             case FootprintKnown():
                 if backend := self.backends.get(event.model):
                     self._room.weigh(backend, event.footprint, event.measured)
@@ -230,6 +237,13 @@ class Scheduler:
         if (backend := self._roster.model(model)) is None:
             return
         self._reject_all(backend, Unavailable(f"{model} was stopped by request", retry_after=1), out)
+        self._dismiss(backend, StopReason.REQUESTED, out)
+
+    def _restart_requested(self, model: str, now: float, out: list[Effect]) -> None:
+        if (backend := self._roster.model(model)) is None or self._admission.closing:
+            return
+        backend.breaker.reset()
+        self._waiting.want(backend, now)
         self._dismiss(backend, StopReason.REQUESTED, out)
 
     def _shut_down(self, out: list[Effect]) -> None:

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from llamaproxy.core.routing import Dialect
-from llamaproxy.errors import GatewayError, MethodNotAllowed
+from llamaproxy.errors import GatewayError, MethodNotAllowed, RequestOverLimit
 
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -58,6 +58,8 @@ def _error_fields(error: GatewayError) -> dict[str, str]:
         fields["Retry-After"] = str(math.ceil(error.retry_after))
     elif error.status in (429, 503):
         fields["Retry-After"] = "10"
+    if isinstance(error, RequestOverLimit):
+        fields["x-should-retry"] = "false"  # OpenAI's clients ask for nothing in vain then
     if error.status == 401:
         fields["WWW-Authenticate"] = "Bearer"
     if isinstance(error, MethodNotAllowed):

@@ -4,9 +4,11 @@ Owns the table of the gateway's own routes and the order in which a request is j
 answers.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -14,20 +16,26 @@ from aiohttp.http_exceptions import HttpProcessingError
 from llamaproxy import __version__, scope
 from llamaproxy.core import routing
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
-from llamaproxy.server import page
-from llamaproxy.server.admin import Admin
+from llamaproxy.server import page, quota
 from llamaproxy.server.answers import error_response, json_response
+from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
-from llamaproxy.server.captures import names_one as names_capture
+from llamaproxy.server.configuration import Configuration
+from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
+from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.logs import LogRoutes
+from llamaproxy.server.metrics import Metrics
+from llamaproxy.server.models import Models
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.requests import Requests
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.system import System
 from llamaproxy.server.upgrade import Upgrades, wanted_key
 
 log = logging.getLogger(__name__)
@@ -41,28 +49,31 @@ class Server:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._current = gateway.current
-        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, gateway.captures)
-        self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger)
-        self._requests = requests = Requests(gateway.history)
-        admin = Admin(gateway.current, gateway.pool, gateway.history, gateway.reloader, gateway.carrier)
-        self._captures = captures = CaptureRoutes(gateway.captures)
-        logs = LogRoutes(gateway.logs)
+        flights = Flights()
+        self._quota = quota.Quota()
+        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
+        self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
+        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
+        self.api = api_routes(
+            models,
+            Requests(gateway.history, flights, gateway.traffic),
+            Configuration(gateway.current, gateway.reloader),
+            Health(gateway.history, gateway.reloader),
+            System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor),
+            KeyRoutes(gateway.current, gateway.keyring),
+            LogRoutes(gateway.logs),
+            CaptureRoutes(gateway.captures),
+        )
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
+            "/metrics": {"GET": metrics.page},
             "/v1/models": {"GET": self._models},
             "/models": {"GET": self._models},
-            "/models/load": {"POST": admin.load},
-            "/models/unload": {"POST": admin.unload},
-            "/api/health": {"GET": admin.health},
-            "/api/models": {"GET": admin.models},
-            "/api/reload": {"POST": admin.reload},
-            "/api/requests": {"GET": requests.page},
-            "/api/usage": {"GET": requests.usage},
-            "/api/captures": {"DELETE": captures.clear},
-            "/api/logs": {"GET": logs.page, "DELETE": logs.clear},
-            "/api/logs/level": {"GET": logs.level, "PATCH": logs.change_level},
+            "/models/load": {"POST": models.load},
+            "/models/unload": {"POST": models.unload},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
 
@@ -79,10 +90,14 @@ class Server:
         if path not in self._spelled:
             path = routing.normalise(request.path)
         try:
-            guard.check(request.method, path, request.headers)
+            self._quota.enter(request, guard.check(request.method, path, request.headers))
             response = await self._dispatch(request, path)
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
+        except asyncio.CancelledError as error:
+            response = error_response(reason(request, error), routing.dialect_of(path))
+            if request.get(STARTED):
+                cut_off(request)
         except ClientGone:
             response = web.Response(status=499, reason="Client Closed Request")
         except HttpProcessingError:
@@ -112,11 +127,9 @@ class Server:
                 return await self._upgrades.serve(request, key)
             return await self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
-            return self._model(path.removeprefix("/v1/models/"))
-        if names_capture(path):
-            return await self._captures.one(request, path)
-        if path.startswith("/api/requests/") and request.method in ("GET", "HEAD"):
-            return await self._requests.one(path.removeprefix("/api/requests/"))
+            return self._model(request, path.removeprefix("/v1/models/"))
+        if path.startswith("/api/"):
+            return await self.api.serve(request)
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)
@@ -124,11 +137,12 @@ class Server:
 
     def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""
-        headers = {"Allow": "GET, HEAD, POST, OPTIONS"}
+        methods = self.api.methods(request.rel_url.raw_path) or ["GET", "POST"]
+        headers = {"Allow": ", ".join(dict.fromkeys([*methods, "HEAD", "OPTIONS"]))}
         if self._current.guard.allows_origin(request.headers.get("Origin", "")):
             wanted = request.headers.get("Access-Control-Request-Headers", "content-type, authorization")
             headers |= {
-                "Access-Control-Allow-Methods": "GET, POST",
+                "Access-Control-Allow-Methods": ", ".join(methods),
                 "Access-Control-Allow-Headers": wanted,
                 "Access-Control-Max-Age": "600",
             }
@@ -144,13 +158,15 @@ class Server:
         return json_response({"status": "ready"})
 
     async def _models(self, request: web.Request) -> web.Response:
-        gateway = self._gateway
+        gateway, now = self._gateway, time.monotonic()
+        allowed = partial(quota.may_use, request)
         return json_response(
-            model_list(gateway.catalogue, gateway.pool, gateway.headers, time.monotonic(), gateway.created)
+            model_list(gateway.catalogue, gateway.pool, gateway.headers, now, gateway.created, allowed)
         )
 
-    def _model(self, name: str) -> web.Response:
+    def _model(self, request: web.Request, name: str) -> web.Response:
         gateway = self._gateway
         model = gateway.catalogue.resolve(name)
+        quota.check_model(request, model)
         backend = gateway.pool.backends[model.name]
         return json_response(describe(model, backend, gateway.headers, time.monotonic(), gateway.created))

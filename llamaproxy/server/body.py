@@ -5,10 +5,12 @@ Owns the bounds and the codings only: what a body means is told elsewhere.
 
 import asyncio
 import io
+from typing import Any
 
+import orjson
 from aiohttp import web
 
-from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from llamaproxy.errors import InvalidJson, InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
 _DECODED = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 """Content codings that aiohttp undoes while it reads; it does nothing about others, or about several."""
@@ -32,6 +34,19 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
         raise RequestTimeout(f"the body did not arrive within {timeout:.0f} s") from error
     except web.RequestPayloadError as error:
         raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())}") from error
+
+
+async def read_json(request: web.Request, most: int, timeout: float) -> Any:
+    """The document of a request to a route of our own, which takes nothing else: no form on a foreign page can send it.
+
+    Raises UnsupportedMediaType, InvalidJson, and what `read` raises.
+    """
+    if request.content_type != "application/json":
+        raise UnsupportedMediaType("the body must be sent as application/json")
+    try:
+        return orjson.loads(await read(request, most, timeout))
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(f"the body is not valid JSON: {error}") from error
 
 
 def _check_coding(request: web.Request) -> None:

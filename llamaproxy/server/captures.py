@@ -6,39 +6,54 @@ Reads and deletes. What is kept, and for how long, is said in `telemetry.capture
 import asyncio
 
 from aiohttp import web
+from pydantic import BaseModel
 
-from llamaproxy.errors import MethodNotAllowed, NotFound
+from llamaproxy.errors import NotFound
 from llamaproxy.server.answers import json_response
 from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.redaction import REDACTION
 
-PREFIX, SUFFIX = "/api/requests/", "/capture"
-"""What stands before and after a request's id in the path."""
+
+class ShownBody(BaseModel):
+    """The two ends of a body of so many `bytes`; `last` is null where `first` is all of it."""
+
+    bytes: int
+    omitted: int
+    first: str
+    last: str | None
 
 
-def names_one(path: str) -> bool:
-    """Whether this is the path of a capture."""
-    return path.startswith(PREFIX) and path.endswith(SUFFIX) and len(path) > len(PREFIX) + len(SUFFIX)
+class ShownCapture(BaseModel):
+    """`started_at` in seconds since the epoch. What looks like a secret is masked."""
+
+    id: str
+    model: str | None
+    started_at: float
+    request: ShownBody
+    response: ShownBody
+
+
+class Forgotten(BaseModel):
+    success: bool
 
 
 class CaptureRoutes:
-    """Handlers for `/api/requests/{id}/capture`, and for all captures."""
+    """Handlers for `/api/requests/{id}/capture` and `/api/captures`."""
 
     def __init__(self, captures: Captures) -> None:
         self._captures = captures
 
-    async def one(self, request: web.Request, path: str) -> web.Response:
-        """Raises NotFound or MethodNotAllowed."""
-        request_id = path.removeprefix(PREFIX).removesuffix(SUFFIX)
-        if request.method == "DELETE":
-            if not self._captures.delete(request_id):
-                raise _missing(request_id)
-            return json_response({"success": True})
-        if request.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed.taking(path, ("GET", "DELETE"))
+    async def one(self, request: web.Request, request_id: str) -> web.Response:
+        """Raises NotFound."""
         if (capture := self._captures.find(request_id)) is None:
             raise _missing(request_id)
         return json_response(await asyncio.to_thread(capture.shown, REDACTION.redact))
+
+    async def forget(self, request: web.Request, request_id: str) -> web.Response:
+        """Raises NotFound."""
+        if not self._captures.delete(request_id):
+            raise _missing(request_id)
+        return json_response({"success": True})
 
     async def clear(self, request: web.Request) -> web.Response:
         """Forget all of them."""

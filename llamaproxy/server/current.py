@@ -1,12 +1,13 @@
-"""What is in force: the configuration, the catalogue made of it, and the guard.
+"""What is in force: the configuration, the catalogue made of it, the keys made at run time, and the guard.
 
 They change together, when the configuration is reloaded, and whoever serves a request asks for them anew. Decides
 nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llamaproxy.config import Config
+from llamaproxy.config import Config, KeyConfig
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server.guard import Guard
 from llamaproxy.server.splice import Deadlines
@@ -18,12 +19,16 @@ class Current:
 
     config: Config
     catalogue: Catalogue
+    stored_keys: Mapping[str, KeyConfig] = field(default_factory=dict)
     guard: Guard = field(init=False)
     deadlines: Deadlines = field(init=False)
 
     def __post_init__(self) -> None:
         self.replace(self.config, self.catalogue)
 
-    def replace(self, config: Config, catalogue: Catalogue) -> None:
-        self.config, self.catalogue, self.guard = config, catalogue, Guard(config)
+    def replace(self, config: Config, catalogue: Catalogue, stored_keys: Mapping[str, KeyConfig] | None = None) -> None:
+        """Without `stored_keys` they stay as they are."""
+        self.config, self.catalogue = config, catalogue
+        self.stored_keys = self.stored_keys if stored_keys is None else stored_keys
+        self.guard = Guard(config, self.stored_keys)
         self.deadlines = Deadlines(config.engine.first_byte_timeout, config.engine.idle_timeout)

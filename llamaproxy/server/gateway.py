@@ -26,14 +26,17 @@ from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidM
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import estimate, files
 from llamaproxy.models.headers import Headers
-from llamaproxy.server import reload
+from llamaproxy.server import keyfile, reload
 from llamaproxy.server.current import Current
 from llamaproxy.server.guard import check_exposure
+from llamaproxy.server.keyring import Keyring
+from llamaproxy.server.monitor import Monitor
 from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.logs import Logs
+from llamaproxy.telemetry.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ log = logging.getLogger(__name__)
 def check(config: Config) -> None:
     """Whether the configuration can be served at all. Raises ConfigError with one line per fault."""
     check_exposure(config)
+    keyfile.read(keyfile.location(config.server.keys_file))
     if config.engine.allow_unsafe_args:
         return
     faults = [f"engine.args: {fault}" for fault in arguments.faults(config.engine.args)]
@@ -55,14 +59,17 @@ class Gateway:
 
     def __init__(self, config: Config, runtime_base: Path | None = None, source: Source | None = None) -> None:
         check(config)
-        loaded = reload.load(config)
+        loaded = reload.load(config, origins=source.origins if source else None)
         reload.tell_problems(loaded.found)
-        self.history = History(config.telemetry)
+        self.traffic = Traffic()
+        self.traffic.allow(loaded.catalogue.models, config.keys)
+        self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger
         self.logs = Logs(config, self.history)
         self.logs.attach()
         self.captures = Captures(config.telemetry.captures)
         self.current = Current(config, loaded.catalogue)
+        self.keyring = Keyring(self.current)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
         self.headers = Headers()
         self.created = int(time.time())
@@ -72,9 +79,14 @@ class Gateway:
         self._watchdog = orphans.watch(self._run_directory.path) if orphans.NEEDS_WATCHDOG else None
         self._read_ahead = ReadAhead()
         self.carrier = Carrier(config.kv, config.engine)
-        self.pool = Pool(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect)
+        self.pool = Pool(
+            *(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect),
+            observe=self.traffic.observe,
+        )
+        self.monitor = Monitor(self.current, self.pool, self.history, self.traffic)
         self.draining = False
         self.history.start()
+        self.monitor.start()
 
     @property
     def config(self) -> Config:
@@ -93,11 +105,13 @@ class Gateway:
         config = loaded.config.model_copy(update={"server": kept})
         check(config)
         self.current.replace(config, loaded.catalogue)
+        self.keyring.refresh()
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
         self.history.reconfigure(config.telemetry)
         self.logs.reconfigure(config)
         self.captures.switch(config.telemetry.captures)
+        self.traffic.allow(loaded.catalogue.models, config.keys)
         self.read_headers()
         self._preload(changes.added)
 
@@ -131,6 +145,7 @@ class Gateway:
 
     async def settle(self) -> None:
         """Write down how the last requests ended; after the last one was answered."""
+        await self.monitor.close()
         await self.history.close()
         await self.logs.close()
 

@@ -7,17 +7,20 @@ it, the Origin check stops requests from foreign pages. Keys are compared by has
 import hashlib
 import ipaddress
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from multidict import CIMultiDictProxy
 
-from llamaproxy.config import Config
+from llamaproxy.config import Config, KeyConfig
+from llamaproxy.core.keys import Key, Keys
 from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, InvalidApiKey
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+_ADMIN_PATHS = frozenset({"/api", "/models/load", "/models/unload", "/llamaproxws"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?", re.IGNORECASE)
 
 
@@ -43,14 +46,20 @@ def check_exposure(config: Config) -> None:
 class Guard:
     """Checks that need nothing but the request's head."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        stored: Mapping[str, KeyConfig] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._public = not is_loopback(config.server.host)
         self._hosts = {config.server.host.lower(), *map(str.lower, config.server.allowed_hosts), *_LOCAL_NAMES}
         self._origins = frozenset(origin.rstrip("/").lower() for origin in config.server.allowed_origins)
-        self._keys: Mapping[str, str] = {key.sha256: name for name, key in config.keys.items()}
+        self._keys = Keys(config.keys, stored)
+        self._clock = clock
 
-    def check(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> str | None:
-        """The name of the key that was shown, if any. Raises Forbidden, ForbiddenOrigin or InvalidApiKey."""
+    def check(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> Key | None:
+        """The key that was shown, where one is needed. Raises Forbidden, ForbiddenOrigin or InvalidApiKey."""
         self._check_host(headers.get("Host", ""))
         origin = headers.get("Origin")
         if origin and (method not in _SAFE_METHODS or "Upgrade" in headers):
@@ -59,7 +68,10 @@ class Guard:
             self._check_site(method, headers)
         if not self._keys or path in _OPEN_PATHS or method == "OPTIONS":
             return None
-        return self._identify(headers)
+        key = self._identify(headers)
+        if not key.admin and _is_for_admins(path):
+            self._check_plain_keys_may_administer()
+        return key
 
     def check_origin(self, origin: str, headers: CIMultiDictProxy[str]) -> None:
         """A page may act on the gateway if the gateway served it, or the configuration says so.
@@ -93,14 +105,16 @@ class Guard:
             return
         raise Forbidden(f"the host name {host[:200]!r} is not one of this gateway's; server.allowed_hosts can add it")
 
-    def _identify(self, headers: CIMultiDictProxy[str]) -> str:
+    def _check_plain_keys_may_administer(self) -> None:
+        """On this machine they may, until one key has been told from the others: somebody must be able to."""
+        if self._public or self._keys.has_admin:
+            raise Forbidden("this needs a key with `admin = true`")
+
+    def _identify(self, headers: CIMultiDictProxy[str]) -> Key:
         secret = extract_key(headers)
         if not secret:
             raise InvalidApiKey("an API key is needed: send it as `Authorization: Bearer ...`")
-        name = self._keys.get(fingerprint(secret))
-        if name is None:
-            raise InvalidApiKey("this API key is not known")
-        return name
+        return self._keys.find(fingerprint(secret), self._clock())
 
 
 def extract_key(headers: CIMultiDictProxy[str]) -> str | None:
@@ -114,6 +128,10 @@ def extract_key(headers: CIMultiDictProxy[str]) -> str | None:
 def fingerprint(secret: str) -> str:
     """SHA-256 in hex: keys have 160 random bits, so nothing slower is needed."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _is_for_admins(path: str) -> bool:
+    return path.startswith("/api/") or path in _ADMIN_PATHS
 
 
 @lru_cache(maxsize=64)

@@ -3,6 +3,7 @@
 Reads the catalogue and the scheduler's records. Must not touch a backend: looking at a model never loads it.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,16 @@ _STATUS = {
 }
 
 
-def model_list(catalogue: Catalogue, pool: Pool, headers: Headers, now: float, created: int) -> dict[str, Any]:
-    """`data` of every listed model; `created` in seconds since the epoch."""
-    listed = (model for model in catalogue.models.values() if not model.config.unlisted)
+def model_list(
+    catalogue: Catalogue,
+    pool: Pool,
+    headers: Headers,
+    now: float,
+    created: int,
+    may_use: Callable[[Model], bool] = lambda model: True,
+) -> dict[str, Any]:
+    """`data` of every listed model that the client may use; `created` in seconds since the epoch."""
+    listed = (model for model in catalogue.models.values() if not model.config.unlisted and may_use(model))
     data = [describe(model, pool.backends[model.name], headers, now, created) for model in listed]
     return {"object": "list", "data": data}
 

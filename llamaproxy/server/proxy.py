@@ -21,16 +21,18 @@ from llamaproxy.errors import (
     InvalidRequest,
     MethodNotAllowed,
     ModelStartFailed,
+    RequestCancelled,
     RequestCrashedBackend,
     Unavailable,
     UpstreamError,
     UpstreamStalled,
 )
 from llamaproxy.models.catalogue import Model
-from llamaproxy.server import body
+from llamaproxy.server import body, quota
 from llamaproxy.server.account import Account
 from llamaproxy.server.comments import WaitingComments
 from llamaproxy.server.current import Current
+from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.splice import Outcome, cut_off, forward, refuse
@@ -59,10 +61,11 @@ class _Job:
 class Proxy:
     """Forwards requests for models."""
 
-    def __init__(self, current: Current, pool: Pool, ledger: Ledger, captures: Captures) -> None:
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger, flights: Flights, captures: Captures) -> None:
         self._current = current
         self._pool = pool
         self._ledger = ledger
+        self._flights = flights
         self._captures = captures
 
     async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
@@ -76,8 +79,9 @@ class Proxy:
             wanted = wish.read(content, request.headers.get("Content-Type", ""), endpoint)
             model = self._current.catalogue.resolve(wanted.model or request.query.get("model"))
             row.model, row.stream = model.name, wanted.stream
-            outgoing = outgoing_to(request, path, content, model, endpoint, wanted.stream)
-            return await self._run(_Job(request, row, model, endpoint, outgoing))
+            with quota.admit(request, row, model, endpoint, content):
+                outgoing = outgoing_to(request, path, content, model, endpoint, wanted.stream)
+                return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
             raise
@@ -92,15 +96,19 @@ class Proxy:
             row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
                 wish.read(content, request.headers.get("Content-Type", ""), endpoint)
-            outgoing = outgoing_below(request, path, content, model, endpoint)
-            return await self._run(_Job(request, row, model, endpoint, outgoing))
+            with quota.admit(request, row, model, endpoint, content):
+                outgoing = outgoing_below(request, path, content, model, endpoint)
+                return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
             self._close_failed(row, error)
             raise
 
     def _open(self, request: web.Request, endpoint: Endpoint) -> RequestRow:
-        client = request.remote or ""
-        return self._ledger.open(RequestRow(request_id(request), endpoint.name, endpoint.dialect, client))
+        row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "")
+        row.key = quota.key_name(request)
+        self._ledger.open(row)
+        self._flights.begin(row, request)
+        return row
 
     async def _read(self, request: web.Request) -> bytes:
         server = self._current.config.server
@@ -117,7 +125,8 @@ class Proxy:
             else:
                 async with waiting:
                     outcome = await self._try(job, ticket, waiting)
-        except GatewayError as error:
+        except (GatewayError, asyncio.CancelledError) as raised:
+            error = reason(job.request, raised)
             begun = await waiting.stop() if waiting else None
             if begun is None:
                 raise
@@ -181,7 +190,7 @@ class Proxy:
             account.close(whole)
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
-        elif outcome.broken:
+        elif outcome.broken and not isinstance(outcome.broken, RequestCancelled):
             # A client that leaves now may not have the death counted twice, nor the answer as a good one.
             lease.undecided()
             await lease.backend_gone(_DEATH_NOTICE)
@@ -208,6 +217,7 @@ class Proxy:
             )
 
     def _close(self, row: RequestRow, outcome: Outcome) -> None:
+        self._flights.end(row)
         if outcome.broken:
             state = RequestState.TRUNCATED
         else:
@@ -215,7 +225,9 @@ class Proxy:
         self._ledger.close(row, state, outcome.status)
 
     def _close_failed(self, row: RequestRow, error: BaseException) -> None:
-        if isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed):
+        if self._flights.end(row) and isinstance(error, asyncio.CancelledError):
+            self._ledger.close(row, RequestState.REJECTED, RequestCancelled.status)
+        elif isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed):
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, error.status)
         elif isinstance(error, GatewayError):
             self._ledger.close(row, RequestState.REJECTED, error.status)

@@ -10,12 +10,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamaproxy.backends import engine
 from llamaproxy.config import Config
 from llamaproxy.configfile import Source
+from llamaproxy.effective import Origins
 from llamaproxy.errors import ConfigError
 from llamaproxy.models import catalogue
 from llamaproxy.models.catalogue import Catalogue, Model
@@ -34,12 +35,16 @@ Version = tuple[object, ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration with everything on the disk that belongs to it; `versions` tell one model's files from others."""
+    """A configuration with everything on the disk that belongs to it; `versions` tell one model's files from others.
+
+    `origins` say where its values come from.
+    """
 
     config: Config
     found: Scan
     catalogue: Catalogue
     versions: Mapping[str, Version]
+    origins: Origins = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,11 @@ class Reloader:
         self.loaded_at = time.time()
 
     @property
+    def origins(self) -> Origins:
+        """Where the values that are in force come from."""
+        return self._loaded.origins
+
+    @property
     def file(self) -> Path | None:
         return self._source.path
 
@@ -93,6 +103,13 @@ class Reloader:
             log.info("the configuration was reloaded: %s", changes)
             return changes
 
+    def amend(self, change: Callable[[Loaded], Loaded]) -> None:
+        """Put something else in force, until the next reload reads what stands in the configuration. Raises what
+        `change` does, and ConfigError; nothing has changed then."""
+        amended = change(self._loaded)
+        self._apply(amended, Changes())
+        self._loaded = amended
+
     async def watch(self) -> None:
         """Until cancelled, reload whenever something is new."""
         while True:
@@ -105,19 +122,19 @@ class Reloader:
         """The signature comes first: what changes while it is read will be read again."""
         self._seen = self._source.signature()
         self._tried = _scanned(self._loaded.config, self._tried)
-        return load(self._source.load(), self._loaded.found)
+        return load(self._source.load(), self._loaded.found, self._source.origins)
 
     def _is_stale(self) -> bool:
         return self._source.signature() != self._seen or _scanned(self._loaded.config, self._tried) != self._tried
 
 
-def load(config: Config, before: Scan | None = None) -> Loaded:
+def load(config: Config, before: Scan | None = None, origins: Origins | None = None) -> Loaded:
     """Look for the models of a configuration. Blocks on the disk."""
     found = _scanned(config, before)
     models = catalogue.build(config, engine.bundled_model(), found.models)
     scanned: dict[str, Version] = {model.name: model.signature for model in found.models}
     versions = {name: scanned[name] if m.source == "scanned" else _version(m) for name, m in models.models.items()}
-    return Loaded(config, found, models, versions)
+    return Loaded(config, found, models, versions, origins or {})
 
 
 def compare(old: Loaded, new: Loaded) -> Changes:

@@ -17,16 +17,20 @@ from llamaproxy.core import headers
 from llamaproxy.core.response import BadResponse, Framing, Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
+from llamaproxy.server import flights
 from llamaproxy.server.answers import error_event
+from llamaproxy.server.fallback import PublicRelay
 from llamaproxy.server.outgoing import Outgoing
 from llamaproxy.server.outlet import Outlet, outlet
-from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
+from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent, known, written
 from llamaproxy.tasks import spawn
 
 _STREAM = b"text/event-stream"
 _LONGEST_ECHO = 4096
 _NOTHING = b":\n\n"
 """A comment, to have everything sent that was written before."""
+
+_KNOWN = known()
 
 Observe = Callable[[bytes], None]
 
@@ -88,21 +92,35 @@ async def forward(
             if begun is not None and answer.head.content_type != _STREAM:
                 return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent)
             if begun is not None:
-                await _written(begun, _NOTHING, request, deadlines.idle)
-            relay = _Relay(request, answer, outgoing, own_lines, begun is not None, deadlines.idle, witness.sent)
-            return await _relayed(relay, answer, outgoing.dialect, observe)
+                await written(begun, _NOTHING, request, deadlines.idle)
+            strip = outgoing.unasked_usage and answer.head.content_type == _STREAM
+            way = _Relay if _KNOWN else PublicRelay
+            relay = way(request, answer, own_lines, begun, strip, deadlines.idle, witness.sent)
+            return await _relayed(relay, request, answer, outgoing.dialect, deadlines.idle, observe)
     except UpstreamSilent as error:
         raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
 
 
-async def _relayed(relay: "_Relay", answer: Answer, dialect: Dialect, observe: Observe | None) -> Outcome:
+async def _relayed(
+    relay: "_Relay | PublicRelay",
+    request: web.Request,
+    answer: Answer,
+    dialect: Dialect,
+    idle: float,
+    observe: Observe | None,
+) -> Outcome:
+    broken: GatewayError | None = None
     try:
         await relay.run(observe)
-    except GatewayError as error:
-        if answer.head.content_type == _STREAM:
-            relay.insert(error_event(error, dialect))
-        return Outcome(relay.response, answer.status, broken=error)
-    return Outcome(relay.response, answer.status)
+    except asyncio.CancelledError as cancelled:
+        broken = flights.reason(request, cancelled)
+    except ConnectionSilent:
+        broken = UpstreamStalled(f"the engine fell silent for {idle:.0f} s")
+    except (ConnectionLost, BadResponse):
+        broken = UpstreamError("the engine broke off in the middle of its answer")
+    if broken and answer.head.content_type == _STREAM:
+        await relay.insert(error_event(broken, dialect))
+    return Outcome(relay.response, answer.status, broken)
 
 
 async def refuse(
@@ -116,7 +134,7 @@ async def refuse(
     """The error of a stream that has begun with nothing but comments; `cut_off` must follow."""
     event = error_event(error, dialect)
     on_sent(len(event))
-    await _written(response, event, request, patience)
+    await written(response, event, request, patience)
 
 
 def cut_off(request: web.Request) -> None:
@@ -153,37 +171,35 @@ class _Relay:
         self,
         request: web.Request,
         answer: Answer,
-        outgoing: Outgoing,
         own: bytes,
-        begun: bool,
+        begun: web.StreamResponse | None,
+        strip: bool,
         idle: float,
         on_sent: Callable[[int], None],
     ) -> None:
         newest = request.version >= HttpVersion11
         framing = answer.head.framing
-        goes_on = newest and bool(request.keep_alive) and (begun or framing is not Framing.CLOSE)
+        to_chunks = newest and begun is not None
+        goes_on = newest and bool(request.keep_alive) and (to_chunks or framing is not Framing.CLOSE)
         self.response = Sent(answer.status, goes_on)
         self._on_sent = on_sent
         self._answer = answer
         self._client = ClientConnection(request)
         self._chunked = newest and framing is Framing.CHUNKED
-        unasked = outgoing.unasked_usage and answer.head.content_type == _STREAM
-        self._outlet: Outlet = outlet(framing, begun and newest, not newest, unasked)
-        self._pending = b"" if begun else headers.answer_head(answer.head, own, self._chunked, goes_on)
+        self._outlet: Outlet = outlet(framing, to_chunks, not newest, strip)
+        self._pending = b"" if begun is not None else headers.answer_head(answer.head, own, self._chunked, goes_on)
         self._idle = idle
         self._draining: asyncio.Task[None] | None = None
         self._gone = False
 
     async def run(self, observe: Observe | None) -> None:
-        """Returns at the proper end. Raises UpstreamError or UpstreamStalled where it broke off, or ClientGone."""
+        """Returns at the proper end. Raises ConnectionLost or BadResponse where it broke off, or ClientGone."""
         try:
             await self._answer.relay(self._take, observe)
         except (ConnectionLost, BadResponse) as error:
             if self._gone:
                 raise ClientGone from error
-            if isinstance(error, ConnectionSilent):
-                raise UpstreamStalled(f"the engine fell silent for {self._idle:.0f} s") from error
-            raise UpstreamError("the engine broke off in the middle of its answer") from error
+            raise
         finally:
             if self._draining:
                 self._draining.cancel()
@@ -193,7 +209,7 @@ class _Relay:
         if self._client.congested:
             await self._client.drain(self._idle)
 
-    def insert(self, event: bytes) -> None:
+    async def insert(self, event: bytes) -> None:
         """Say why it broke off, where there is a place for it."""
         place = self._outlet.insert(event) or (self._answer.insert(event) if self._chunked else b"")
         if place:
@@ -226,15 +242,3 @@ class _Relay:
     def _leave(self) -> None:
         self._gone = True
         self._answer.abort()
-
-
-async def _written(response: web.StreamResponse, data: bytes, request: web.Request, patience: float) -> None:
-    """By aiohttp's own means. Raises ClientGone, also where the client takes nothing for so long."""
-    try:
-        async with asyncio.timeout(patience):
-            await response.write(data)
-    except TimeoutError as error:
-        ClientConnection(request).abort()
-        raise ClientGone from error
-    except ConnectionError as error:
-        raise ClientGone from error

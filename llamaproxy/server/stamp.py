@@ -1,4 +1,5 @@
-"""What every answer carries, whoever made it: the request's id, who answered, and what a browser may do with it."""
+"""What every answer carries, whoever made it: the request's id, who answered, where a limited key stands, and what a
+browser may do with it."""
 
 import itertools
 import re
@@ -6,6 +7,7 @@ import secrets
 
 from aiohttp import web
 
+from llamaproxy.server import quota
 from llamaproxy.server.guard import Guard
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -33,7 +35,7 @@ def fresh_id() -> str:
 
 def stamp(request: web.Request, guard: Guard) -> dict[str, str]:
     """Header fields."""
-    fields = {"X-Request-Id": request_id(request), "Server": "llamaproxy"}
+    fields = {"X-Request-Id": request_id(request), "Server": "llamaproxy"} | quota.fields(request)
     origin = request.headers.get("Origin")
     if origin and guard.allows_origin(origin):
         fields |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}

@@ -13,9 +13,18 @@ from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import headers, routing, websocket
 from llamaproxy.core.response import BadResponse, Head
-from llamaproxy.errors import GatewayError, GatewayTimeout, InvalidRequest, UpstreamError, UpstreamStalled
+from llamaproxy.errors import (
+    GatewayError,
+    GatewayTimeout,
+    InvalidRequest,
+    RequestCancelled,
+    UpstreamError,
+    UpstreamStalled,
+)
 from llamaproxy.models.catalogue import Model
+from llamaproxy.server import quota
 from llamaproxy.server.current import Current
+from llamaproxy.server.flights import Flights
 from llamaproxy.server.inbound import Request
 from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
 from llamaproxy.server.stamp import request_id, stamp
@@ -36,25 +45,30 @@ def wanted_key(request: Request) -> str | None:
 class Upgrades:
     """Answers requests that change the protocol."""
 
-    def __init__(self, current: Current, pool: Pool, ledger: Ledger) -> None:
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger, flights: Flights) -> None:
         self._current = current
         self._pool = pool
         self._ledger = ledger
+        self._flights = flights
 
     async def serve(self, request: Request, key: str) -> web.StreamResponse:
         """Returns when the WebSocket has ended. Raises GatewayError where it does not begin."""
         endpoint = routing.upstream("GET", "")
         row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "", stream=True)
+        row.key = quota.key_name(request)
         self._ledger.open(row)
+        self._flights.begin(row, request)
         try:
             model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
             row.model = model.name
             if model.config.url and routing.climbs(path):
                 raise InvalidRequest("the path must not contain `..`")
-            await self._lease(request, row, model, path, key)
+            with quota.admit(request, row, model, endpoint, b""):
+                await self._lease(request, row, model, path, key)
         except BaseException as error:
-            self._ledger.close(row, *_end(row, error))
+            self._ledger.close(row, *_end(row, error, self._flights.end(row)))
             raise
+        self._flights.end(row)
         self._ledger.close(row, RequestState.OK, 101)
         ClientConnection(request).close()
         return Sent(101, keep_alive=False)
@@ -109,8 +123,11 @@ class Upgrades:
         return _SWITCHING + theirs + headers.lines(own) + b"\r\n"
 
 
-def _end(row: RequestRow, error: BaseException) -> tuple[RequestState, int | None]:
-    """A client that leaves ends a WebSocket that has begun as it should end."""
+def _end(row: RequestRow, error: BaseException, cancelled: bool) -> tuple[RequestState, int | None]:
+    """A client that leaves ends a WebSocket that has begun as it should end; an operator cuts it off."""
+    if cancelled and isinstance(error, asyncio.CancelledError):
+        begun = row.status is not None
+        return (RequestState.TRUNCATED, 101) if begun else (RequestState.REJECTED, RequestCancelled.status)
     if isinstance(error, asyncio.CancelledError | ClientGone):
         return (RequestState.OK, 101) if row.status else (RequestState.CLIENT_ABORT, None)
     if isinstance(error, GatewayError):

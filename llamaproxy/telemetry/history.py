@@ -1,4 +1,4 @@
-"""The history of requests: what is in flight, what has ended, and what has been in earlier days.
+"""The history of requests: what is in flight, what has ended, and what has been in earlier days; and the machine's.
 
 Owns where the database lies, and joins its parts: the ledger, which is told of every request; the writer; the reader.
 What is read is one list, whether rows are in the database or still in memory. Without a database there are the last
@@ -8,7 +8,7 @@ rows that ended, and nothing of them outlives the process.
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import platformdirs
 from llamaproxy.config import TelemetryConfig
 from llamaproxy.telemetry import query as queries
 from llamaproxy.telemetry import usage as sums
-from llamaproxy.telemetry.ledger import Ledger, RequestRow
+from llamaproxy.telemetry.ledger import Ledger, RequestRow, Told
 from llamaproxy.telemetry.query import Query, Sql
 from llamaproxy.telemetry.reader import Reader
+from llamaproxy.telemetry.series import Series
 from llamaproxy.telemetry.store import is_corrupt
 from llamaproxy.telemetry.writer import Keep, Sideline, Writer
 
@@ -33,15 +34,20 @@ Shown = dict[str, Any]
 
 
 def location(database: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Where the database lies, None for nowhere.
+    """Where the database lies, None for nowhere."""
+    if database is not None:
+        return None if database in _OFF else Path(database).expanduser()
+    return state_directory(environ) / _FILE
+
+
+def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """For what outlives the process.
 
     systemd names a service's own directory in $STATE_DIRECTORY (systemd.exec(5)); else it is the user's, as the XDG
     Base Directory Specification has it.
     """
-    if database is not None:
-        return None if database in _OFF else Path(database).expanduser()
     own, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
-    return (Path(own) if own else platformdirs.user_state_path("llamaproxy")) / _FILE
+    return Path(own) if own else platformdirs.user_state_path("llamaproxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +59,25 @@ class Page:
 
 
 class History:
-    """All requests of which there is a row."""
+    """All requests of which there is a row, and `series`, the machine's past. `ended` hears of every complete row."""
 
-    def __init__(self, settings: TelemetryConfig) -> None:
+    def __init__(self, settings: TelemetryConfig, ended: Told = lambda row: None) -> None:
         self._settings = settings
+        self.series = Series()
         self._path = location(settings.database)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         if self._path is None:
-            self.ledger = Ledger()
+            self.ledger = Ledger(ended=ended)
             return
         self._reader = Reader(self._path)
-        self._writer = Writer(self._path, self._keep, self._reader.renew)
-        self.ledger = Ledger(answering=self._writer.journal.mark, ended=self._writer.put)
+        self._writer = writer = Writer(self._path, self._keep, self._reader.renew, self.series)
+
+        def both(row: RequestRow) -> None:
+            writer.put(row)
+            ended(row)
+
+        self.ledger = Ledger(answering=writer.journal.mark, ended=both)
 
     def attach(self, sideline: Sideline) -> Callable[[], object] | None:
         """Have something else written into the database: what to call when there is something; None without one."""
@@ -92,16 +104,26 @@ class History:
         if self._reader:
             await self._reader.close()
 
+    def sample(self, at: float, values: Sequence[float | None]) -> None:
+        """What the machine does at `at`, as `series.COLUMNS`."""
+        rows = self.series.add(at, values)
+        if self._writer:
+            self._writer.put_metrics(rows)
+
+    @property
+    def spooled(self) -> int:
+        """Rows that wait for the database."""
+        return len(self._writer.spool) if self._writer else 0
+
     @property
     def trouble(self) -> str | None:
         """Why rows are not written, None where they are."""
         return self._writer.trouble if self._writer else None
 
     def health(self) -> Shown:
-        spool = self._writer.spool if self._writer else ()
         return {
             "database": str(self._path) if self._path else None,
-            "spooled_rows": len(spool),
+            "spooled_rows": self.spooled,
             "lost_rows": self._writer.spool.lost if self._writer else 0,
             "error": self.trouble,
         }

@@ -17,9 +17,9 @@ from llamaproxy.telemetry.usage import parse_since
 MOST_ENTRIES = 1000
 _COLUMNS = "timestamp, level, source, message, model, request_id, context"
 INSERT = f"INSERT OR IGNORE INTO logs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_SPELLINGS = {**LEVELS, "warn": logging.WARNING}
-_NAME = re.compile(r"[!-~]{1,128}")
-_LAST = 2**63 - 1
+SPELLINGS = {**LEVELS, "warn": logging.WARNING}
+NAME = "^[!-~]{1,128}$"
+LAST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LogQuery:
     """
 
     limit: int = 100
-    before: int = _LAST
+    before: int = LAST
     after: int = -1
     forward: bool = False
     level: int = logging.DEBUG
@@ -68,7 +68,7 @@ def parse(asked: Mapping[str, str]) -> LogQuery:
     after = _number(asked, "after", -1)
     return LogQuery(
         limit=_limit(asked.get("limit", "100")),
-        before=_number(asked, "before", _LAST),
+        before=_number(asked, "before", LAST),
         after=max(since, after),
         forward="after" in asked,
         level=parse_level(asked.get("level", "debug")),
@@ -79,9 +79,9 @@ def parse(asked: Mapping[str, str]) -> LogQuery:
 
 def parse_level(text: object) -> int:
     """Raises InvalidRequest."""
-    if not isinstance(text, str) or text not in _SPELLINGS:
+    if not isinstance(text, str) or text not in SPELLINGS:
         raise InvalidRequest(f"`level` must be one of {', '.join(LEVELS)}", param="level")
-    return _SPELLINGS[text]
+    return SPELLINGS[text]
 
 
 def to_entry(cells: Iterable[Any]) -> LogEntry:
@@ -98,13 +98,13 @@ def _number(asked: Mapping[str, str], name: str, default: int) -> int:
     text = asked.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= _LAST):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= LAST):
         raise InvalidRequest(f"`{name}` must be the `id` of an entry", param=name)
     return int(text)
 
 
 def _name(asked: Mapping[str, str], name: str) -> str | None:
     text = asked.get(name)
-    if text is not None and not _NAME.fullmatch(text):
+    if text is not None and not re.fullmatch(NAME, text):
         raise InvalidRequest(f"`{name}` must be a name of 128 characters at most", param=name)
     return text

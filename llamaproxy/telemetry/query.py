@@ -24,7 +24,7 @@ SORTS = frozenset(
 _MOST_SORTED = 100_000
 """Rows, the newest of those that match, among which an order without an index is looked for."""
 _CURSOR = re.compile(r"([01])_([-+.e\d]{1,32})_([-+.e\d]{1,32})_(\d{1,19})_(\d{1,19})", re.ASCII)
-_LONGEST_TEXT = 256
+LONGEST_TEXT = 256
 _COLUMNS = ", ".join(COLUMNS)
 
 Sql = tuple[str, tuple[Any, ...]]
@@ -165,6 +165,6 @@ def _state(text: str) -> RequestState:
 
 def _text(asked: Mapping[str, str], name: str) -> str | None:
     text = asked.get(name)
-    if text is not None and (not 1 <= len(text) <= _LONGEST_TEXT or not text.isprintable()):
-        raise InvalidRequest(f"`{name}` must be a name of {_LONGEST_TEXT} characters at most", param=name)
+    if text is not None and (not 1 <= len(text) <= LONGEST_TEXT or not text.isprintable()):
+        raise InvalidRequest(f"`{name}` must be a name of {LONGEST_TEXT} characters at most", param=name)
     return text

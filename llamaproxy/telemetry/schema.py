@@ -6,6 +6,7 @@ Knows no file and no connection: `store` does.
 
 from collections.abc import Sequence
 
+from llamaproxy.telemetry import series
 from llamaproxy.telemetry.ledger import FIELDS
 
 MIGRATIONS: tuple[str, ...] = (
@@ -45,6 +46,34 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX requests_by_state ON requests (state, started_at) WHERE state <> 'ok';
     """,
     """
+    CREATE TABLE metrics (
+        step INTEGER NOT NULL,       -- seconds that the averages are of
+        timestamp INTEGER NOT NULL,  -- when the step began, in seconds since the epoch
+        samples INTEGER NOT NULL,
+        cpu_percent REAL,
+        load REAL,
+        memory_used REAL,
+        memory_total REAL,
+        swap_used REAL,
+        disk_used REAL,
+        disk_total REAL,
+        received_rate REAL,
+        sent_rate REAL,
+        gpu_percent REAL,
+        gpu_memory_used REAL,
+        gpu_memory_total REAL,
+        gpu_temperature REAL,
+        gpu_power REAL,
+        active_models REAL,
+        in_flight REAL,
+        queued REAL,
+        requests_per_minute REAL,
+        tokens_per_minute REAL,
+        uptime REAL,
+        PRIMARY KEY (step, timestamp)
+    ) WITHOUT ROWID;
+    """,
+    """
     CREATE TABLE logs (
         timestamp INTEGER PRIMARY KEY,  -- microseconds since the epoch; no two entries have the same
         level INTEGER NOT NULL,         -- as Python's logging counts them
@@ -66,6 +95,17 @@ _INTO = f"INSERT OR IGNORE INTO requests ({', '.join(COLUMNS)}) VALUES "
 INSERT_TOGETHER = _INTO + ", ".join([_ROW] * TOGETHER)
 INSERT = _INTO + _ROW
 """A row that is there already stays as it is: what is written again after a failure, or after a crash, is no other."""
+
+
+METRICS = ("step", "timestamp", "samples", *series.COLUMNS)
+PUT_METRICS = f"INSERT OR REPLACE INTO metrics ({', '.join(METRICS)}) VALUES ({', '.join('?' * len(METRICS))})"
+"""A step that is not over is written again and again."""
+READ_METRICS = f"SELECT {', '.join(METRICS)} FROM metrics ORDER BY step, timestamp"
+SHORTEN_METRICS = """
+    DELETE FROM metrics WHERE step = :step AND timestamp <=
+    (SELECT timestamp FROM metrics WHERE step = :step ORDER BY timestamp DESC LIMIT 1 OFFSET :most)
+"""
+"""Leaves the newest `most` rows of a tier, whatever the clock says."""
 
 
 class NewerDatabase(Exception):

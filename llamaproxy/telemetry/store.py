@@ -15,7 +15,16 @@ from typing import Any, Self
 
 import aiosqlite
 
-from llamaproxy.telemetry.schema import INSERT, INSERT_TOGETHER, TOGETHER, steps
+from llamaproxy.telemetry.schema import (
+    INSERT,
+    INSERT_TOGETHER,
+    PUT_METRICS,
+    READ_METRICS,
+    SHORTEN_METRICS,
+    TOGETHER,
+    steps,
+)
+from llamaproxy.telemetry.series import TIERS
 
 _BUSY = 1.0
 """Seconds that a statement waits for another process's lock before it fails."""
@@ -122,6 +131,21 @@ class Store:
         for at in range(0, len(rows) - TOGETHER + 1, TOGETHER):
             await self._connection.execute(INSERT_TOGETHER, [*chain.from_iterable(rows[at : at + TOGETHER])])
         return rows[len(rows) - len(rows) % TOGETHER :]
+
+    async def put_metrics(self, rows: Sequence[Values]) -> None:
+        """Rows of `series`, in place of those of the same step; the oldest of a tier go."""
+        tiers = [{"step": step, "most": most} for step, most in TIERS.values()]
+        try:
+            await self._connection.executemany(PUT_METRICS, rows)
+            await self._connection.executemany(SHORTEN_METRICS, tiers)
+            await self._connection.commit()
+        except BaseException:
+            await self._connection.rollback()
+            raise
+
+    async def metrics(self) -> list[tuple[Any, ...]]:
+        """All rows of `series`: some thousands."""
+        return [tuple(row) for row in await self._connection.execute_fetchall(READ_METRICS)]
 
     async def check(self) -> None:
         """Read all of it. Raises sqlite3.DatabaseError where it is corrupt."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from llamaproxy.telemetry.journal import Journal, left_behind
 from llamaproxy.telemetry.ledger import RequestRow, values
 from llamaproxy.telemetry.retention import Anchor
 from llamaproxy.telemetry.schema import NewerDatabase
+from llamaproxy.telemetry.series import Row, Series
 from llamaproxy.telemetry.spool import MOST_ROWS, Spool
 from llamaproxy.telemetry.store import Store
 
@@ -34,6 +35,8 @@ database would have a core for itself. They are in the journal all the while."""
 _SHARE = 10
 """How much longer than it took to write the last group the next one is gathered."""
 _MOST_AT_ONCE = 1000
+_MOST_METRICS = 1000
+"""Rows of an hour of steps, of all tiers."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two attempts."""
 _FIRST_PRUNE, _PRUNE_EVERY = 60.0, 3600.0
@@ -67,9 +70,17 @@ class Sideline(Protocol):
 class Writer:
     """Writes what it is given, from `start` to `close`. `trouble` says what is wrong, None where all is well."""
 
-    def __init__(self, path: Path, keep: Callable[[], Keep], on_replaced: Callable[[], None] = lambda: None) -> None:
-        """`on_replaced` is called when the file was moved aside."""
+    def __init__(
+        self,
+        path: Path,
+        keep: Callable[[], Keep],
+        on_replaced: Callable[[], None] = lambda: None,
+        series: Series | None = None,
+    ) -> None:
+        """`on_replaced` is called when the file was moved aside; `series` gets what the file knows of it."""
         self.path = path
+        self._series = series or Series()
+        self._metrics: dict[tuple[int, int], Row] = {}
         self.spool = Spool()
         self.journal = Journal(path)
         self.trouble: str | None = None
@@ -113,6 +124,13 @@ class Writer:
         """A sideline has something to be written. What went wrong is not tried again any sooner for it."""
         if not self._pause:
             self._wake.set()
+
+    def put_metrics(self, rows: Iterable[Row]) -> None:
+        """Of `series`. Never waits; where the database cannot be written, the oldest are forgotten."""
+        self._metrics |= {(row[0], row[1]): row for row in rows}
+        for name in list(self._metrics)[:-_MOST_METRICS]:
+            del self._metrics[name]
+        self._wake.set()
 
     def doubt(self) -> None:
         """Somebody has read something that cannot be."""
@@ -159,7 +177,7 @@ class Writer:
                 await self._woken(self._gather)
 
     def _busy(self) -> bool:
-        return bool(self.spool) or any(self._sidelines)
+        return bool(self.spool or self._metrics) or any(self._sidelines)
 
     async def _woken(self, timeout: float) -> None:
         self._wake.clear()
@@ -178,6 +196,9 @@ class Writer:
             self._gather = min(max(GATHER, _SHARE * (time.monotonic() - begun)), MOST_GATHER)
             self.spool.done()
             self.journal.release(rows)
+        if metrics := dict(self._metrics):
+            await store.put_metrics([*metrics.values()])
+            self._metrics = {name: row for name, row in self._metrics.items() if metrics.get(name) is not row}
         for sideline in filter(len, self._sidelines):
             await sideline.write(store)
         self._recovered()
@@ -201,6 +222,7 @@ class Writer:
                     await self._insert(store, rows)
                     left.remove()
                     log.info("%d rows in the journal of a gateway that was killed are in the database", len(rows))
+            self._series.load(await store.metrics())
         except BaseException:
             await store.close()
             raise

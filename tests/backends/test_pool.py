@@ -648,6 +648,18 @@ class TestRoom:
         await holder.let_go()
         await until(lambda: puppet.asked == ["stop"])
 
+    async def test_restarting_by_request(self, houses: Houses) -> None:
+        house = houses(one_at_a_time())
+        puppet = await house.ready()
+        holder, waiting = house.client(), house.client()
+        await holder.granted()
+        house.pool.restart("a")
+        assert puppet.asked == []
+        await holder.let_go()
+        await until(lambda: puppet.asked == ["stop"])
+        assert waiting.lease is None
+        waiting.task.cancel()
+
 
 class TestAlarm:
     async def test_waiting_has_an_end(self, houses: Houses) -> None:
@@ -978,3 +990,17 @@ class TestRealEngines:
             visitor.cancel()
         await within(PATIENCE, visitors[-1])
         assert (pool.scheduler.in_flight, pool.scheduler.queued, len(spawned())) == (0, 0, 1)
+
+
+async def test_what_happens_to_backends_is_told_in_order(houses: Houses) -> None:
+    house = houses()
+    told: list[tuple[str, str, int]] = []
+    house.pool._observe = lambda news: told.append((type(news).__name__, news.model, news.spawn))
+    first = await house.ready("a")
+    house.pool.stop("a")
+    await until(lambda: first.exited.is_set())
+    house.client("a")
+    (await house.puppet(2)).die("it does not start", retry=False)
+    await until(lambda: len(told) == 6)
+    assert [name for name, _, _ in told] == ["Start", "BackendReady", "Stop", "BackendExited", "Start", "BackendExited"]
+    assert [number for _, _, number in told] == [1, 1, 1, 1, 2, 2]

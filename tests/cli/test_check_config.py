@@ -3,14 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llamaproxy import cli, configfile
 from llamaproxy.backends import engine
 from llamaproxy.backends.engine import Engine
-from llamaproxy.cli.check_config import effective
 from llamaproxy.config import Config
 from llamaproxy.errors import EngineMissing
 
@@ -107,51 +105,3 @@ def test_numbers_of_any_size_that_is_allowed_can_be_shown(
     monkeypatch.setenv("LLAMAPROXY_ENGINE__STOP_TIMEOUT", "9" * 300)
     code, out, _ = check(None, capsys)
     assert (code, json.loads(out)["server"]["max_body"]) == (0, 2**53)
-
-
-class TestSecrets:
-    def effective(self, **sections: Any) -> dict[str, Any]:
-        return effective(Config.model_validate(sections))
-
-    @pytest.mark.parametrize(
-        "name",
-        ["HF_TOKEN", "OPENAI_API_KEY", "aws_secret", "DB_PASSWORD", "SSH_PASSPHRASE", "BASIC_AUTH", "CREDENTIALS"],
-    )
-    def test_variables_that_are_named_like_one(self, name: str) -> None:
-        env = {name: "hunter2", "OMP_THREADS": "4"}
-        values = self.effective(engine={"env": env}, models={"m": {"path": "m", "env": env}})
-        assert values["engine"]["env"] == {name: "***", "OMP_THREADS": "4"}
-        assert values["models"]["m"]["env"] == {name: "***", "OMP_THREADS": "4"}
-
-    @pytest.mark.parametrize(
-        ("args", "shown"),
-        [
-            (["--api-key", "hunter2", "--jinja"], ["--api-key", "***", "--jinja"]),
-            (["--api-key=hunter2\n", "--jinja"], ["--api-key=***", "--jinja"]),
-            (["-hft", "hunter2"], ["-hft", "***"]),
-            (["--hf-token", "hunter2"], ["--hf-token", "***"]),
-            (["--jinja", "--api-key"], ["--jinja", "--api-key"]),
-            (
-                ["--override-kv", "a=int:1", "--api-key-file", "/f"],
-                ["--override-kv", "a=int:1", "--api-key-file", "/f"],
-            ),
-            (["--image-min-tokens", "64", "--keep", "5"], ["--image-min-tokens", "64", "--keep", "5"]),
-        ],
-    )
-    def test_arguments_that_are_named_like_one(self, args: list[str], shown: list[str]) -> None:
-        values = self.effective(engine={"args": args}, models={"m": {"path": "m", "args": args}})
-        assert values["engine"]["args"] == shown
-        assert values["models"]["m"]["args"] == shown
-
-    def test_hashes_of_keys(self) -> None:
-        values = self.effective(keys={"alice": {"sha256": GOOD_HASH}})
-        assert values["keys"] == {"alice": {"sha256": "012345..."}}
-
-    def test_keys_of_servers_elsewhere(self) -> None:
-        models = {"m": {"url": "http://h", "api_key": "hunter2"}, "n": {"url": "http://h"}}
-        values = self.effective(models=models)["models"]
-        assert [model["api_key"] for model in values.values()] == ["***", None]
-
-    def test_arguments_of_commands(self) -> None:
-        values = self.effective(models={"m": {"command": ["x", "--port=${port}", "--api-key", "hunter2"]}})
-        assert values["models"]["m"]["command"] == ["x", "--port=${port}", "--api-key", "***"]

@@ -102,6 +102,11 @@ class TestAnswerHead:
             b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nX-Name: caf\xc3\xa9 \xff\r\nX-Own: 1\r\nX-U: \xc3\xbc\r\n\r\n"
         )
 
+    def test_limits_are_the_gateways_own(self) -> None:
+        """Those of a server elsewhere are its operator's, and would be told as if they were the client's."""
+        theirs = ((b"X-RateLimit-Limit-Requests", b"9"), (b"x-ratelimit-reset-tokens", b"6m0s"), (b"A", b"b"))
+        assert to_client(theirs) == [(b"A", b"b")]
+
     def test_framing_and_the_end_of_the_connection_are_told_anew(self) -> None:
         head = self.head((b"Transfer-Encoding", b"chunked"), (b"Connection", b"x-hop, close"), (b"X-Hop", b"1"))
         assert answer_head(head, b"", chunked=True, goes_on=True) == (

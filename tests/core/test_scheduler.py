@@ -756,6 +756,56 @@ class TestLeaving:
         w.request_stop("a")
         assert w.phase == {"a": "stopping"}
 
+    def test_restart_lets_requests_end_and_keeps_the_queue_for_the_new_process(self) -> None:
+        w = world(settings={"concurrency": 1})
+        ready(w, "a")
+        running, queued = w.arrive("a"), w.arrive("a")
+        w.request_restart("a")
+        assert w.phase == {"a": "draining"}
+        w.release(running)
+        w.exit("a")
+        assert w.effects == [Start("a", 2)]
+        w.become_ready("a")
+        assert w.effects == [Grant(queued, "a", 2)]
+
+    def test_restart_comes_back_although_nobody_waits(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.request_restart("a")
+        assert w.effects == [Stop("a", 1, StopReason.REQUESTED)]
+        w.exit("a")
+        assert w.effects == [Start("a", 2)]
+
+    def test_restart_of_what_does_not_run_is_a_start(self) -> None:
+        w = world()
+        w.request_restart("a")
+        assert w.effects == [Start("a", 1)]
+
+    def test_restart_of_what_loads_begins_anew(self) -> None:
+        w = world()
+        waiting = w.arrive("a")
+        w.request_restart("a")
+        w.exit("a")
+        assert w.effects == [Start("a", 2)]
+        w.become_ready("a")
+        assert w.effects == [Grant(waiting, "a", 2)]
+
+    def test_breaker_that_is_reset_lets_the_next_request_start_it(self) -> None:
+        w = world()
+        for _ in range(3):
+            w.arrive("a")
+            w.exit("a")
+        assert refusal(arrival(w, "a"))[0] == "model_unavailable"
+        w.reset_breaker("a")
+        assert arrival(w, "a", "next") == [Start("a", 4)]
+
+    def test_nobody_is_restarted_at_the_end(self) -> None:
+        w = world()
+        ready(w, "a")
+        w.begin_drain()
+        w.request_restart("a")
+        assert w.effects == []
+
     def test_stop_that_was_asked_for_is_not_called_off(self) -> None:
         w = world(max_wait=1)
         ready(w, "a")

@@ -181,7 +181,9 @@ class Walk:
                 self.world.reconfigure()
 
     def command(self) -> None:
-        self.chance.choice((self.world.request_start, self.world.request_stop))(self.model())
+        world = self.world
+        commands = (world.request_start, world.request_stop, world.request_restart, world.reset_breaker)
+        self.chance.choice(commands)(self.model())
 
     def hear_old_news(self) -> None:
         self.world.hear_old_news(self.model(), ready=self.chance.random() < 0.5)

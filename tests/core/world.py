@@ -11,6 +11,7 @@ from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
     BackendReady,
+    BreakerResetRequested,
     Drain,
     DrainBegun,
     Effect,
@@ -23,6 +24,7 @@ from llamaproxy.core.events import (
     Reject,
     RequestArrived,
     RequestLeft,
+    RestartRequested,
     Resume,
     ShutdownDue,
     Start,
@@ -206,6 +208,18 @@ class World(Laws):
         if process and process.leaving is StopReason.FAIRNESS and model in self.models:
             process.leaving = StopReason.REQUESTED
         self._tell(StopRequested(model))
+
+    def request_restart(self, model: str) -> None:
+        if model in self.models and not self._closing:
+            self._wishes.setdefault(model, self.now)
+            process = self.processes.get(model)
+            if process and process.leaving is StopReason.FAIRNESS:
+                process.leaving = StopReason.REQUESTED
+        self._tell(RestartRequested(model))
+
+    def reset_breaker(self, model: str) -> None:
+        self._tell(BreakerResetRequested(model))
+        assert not self._isolated(model)
 
     def begin_drain(self) -> None:
         self._closing = True

@@ -86,6 +86,15 @@ def test_when_to_come_again(error: GatewayError, seconds: str | None) -> None:
         assert error_response(error, dialect).headers.get("Retry-After") == seconds
 
 
+def test_what_can_never_be_is_not_to_be_asked_for_again() -> None:
+    """OpenAI's clients ask twice more after a 429, unless they are told not to."""
+    never = error_response(errors.RequestOverLimit("x"), Dialect.OPENAI)
+    later = error_response(errors.RateLimitExceeded("x", retry_after=3), Dialect.OPENAI)
+    assert never.headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in later.headers
+    assert [content(one)["error"]["code"] for one in (never, later)] == ["rate_limit_exceeded"] * 2
+
+
 def test_a_refused_key_is_told_which_kind_of_key_is_wanted() -> None:
     assert error_response(errors.InvalidApiKey("no"), Dialect.OPENAI).headers["WWW-Authenticate"] == "Bearer"
     assert "WWW-Authenticate" not in error_response(errors.ForbiddenOrigin("no"), Dialect.OPENAI).headers

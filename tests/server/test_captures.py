@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
-from llamaproxy.server.captures import names_one
 from llamaproxy.telemetry.redaction import MASK
 from tests.gateway import PROMPT, chat_body, fake_model
 from tests.server.conftest import Serve
@@ -88,16 +87,3 @@ async def test_one_is_deleted_or_all(serve: Serve) -> None:
     assert await ask(client, "DELETE", "/api/captures") == (200, {"success": True})
     assert (await ask(client, "GET", path))[0] == 404
     assert (await ask(client, "GET", "/api/requests/r-1"))[0] == 200, "the row stays"
-
-
-async def test_other_methods_are_told_what_it_takes(serve: Serve) -> None:
-    client = await serve(telemetry=ON)
-    async with client.post("/api/requests/r-1/capture", json={}) as response:
-        assert (response.status, response.headers["Allow"]) == (405, "DELETE, GET")
-
-
-def test_paths_of_captures() -> None:
-    assert names_one("/api/requests/r-1/capture")
-    assert not names_one("/api/requests/capture")
-    assert not names_one("/api/requests//capture")
-    assert not names_one("/api/requests/r-1")

@@ -1,8 +1,10 @@
 """What is in force changes as a whole."""
 
-from llamaproxy.config import Config
+from llamaproxy.config import Config, KeyConfig
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server.current import Current
+from llamaproxy.server.guard import fingerprint
+from tests.server.test_guard import fields
 
 
 def test_guard_follows_the_configuration() -> None:
@@ -14,3 +16,14 @@ def test_guard_follows_the_configuration() -> None:
     assert holder.config is allowing
     assert holder.catalogue is catalogue
     assert holder.guard.allows_origin("https://chat.example.com")
+
+
+def test_stored_keys_stay_until_there_are_others() -> None:
+    current = Current(Config(), Catalogue([]))
+    stored = {"bob": KeyConfig(sha256=fingerprint("lp-bob"))}
+    current.replace(current.config, current.catalogue, stored)
+    current.replace(Config(), Catalogue([]))
+    assert current.stored_keys == stored
+    assert current.guard.check("GET", "/v1/models", fields(X_Api_Key="lp-bob"))
+    current.replace(current.config, current.catalogue, {})
+    assert current.guard.check("GET", "/v1/models", fields()) is None

@@ -107,3 +107,16 @@ async def test_configuration_that_cannot_be_served_changes_nothing(start: Start)
         await gateway.reloader.reload()
     assert gateway.config.engine.args == ()
     assert isinstance(gateway.config, Config)
+
+
+async def test_labels_are_the_names_of_the_configuration(start: Start, tmp_path: Path) -> None:
+    key = {"sha256": "0" * 64}
+    gateway = start(models={"m": model(tmp_path / "m.gguf")}, keys={"alice": key})
+    assert (gateway.traffic.model("m"), gateway.traffic.model("n"), gateway.traffic.key("alice")) == (
+        "m",
+        "other",
+        "alice",
+    )
+    start(models={"n": model(tmp_path / "n.gguf")}, keys={"bob": key})
+    await gateway.reloader.reload()
+    assert (gateway.traffic.model("m"), gateway.traffic.model("n"), gateway.traffic.key("bob")) == ("other", "n", "bob")

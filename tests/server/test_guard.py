@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from llamaproxy.config import Config
+from llamaproxy.core.keys import Key
 from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, GatewayError, InvalidApiKey
 from llamaproxy.server.guard import Guard, check_exposure, extract_key, fingerprint, is_loopback
 
@@ -295,7 +296,7 @@ class TestKeys:
         ],
     )
     def test_a_known_key_has_a_name(self, shown: dict[str, str]) -> None:
-        assert guard(KEYS).check("POST", "/v1/chat/completions", fields(**shown)) == "alice"
+        assert guard(KEYS).check("POST", "/v1/chat/completions", fields(**shown)) == Key("alice")
 
     @pytest.mark.parametrize(
         "shown",
@@ -333,7 +334,7 @@ class TestKeys:
         raw = b"lp-\xff\xc3\xa4"
         keys = {"odd": {"sha256": hashlib.sha256(raw).hexdigest()}}
         shown = fields(Authorization=f"Bearer {raw.decode('utf-8', 'surrogateescape')}")
-        assert guard(keys).check("GET", "/v1/models", shown) == "odd"
+        assert guard(keys).check("GET", "/v1/models", shown) == Key("odd")
 
     @pytest.mark.parametrize("path", ["/", "/health", "/ready"])
     def test_open_paths(self, path: str) -> None:
@@ -362,5 +363,38 @@ class TestKeys:
         twice = CIMultiDictProxy(CIMultiDict([("Authorization", "Bearer a"), ("Authorization", "Bearer b")]))
         assert extract_key(twice) == "a"
 
+    def test_an_expired_key_says_so(self) -> None:
+        config = Config.model_validate({"keys": {"alice": {**KEYS["alice"], "expires": "1970-01-01T00:01:40Z"}}})
+        with pytest.raises(InvalidApiKey, match="expired"):
+            Guard(config, clock=lambda: 100.0).check("GET", "/v1/models", fields(X_Api_Key=SECRET))
+
     def test_fingerprint(self) -> None:
         assert fingerprint("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+ADMIN = {"sha256": hashlib.sha256(b"lp-admin").hexdigest(), "admin": True}
+
+
+class TestAdmin:
+    PATHS = ("/api/models", "/api/keys/bob", "/api/none", "/api", "/models/load", "/models/unload", "/llamaproxws")
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_where_others_can_reach_it_a_plain_key_administers_nothing(self, path: str) -> None:
+        with pytest.raises(Forbidden, match="admin = true"):
+            guard(KEYS, host="0.0.0.0").check("POST", path, fields(X_Api_Key=SECRET))
+        assert passes(guard({"root": ADMIN}, host="0.0.0.0"), "POST", path, X_Api_Key="lp-admin")
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_on_this_machine_any_key_does_until_one_is_an_admins(self, path: str) -> None:
+        assert passes(guard(), path=path)
+        assert passes(guard(KEYS), path=path, X_Api_Key=SECRET)
+        assert not passes(guard({**KEYS, "root": ADMIN}), path=path, X_Api_Key=SECRET)
+        assert passes(guard({"root": ADMIN}), path=path, X_Api_Key="lp-admin")
+
+    def test_an_admin_key_that_has_expired_opens_nothing(self) -> None:
+        judge = guard({**KEYS, "root": {**ADMIN, "expires": "2000-01-01T00:00:00Z"}})
+        assert not any(passes(judge, path="/api/models", X_Api_Key=secret) for secret in (SECRET, "lp-admin"))
+
+    @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/chat/completions", "/upstream/api/x", "/metrics"])
+    def test_models_are_for_every_key(self, path: str) -> None:
+        assert passes(guard({**KEYS, "root": ADMIN}, host="0.0.0.0"), path=path, X_Api_Key=SECRET)

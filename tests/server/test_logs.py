@@ -1,6 +1,5 @@
 """llamaproxy.server.logs: the log over HTTP, of a whole gateway with fake engines."""
 
-import json
 import logging
 from typing import Any
 
@@ -116,31 +115,11 @@ async def test_what_is_no_question_is_refused(serve: Serve, query: str) -> None:
 
 async def test_level_is_changed_while_it_runs(serve: Serve) -> None:
     client = await serve()
-    async with client.patch("/api/logs/level", json={"level": "warn"}) as response:
-        assert (response.status, await response.json()) == (200, {"level": "warning"})
-    assert await get(client, "/api/logs/level") == (200, {"level": "warning"})
+    async with client.patch("/api/settings", json={"telemetry": {"log_level": "warning"}}) as response:
+        assert response.status == 200
     await chat(client)
     assert not [line for line in await lines(client) if line["source"] == "backends.spawn"]
     assert [line for line in await lines(client) if line["source"] == "engine"], "engines have levels of their own"
-
-
-@pytest.mark.parametrize(
-    ("content", "type", "status"),
-    [
-        (b'{"level": "loud"}', "application/json", 400),
-        (b'{"level": 10}', "application/json", 400),
-        (b"{}", "application/json", 400),
-        (b'["debug"]', "application/json", 400),
-        (b"{", "application/json", 400),
-        (b'{"level": "debug"}', "text/plain", 415),
-        (json.dumps({"level": "debug", "x": "y" * 2000}).encode(), "application/json", 413),
-    ],
-)
-async def test_what_is_no_level_changes_nothing(serve: Serve, content: bytes, type: str, status: int) -> None:
-    client = await serve()
-    async with client.patch("/api/logs/level", data=content, headers={"Content-Type": type}) as response:
-        assert response.status == status
-    assert await get(client, "/api/logs/level") == (200, {"level": "info"})
 
 
 async def test_answers_tell_what_was_lost(serve: Serve) -> None:

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from llamaproxy.server.passthrough import HIGH_WATER, ClientConnection, ClientGone, Sent
+from llamaproxy.server.passthrough import HIGH_WATER, ClientConnection, ClientGone, Sent, known
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -163,3 +163,13 @@ async def test_closed_connection_takes_nothing_more(serve: Serve, how: str) -> N
     writer.write(ASK)
     assert b"more" not in await reader.read(-1)
     assert refused.is_set()
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"), [("3.14.5", True), ("3.15.0", True), ("3.16.0", False), ("4.0.0a1", False), ("3.x.1", False)]
+)
+def test_releases_that_nobody_has_looked_into_get_the_documented_way(
+    monkeypatch: pytest.MonkeyPatch, version: str, taken: bool
+) -> None:
+    monkeypatch.setattr("aiohttp.__version__", version)
+    assert known() is taken

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
+from llamaproxy.effective import Origin
 from llamaproxy.errors import ConfigError
 from llamaproxy.models.scan import Problem, Scan
 from llamaproxy.server import reload as module
@@ -225,3 +227,25 @@ def test_problems_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
         "catalog.models_dir: a.gguf: is junk",
         "catalog.models_dir: b.gguf: is hidden",
     ]
+
+
+async def test_what_is_put_in_force_by_hand_lasts_until_the_next_reload(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[limits]\nmodels_max = 3")
+    source = Source(file)
+    taken: list[Loaded] = []
+    reloader = Reloader(source, lambda loaded, changes: taken.append(loaded), load(source.load()))
+    reloader.amend(lambda loaded: replace(loaded, config=config(limits={"models_max": 7})))
+    await reloader.reload()
+    assert [loaded.config.limits.models_max for loaded in taken] == [7, 3]
+
+
+async def test_what_cannot_be_put_in_force_changes_nothing() -> None:
+    def refuse(loaded: Loaded, changes: Changes) -> None:
+        raise ConfigError("no")
+
+    before = load(config())
+    reloader = Reloader(Fixed(before.config), refuse, before)
+    with pytest.raises(ConfigError):
+        reloader.amend(lambda loaded: replace(loaded, origins={("a",): Origin.RUNTIME}))
+    assert reloader.origins == {}

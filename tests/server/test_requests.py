@@ -13,9 +13,11 @@ from llamaproxy.config import TelemetryConfig
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError
 from llamaproxy.server.answers import error_response
+from llamaproxy.server.flights import Flights
 from llamaproxy.server.requests import Requests
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.ledger import RequestRow, RequestState
+from llamaproxy.telemetry.traffic import Traffic
 from tests.gateway import chat_body
 from tests.server.conftest import Serve
 
@@ -35,10 +37,10 @@ async def history(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 
 @pytest.fixture
 async def client(history: History, aiohttp_client: AiohttpClient) -> Client:
-    requests = Requests(history)
+    requests = Requests(history, Flights(), Traffic())
 
     async def one(request: web.Request) -> web.Response:
-        return await requests.one(request.match_info["id"])
+        return await requests.one(request, request.match_info["id"])
 
     app = web.Application(middlewares=[_errors])
     app.router.add_get("/api/requests", requests.page)
@@ -155,6 +157,23 @@ async def test_usage(client: Client, history: History) -> None:
     found = [(row["day"], row["model"], row["requests"], row["ok"], row["rejected"]) for row in answer["usage"]]
     assert found == [("1970-01-11", "m", 1, 1, 0), ("1970-01-12", None, 1, 1, 0), ("1970-01-12", "m", 1, 0, 1)]
     assert [row["completion_tokens"] for row in answer["usage"]] == [3, 0, 0]
+
+
+async def test_usage_tells_the_last_minute(aiohttp_client: AiohttpClient) -> None:
+    traffic = Traffic()
+    traffic.allow(["m"], ["alice"])
+    history = History(TelemetryConfig(database="off"), traffic.ended)
+    app = web.Application()
+    app.router.add_get("/api/usage", Requests(history, Flights(), traffic).usage)
+    client = await aiohttp_client(app)
+    add(history, "a", model="m", key="alice", prompt_tokens=3, completion_tokens=4)
+    add(history, "b", RequestState.CLIENT_ABORT, model="m", completion_tokens=2)
+    add(history, "c", RequestState.IN_FLIGHT, model="m")
+    assert (await get(client, "/api/usage"))[1]["per_minute"] == {
+        **{"requests": 2, "tokens": 9},
+        "models": {"m": {"requests": 2, "tokens": 9}},
+        "keys": {"alice": {"requests": 1, "tokens": 7}},
+    }
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.response import Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError
+from llamaproxy.server import splice
 from llamaproxy.server.outgoing import Outgoing
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.splice import Deadlines, cut_off, forward
@@ -42,6 +43,13 @@ def says(*parts: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> Scr
             await then()
 
     return script
+
+
+@pytest.fixture(autouse=True, params=["as it comes", "by documented means"])
+def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the inside of aiohttp is known: what the client sees must not depend on it."""
+    monkeypatch.setattr(splice, "_KNOWN", request.param == "as it comes")
+    return bool(request.param == "as it comes")
 
 
 class Watching:

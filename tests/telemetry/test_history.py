@@ -9,6 +9,7 @@ from llamaproxy.config import TelemetryConfig
 from llamaproxy.telemetry.history import History, location
 from llamaproxy.telemetry.ledger import ROWS_KEPT, RequestRow, RequestState
 from llamaproxy.telemetry.query import Query, parse
+from llamaproxy.telemetry.series import COLUMNS
 from tests.gateway import until
 
 Begin = Callable[[TelemetryConfig], History]
@@ -155,3 +156,28 @@ async def test_reload_changes_how_long_rows_are_kept_and_not_where(
     assert not caplog.text
     history.reconfigure(settings.model_copy(update={"database": "off"}))
     assert "by a restart only" in caplog.text
+
+
+async def test_everybody_hears_of_a_row_that_has_ended(settings: TelemetryConfig) -> None:
+    for database in (settings.database, "off"):
+        heard: list[RequestRow] = []
+        history = History(TelemetryConfig(database=database), heard.append)
+        history.start()
+        row = add(history, "a")
+        assert heard == [row]
+        assert await ids(history) == ["a"]
+        await history.close()
+
+
+async def test_machines_past_outlives_the_process(history: History, begin: Begin, settings: TelemetryConfig) -> None:
+    history.sample(1234, [1.0] * len(COLUMNS))
+    assert history.series.columns("1h", 1240)["timestamp"] == [1230]
+    await history.close()
+    later = begin(settings)
+    await until(lambda: later.series.columns("1h", 1240)["timestamp"] == [1230], "it is read")
+
+
+async def test_machines_past_without_a_database(begin: Begin) -> None:
+    history = begin(TelemetryConfig(database="off"))
+    history.sample(1234, [1.0] * len(COLUMNS))
+    assert history.series.columns("24h", 1240)["load"] == (1.0,)

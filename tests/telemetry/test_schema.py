@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from llamaproxy.telemetry.schema import COLUMNS, INSERT, MIGRATIONS, NewerDatabase, steps
+from llamaproxy.telemetry.schema import COLUMNS, INSERT, METRICS, MIGRATIONS, NewerDatabase, steps
 from tests.telemetry.rows import cells, ended
 
 NEXT = (*MIGRATIONS, "ALTER TABLE requests ADD COLUMN colour TEXT", "UPDATE requests SET colour = 'red'")
@@ -72,3 +72,9 @@ def test_row_that_is_there_stays_as_it_is() -> None:
         database.execute(INSERT, cells(ended(1, bytes_out=0)))
         database.execute(INSERT, cells(ended(1), run=2))
         assert database.execute("SELECT run, bytes_out FROM requests ORDER BY run").fetchall() == [(1, 7), (2, 0)]
+
+
+def test_metrics_have_a_column_for_everything_in_a_sample() -> None:
+    with closing(sqlite3.connect(":memory:")) as database:
+        migrate(database)
+        assert [row[1] for row in database.execute("PRAGMA table_info(metrics)")] == list(METRICS)

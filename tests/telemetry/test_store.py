@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from llamaproxy.telemetry import series as series_module
 from llamaproxy.telemetry import store as module
 from llamaproxy.telemetry.schema import MIGRATIONS, NewerDatabase
+from llamaproxy.telemetry.series import Series
 from llamaproxy.telemetry.store import Store, is_corrupt, move_aside
 from tests.telemetry.rows import cells, ended
 
@@ -179,3 +181,37 @@ class TestCorrupt:
 
     def test_nothing_to_move_is_no_fault(self, tmp_path: Path) -> None:
         move_aside(tmp_path / "none.db")
+
+
+def steps(path: Path) -> list[tuple[int, int, int, float]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT step, timestamp, samples, load FROM metrics ORDER BY 1, 2").fetchall()
+
+
+async def test_step_is_written_in_place_of_what_it_was(path: Path, store: Store) -> None:
+    series = Series()
+    for at, load in ((0, 1), (5, 3), (10, 5)):
+        await store.put_metrics(series.add(at, [load] * len(series_module.COLUMNS)))
+    assert steps(path) == [(10, 0, 2, 2), (10, 10, 1, 5), (60, 0, 3, 3), (600, 0, 3, 3)]
+    assert [row[:3] for row in await store.metrics()] == [(10, 0, 2), (10, 10, 1), (60, 0, 3), (600, 0, 3)]
+
+
+async def test_newest_steps_stay_and_requests_with_them(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIERS", {"1h": (10, 3), "24h": (60, 2)})
+    await store.insert([cells(ended(1))])
+    row = [1, *([0.0] * len(series_module.COLUMNS))]
+    for at in range(10):
+        await store.put_metrics([(10, at * 10, *row), (60, at * 60, *row)])
+    assert [step[:2] for step in steps(path)] == [(10, 70), (10, 80), (10, 90), (60, 480), (60, 540)]
+    assert numbers(path) == [1]
+
+
+async def test_metrics_that_fail_leave_nothing(path: Path, store: Store) -> None:
+    row = (1, *([0.0] * len(series_module.COLUMNS)))
+    with pytest.raises(sqlite3.Error):
+        await store.put_metrics([(10, 0, *row), (10, None, *row)])
+    assert steps(path) == []
+    await store.insert([cells(ended(1))])
+    assert numbers(path) == [1]

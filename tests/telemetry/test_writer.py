@@ -14,6 +14,7 @@ from llamaproxy.telemetry import spool as spool_module
 from llamaproxy.telemetry import store as store_module
 from llamaproxy.telemetry import writer as module
 from llamaproxy.telemetry.journal import SLOT
+from llamaproxy.telemetry.series import COLUMNS, Row, Series
 from llamaproxy.telemetry.spool import Spool
 from llamaproxy.telemetry.store import Store
 from llamaproxy.telemetry.writer import GROUP, Keep, Writer
@@ -339,3 +340,67 @@ async def test_what_stands_beside_the_rows_is_pruned_with_them(start: Start, mon
     writer, notes = start(), Notes()
     writer.attach(notes)
     await until(lambda: notes.horizons, "it is pruned")
+
+
+def steps(path: Path) -> list[tuple[int, int]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT step, timestamp FROM metrics ORDER BY 1, 2").fetchall()
+
+
+def sample(at: float) -> list[Row]:
+    return Series().add(at, [1.0] * len(COLUMNS))
+
+
+async def test_metrics_are_written_beside_rows_and_at_the_end(start: Start, path: Path) -> None:
+    writer = start()
+    put(writer, 0, 5)
+    writer.put_metrics(sample(25))
+    await until(lambda: path.exists() and writer._store and not writer._metrics, "they are written")
+    assert steps(path) == [(10, 20), (60, 0), (600, 0)]
+    writer.put_metrics(sample(45))
+    await writer.close()
+    assert steps(path) == [(10, 20), (10, 40), (60, 0), (600, 0)]
+    assert numbers(path) == [0, 1, 2, 3, 4]
+
+
+async def test_metrics_wait_for_a_broken_database_in_bounded_memory(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_METRICS", 6)
+    writer = start()
+    await until(lambda: writer._store, "it is open")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(10):
+            writer.put_metrics([(10, number * 10, 1, *([0.0] * len(COLUMNS)))])
+        await until(lambda: writer.trouble, "it is told")
+        other.execute("ROLLBACK")
+    await until(lambda: not writer._metrics, "they are written")
+    assert steps(path)[-6:] == [(10, number * 10) for number in range(4, 10)]
+
+
+async def test_step_that_grows_while_it_is_written_is_written_again(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, late = Store.put_metrics, [(10, 0, 2, *([3.0] * len(COLUMNS)))]
+
+    async def overtaken(self: Store, rows: Sequence[Row]) -> None:
+        await write(self, rows)
+        if late:
+            writer.put_metrics([late.pop()])
+
+    monkeypatch.setattr(Store, "put_metrics", overtaken)
+    writer = start()
+    writer.put_metrics([(10, 0, 1, *([1.0] * len(COLUMNS)))])
+    await until(lambda: not late and not writer._metrics, "both are written")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT samples, load FROM metrics").fetchall() == [(2, 3)]
+
+
+async def test_series_goes_on_with_what_the_file_has(start: Start, path: Path) -> None:
+    writer = start()
+    writer.put_metrics(sample(25))
+    await writer.close()
+    later = start()
+    await until(lambda: later._store, "it is open")
+    assert later._series.columns("1h", 30)["timestamp"] == [20]

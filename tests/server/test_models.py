@@ -1,8 +1,9 @@
-"""llamaproxy.server.admin: what operators see, and the two things they can do here."""
+"""llamaproxy.server.models: what operators see of models, and what they can do to them."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,18 +15,19 @@ from pytest_aiohttp.plugin import AiohttpClient
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config, KvConfig, TelemetryConfig
+from llamaproxy.config import Config, KvConfig
 from llamaproxy.configfile import Fixed
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
 from llamaproxy.models.catalogue import Catalogue, Model
-from llamaproxy.server import admin as module
-from llamaproxy.server.admin import Admin
+from llamaproxy.server import posted
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
+from llamaproxy.server.models import Models
 from llamaproxy.server.reload import Reloader, load
-from llamaproxy.telemetry.history import History
+from tests.gateway import PATIENCE, chat_body, fake_model
+from tests.server.conftest import Serve
 
 Client = TestClient[web.Request, web.Application]
 Answer = tuple[int, Any]
@@ -45,18 +47,17 @@ class Room:
         current = Current(CONFIG, catalogue)
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
-        self.admin = Admin(current, self.pool, History(TelemetryConfig(database="off")), reloader, carrier)
+        self.models = Models(current, self.pool, reloader, carrier)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
         raise ModelStartFailed(f"{name}: not here")
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[_errors], client_max_size=module._LARGEST_BODY * 2)
-        app.router.add_get("/api/models", self.admin.models)
-        app.router.add_get("/api/health", self.admin.health)
-        app.router.add_post("/models/load", self.admin.load)
-        app.router.add_post("/models/unload", self.admin.unload)
+        app = web.Application(middlewares=[_errors], client_max_size=posted.LARGEST * 2)
+        app.router.add_get("/api/models", self.models.page)
+        app.router.add_post("/models/load", self.models.load)
+        app.router.add_post("/models/unload", self.models.unload)
         return app
 
 
@@ -102,10 +103,13 @@ class TestModels:
         assert (status, [model["name"] for model in answer["models"]]) == (200, ["qwen", "llama"])
         assert answer["models"][0] == {
             "name": "qwen",
+            "aliases": ["gpt-4o"],
+            "description": "",
             "source": "configured",
             "kind": "path",
             "path": "/q.gguf",
             "url": None,
+            "endpoint": "/upstream/qwen/v1",
             "state": "stopped",
             "pid": None,
             "uptime": None,
@@ -116,6 +120,7 @@ class TestModels:
             "load_seconds": None,
             "footprint": None,
             "breaker": {"state": "closed", "reason": ""},
+            "last_failure": None,
             "kv": {
                 "carry": False,
                 "reason": "switched off in the configuration",
@@ -144,20 +149,7 @@ class TestModels:
             room.pool.backends["llama"].breaker.start_failed(time.monotonic(), "<b>exit 1</b>")
         model = (await get(client, "/api/models"))[1]["models"][1]
         assert model["breaker"] == {"state": "open", "reason": "<b>exit 1</b>"}
-
-
-class TestHealth:
-    async def test_well(self, client: Client) -> None:
-        status, answer = await get(client, "/api/health")
-        assert (status, answer["status"]) == (200, "ok")
-        assert answer["requests"] == {"database": None, "spooled_rows": 0, "lost_rows": 0, "error": None}
-
-    async def test_degraded_where_rows_cannot_be_written(
-        self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(History, "trouble", "disk full")
-        status, answer = await get(client, "/api/health")
-        assert (status, answer["status"], answer["requests"]["error"]) == (200, "degraded", "disk full")
+        assert model["last_failure"] == {"reason": "<b>exit 1</b>", "output": None}
 
 
 class TestLoadAndUnload:
@@ -229,13 +221,13 @@ class TestLoadAndUnload:
         assert not room.wanted
 
     async def test_a_body_is_small(self, client: Client) -> None:
-        padding = b" " * module._LARGEST_BODY
+        padding = b" " * posted.LARGEST
         assert code(await post(client, "/models/load", b'{"model": "qwen"}' + padding)) == (413, "request_too_large")
 
     async def test_a_body_of_unknown_length_is_bounded_too(self, client: Client, room: Room) -> None:
         async def endless() -> AsyncIterator[bytes]:
             for _ in range(64):
-                yield b" " * module._LARGEST_BODY
+                yield b" " * posted.LARGEST
 
         headers = {"Content-Type": "application/json"}
         async with client.post("/models/load", data=endless(), headers=headers) as response:
@@ -243,7 +235,7 @@ class TestLoadAndUnload:
         assert not room.wanted
 
     async def test_a_body_that_does_not_come(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_BODY_TIMEOUT", 0.05)
+        monkeypatch.setattr(posted, "_TIMEOUT", 0.05)
         reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
         head = "POST /models/load HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
         writer.write(head.encode())
@@ -252,3 +244,74 @@ class TestLoadAndUnload:
         finally:
             writer.close()
         assert not room.wanted
+
+
+class TestCommands:
+    """On the whole gateway."""
+
+    async def tell(self, client: TestClient[Any, Any], name: str, verb: str) -> dict[str, Any]:
+        response = await client.post(f"/api/models/{name}/{verb}", json={})
+        assert response.status == 200, await response.text()
+        told: dict[str, Any] = await response.json()
+        return told
+
+    async def becomes(self, client: TestClient[Any, Any], name: str, **wanted: Any) -> dict[str, Any]:
+        end = time.monotonic() + PATIENCE
+        while True:
+            shown: dict[str, Any] = await (await client.get(f"/api/models/{name}")).json()
+            if wanted.items() <= shown.items():
+                return shown
+            assert time.monotonic() < end, shown
+            await asyncio.sleep(0.005)
+
+    async def test_start_restart_and_stop_by_name_alias_and_any_spelling(self, serve: Serve, tmp_path: Path) -> None:
+        client = await serve(models={"org/n": fake_model(tmp_path, "n", aliases=["gpt"])})
+        assert (await self.tell(client, "org/n", "start"))["state"] == "starting"
+        first = await self.becomes(client, "org%2Fn", state="ready")
+        assert (await self.tell(client, "gpt", "restart"))["state"] == "stopping"
+        second = await self.becomes(client, "gpt", state="ready", starts=2)
+        assert second["pid"] != first["pid"]
+        assert (await self.tell(client, "org%2fn", "stop"))["leaving"] == "requested"
+        assert (await self.becomes(client, "org/n", state="stopped"))["uptime"] is None
+
+    async def test_a_pin_protects_until_the_next_reload(self, serve: Serve) -> None:
+        client = await serve(limits={"models_max": 1})
+        assert (await self.tell(client, "m", "pin"))["pinned"]
+        await self.tell(client, "m", "start")
+        await self.becomes(client, "m", state="ready", pinned=True)
+        response = await client.post("/v1/chat/completions", json=chat_body("org/n"))
+        assert (response.status, (await response.json())["error"]["code"]) == (503, "model_unavailable")
+        assert (await (await client.get("/api/models/m")).json())["origins"]["pinned"] == "runtime"
+        assert not (await self.tell(client, "m", "unpin"))["pinned"]
+        assert (await client.post("/v1/chat/completions", json=chat_body("org/n"))).status == 200
+        await self.tell(client, "m", "pin")
+        assert (await client.post("/api/reload", json={})).status == 200
+        assert not (await self.becomes(client, "m"))["pinned"]
+
+    async def test_a_breaker_that_is_reset_lets_the_next_request_try(self, serve: Serve, tmp_path: Path) -> None:
+        env = {"FAKE_EXIT_AT_START": "1", "FAKE_EXIT_AT_START_TIMES": "1"}
+        client = await serve(models={"m": fake_model(tmp_path, "m", env=env)}, breaker={"start_failures": 1})
+        assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 503
+        shown = await self.becomes(client, "m", state="stopped")
+        assert (shown["breaker"]["state"], shown["last_failure"]["reason"] != "") == ("open", True)
+        assert (await self.tell(client, "m", "reset-breaker"))["breaker"]["state"] == "closed"
+        assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 200
+
+    async def test_what_cannot_be_started_is_told(self, serve: Serve) -> None:
+        client = await serve(models={"gone": {"path": "/gone.gguf"}})
+        for verb in ("start", "restart"):
+            response = await client.post("/api/models/gone/" + verb, json={})
+            assert (response.status, (await response.json())["error"]["code"]) == (503, "model_start_failed")
+
+    async def test_what_is_served_elsewhere_is_not_pinned(self, serve: Serve) -> None:
+        client = await serve(models={"far": {"url": "http://127.0.0.1:9"}})
+        response = await client.post("/api/models/far/pin", json={})
+        assert (response.status, (await response.json())["error"]["code"]) == (400, "invalid_request")
+
+    async def test_the_nearest_is_named(self, serve: Serve) -> None:
+        client = await serve()
+        for method, path in (("GET", "/api/models/org/m"), ("POST", "/api/models/org/m/start")):
+            response = await client.request(method, path, json={})
+            error = (await response.json())["error"]
+            assert (response.status, error["code"]) == (404, "model_not_found")
+            assert "org/n" in error["message"]

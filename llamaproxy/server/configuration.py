@@ -1,0 +1,81 @@
+"""What operators see of the configuration, and may change of it while the gateway runs.
+
+Shows it with its secrets masked, and changes settings until the next reload. What can be changed, `adjust` says; a
+command, a path or a variable never can: those come from the file and the environment only.
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aiohttp import web
+
+from llamaproxy.effective import effective, shown_origins
+from llamaproxy.server import adjust
+from llamaproxy.server.answers import json_response
+from llamaproxy.server.current import Current
+from llamaproxy.server.reload import Reloader
+
+log = logging.getLogger(__name__)
+
+Table = dict[str, dict[str, Any]]
+"""Sections with their keys, as in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownConfig:
+    """`file` is what was read. `origins` have the shape of `config`, and say where each value comes from: default,
+    file, environment, flag, or runtime for what lasts until the next reload."""
+
+    file: str | None
+    config: Table
+    origins: Table
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSettings:
+    """What can be changed at once, and where it comes from; times in seconds, sizes in bytes."""
+
+    settings: Table
+    origins: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Names of models. Processes of changed ones are replaced once they have ended what they are answering."""
+
+    success: bool
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+class Configuration:
+    """Handlers for `/api/config`, `/api/settings` and `/api/reload`."""
+
+    def __init__(self, current: Current, reloader: Reloader) -> None:
+        self._current = current
+        self._reloader = reloader
+
+    async def show(self, request: web.Request) -> web.Response:
+        values = effective(self._current.config)
+        file = str(self._reloader.file) if self._reloader.file else None
+        return json_response(ShownConfig(file, values, shown_origins(values, self._reloader.origins)))
+
+    async def settings(self, request: web.Request) -> web.Response:
+        return json_response(self._settings())
+
+    async def change(self, request: web.Request, wanted: adjust.Settings) -> web.Response:
+        """Answers with what is in force then. Raises ConfigError."""
+        self._reloader.amend(lambda loaded: adjust.with_settings(loaded, wanted))
+        log.info("changed until the next reload: %s", wanted.model_dump(mode="json", exclude_unset=True))
+        return json_response(self._settings())
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Read the configuration again; answers once it is in force. Raises ConfigError."""
+        changes = await self._reloader.reload()
+        return json_response(Reloaded(True, **asdict(changes)))
+
+    def _settings(self) -> ShownSettings:
+        values = adjust.settings_of(self._current.config)
+        return ShownSettings(values, shown_origins(values, self._reloader.origins))

@@ -1,0 +1,224 @@
+"""What operators see of models, and can do to them.
+
+Owns what is shown of a model, from catalogue, scheduler and process. Looking starts nothing. What a word means for a
+model that is loading, draining or broken is the scheduler's to decide.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from aiohttp import web
+from pydantic import Field
+
+from llamaproxy.backends.carrier import Carrier
+from llamaproxy.backends.pool import Pool
+from llamaproxy.core.backend import Backend
+from llamaproxy.core.breaker import BreakerState
+from llamaproxy.core.events import StopReason
+from llamaproxy.core.states import BackendState
+from llamaproxy.effective import Origin, Origins, model_values, shown_origins
+from llamaproxy.errors import InvalidRequest
+from llamaproxy.models.catalogue import Model
+from llamaproxy.server import adjust
+from llamaproxy.server.answers import json_response
+from llamaproxy.server.current import Current
+from llamaproxy.server.posted import read_json
+from llamaproxy.server.reload import Reloader
+
+Count = Annotated[int, Field(ge=0)]
+Duration = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFootprint:
+    """Memory in bytes; `devices` are the GPUs in the driver's order. Estimated until it is measured."""
+
+    ram: Count
+    devices: tuple[Count, ...]
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBreaker:
+    """`reason` is the failure that counted last."""
+
+    state: BreakerState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFailure:
+    """`output` is what the engine printed before it ended, where it did."""
+
+    reason: str
+    output: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownModel:
+    """Times in seconds. `endpoint` is an OpenAI base path of this model's own, below the gateway's address; `leaving`
+    is why its process is going, `starts` how many it has had; `source` says where the model comes from."""
+
+    name: str
+    aliases: tuple[str, ...]
+    description: str
+    source: str
+    kind: str
+    path: str | None
+    url: str | None
+    endpoint: str
+    state: BackendState
+    pid: int | None
+    uptime: Duration | None
+    in_flight: Count
+    queued: Count
+    pinned: bool
+    starts: Count
+    load_seconds: Duration | None
+    footprint: ShownFootprint | None
+    breaker: ShownBreaker
+    last_failure: ShownFailure | None
+    kv: dict[str, Any]
+    leaving: StopReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails(ShownModel):
+    """`config` is every setting, secrets masked; `origins` say where each comes from."""
+
+    config: dict[str, Any]
+    origins: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """All models, in the order of the configuration."""
+
+    models: list[ShownModel]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It was taken in; what follows from it can be seen at the models."""
+
+    success: bool
+
+
+class Models:
+    """Handlers for `/api/models`, and for llama-server's `/models/load` and `/models/unload`."""
+
+    def __init__(self, current: Current, pool: Pool, reloader: Reloader, carrier: Carrier) -> None:
+        self._current = current
+        self._pool = pool
+        self._reloader = reloader
+        self._carrier = carrier
+
+    async def page(self, request: web.Request) -> web.Response:
+        return json_response(ModelPage([self._shown(m) for m in self._current.catalogue.models.values()]))
+
+    async def one(self, request: web.Request, name: str) -> web.Response:
+        """Raises ModelNotFound."""
+        model = self._current.catalogue.resolve(name)
+        values = model_values(model.config.model_dump(mode="json"))
+        origins = shown_origins(values, _origins_of(model, self._reloader.origins))
+        shown = self._shown(model)
+        fields = {field: getattr(shown, field) for field in ShownModel.__dataclass_fields__}
+        return json_response(ModelDetails(**fields, config=values, origins=origins))
+
+    async def start(self, request: web.Request, name: str) -> web.Response:
+        """Answers at once. Raises ModelNotFound, EngineMissing or ModelStartFailed."""
+        return self._told(name, self._pool.start)
+
+    async def stop(self, request: web.Request, name: str) -> web.Response:
+        """Answers at once; requests in flight end first."""
+        return self._told(name, self._pool.stop)
+
+    async def restart(self, request: web.Request, name: str) -> web.Response:
+        """Answers at once; requests in flight end first, those that wait go to the new process."""
+        return self._told(name, self._pool.restart)
+
+    async def reset_breaker(self, request: web.Request, name: str) -> web.Response:
+        return self._told(name, self._pool.reset_breaker)
+
+    async def pin(self, request: web.Request, name: str) -> web.Response:
+        """Until the next reload."""
+        return self._told(name, functools.partial(self._pin, pinned=True))
+
+    async def unpin(self, request: web.Request, name: str) -> web.Response:
+        return self._told(name, functools.partial(self._pin, pinned=False))
+
+    async def load(self, request: web.Request) -> web.Response:
+        """llama-server's way to start a model; answers at once."""
+        self._pool.start((await self._named(request)).name)
+        return json_response(Done(True))
+
+    async def unload(self, request: web.Request) -> web.Response:
+        """llama-server's way to stop one; answers at once."""
+        self._pool.stop((await self._named(request)).name)
+        return json_response(Done(True))
+
+    def _told(self, name: str, command: Callable[[str], None]) -> web.Response:
+        known = self._current.catalogue.resolve(name).name
+        command(known)
+        return json_response(self._shown(self._current.catalogue.models[known]))
+
+    def _pin(self, name: str, pinned: bool) -> None:
+        self._reloader.amend(lambda loaded: adjust.with_pin(loaded, name, pinned))
+
+    async def _named(self, request: web.Request) -> Model:
+        content = await read_json(request)
+        name = content.get("model") if isinstance(content, dict) else None
+        if not isinstance(name, str):
+            raise InvalidRequest("`model` must be a string", param="model")
+        return self._current.catalogue.resolve(name)
+
+    def _shown(self, model: Model) -> ShownModel:
+        backend = self._pool.backends[model.name]
+        running = self._pool.running(model.name)
+        now = time.monotonic()
+        return ShownModel(
+            name=model.name,
+            aliases=model.config.aliases,
+            description=model.config.description,
+            source=model.source,
+            kind=model.config.kind,
+            path=model.config.path,
+            url=model.config.url,
+            endpoint=f"/upstream/{quote(model.name, safe='')}/v1",
+            state=backend.state,
+            pid=running.pid if running else None,
+            uptime=round(now - running.started_at, 1) if running else None,
+            in_flight=len(backend.leases),
+            queued=len(backend.queue),
+            pinned=model.config.pinned,
+            starts=backend.spawn,
+            load_seconds=backend.load_seconds,
+            footprint=_footprint(backend),
+            breaker=ShownBreaker(backend.breaker.state(now), backend.breaker.reason),
+            last_failure=_failure(backend),
+            kv=self._carrier.describe(model.name, model.config),
+            leaving=backend.leaving,
+        )
+
+
+def _footprint(backend: Backend) -> ShownFootprint | None:
+    known = backend.footprint
+    return ShownFootprint(**asdict(known), measured=backend.measured) if known else None
+
+
+def _failure(backend: Backend) -> ShownFailure | None:
+    if not (backend.breaker.reason or backend.last_words):
+        return None
+    return ShownFailure(backend.breaker.reason, backend.last_words)
+
+
+def _origins_of(model: Model, origins: Origins) -> Origins:
+    """Of the model's own settings. What a directory or the bundled wheel told of one is told by no layer."""
+    above = ("models", model.name)
+    own = {path[2:]: origin for path, origin in origins.items() if path[:2] == above}
+    found: Origins = {} if model.source == "configured" else {("path",): Origin.FOUND, ("mmproj",): Origin.FOUND}
+    return {**found, **own}
