@@ -268,15 +268,23 @@ class KeyConfig(_Section):
 
 class TelemetryConfig(_Section):
     database: Text | None = Field(
-        None, description="SQLite file of requests' rows; \"off\": none; unset: in the user's state directory"
+        None, description='SQLite file of requests and the log; "off": none; unset: in the user\'s state directory'
     )
     metrics_interval: Annotated[PositiveSeconds, Field(ge=0.5, le=3600)] = Field(
         2.0, description="time between two looks at the machine; at the engines 2 s at least"
     )
-    retention: PositiveSeconds = Field(30 * 86400.0, description="age at which they are deleted")
-    retention_bytes: Size = Field(1024**3, description="most disk space for them; the oldest go first")
+    retention: PositiveSeconds = Field(30 * 86400.0, description="age at which rows and lines are deleted")
+    retention_bytes: Size = Field(1024**3, description="most disk space for rows; the oldest go first")
+    captures: bool = Field(
+        False,
+        description="keep the last requests' and answers' bodies, in memory, for /api/requests/ID/capture",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description='least severity that is logged: "debug", "info", "warning" or "error"'
+    )
+    log_format: Literal["text", "json"] = Field("text", description='lines on stderr: "text", or "json" for programs')
+    log_dir: Text | None = Field(
+        None, min_length=1, description="directory of files with what each engine prints, 5 of 10 MiB; unset: none"
     )
 
 

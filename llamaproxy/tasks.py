@@ -7,6 +7,7 @@ all. `spawn` keeps the reference and logs at once. Owns nothing else: cancelling
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -14,9 +15,12 @@ log = logging.getLogger(__name__)
 _running: set[asyncio.Task[Any]] = set()
 
 
-def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-    """Run a coroutine as a named task; what it raises, except cancellation, is logged with its traceback."""
-    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str, context: Context | None = None) -> asyncio.Task[Any]:
+    """Run a coroutine as a named task; what it raises, except cancellation, is logged with its traceback.
+
+    `context` is for a task that does not belong to whoever begins it, see `scope`.
+    """
+    task = asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
     _running.add(task)
     task.add_done_callback(_finished)
     return task

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from llamaproxy import tasks
+from llamaproxy import scope, tasks
 from llamaproxy.tasks import spawn
 
 
@@ -81,3 +81,12 @@ def test_it_needs_a_running_loop() -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         spawn(coroutine, name="early")
     coroutine.close()
+
+
+async def test_it_belongs_to_whom_it_is_said_to() -> None:
+    async def whose() -> str | None:
+        return scope.model.get()
+
+    scope.model.set("ours")
+    assert await spawn(whose(), name="inherited") == "ours"
+    assert await spawn(whose(), name="another's", context=scope.of_model("other")) == "other"

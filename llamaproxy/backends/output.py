@@ -6,6 +6,7 @@ kept. It must not wait, and must not grow.
 
 import re
 from collections import deque
+from collections.abc import Callable
 
 LINES_KEPT = 2000
 LINE_BYTES = 4096
@@ -14,9 +15,11 @@ _ERROR = re.compile(r"(?:^|\s)E\s|error|fail|exception|abort", re.IGNORECASE)
 
 
 class OutputLog:
-    """The last lines of one process; `blocks` counts what came, as a sign of life."""
+    """The last lines of one process; `blocks` counts what came, as a sign of life. `told` hears of every line that is
+    kept, and must not wait."""
 
     def __init__(self) -> None:
+        self.told: Callable[[str], object] = lambda line: None
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._partial = b""
         self.blocks = 0
@@ -51,4 +54,6 @@ class OutputLog:
 
     def _keep(self, line: bytes) -> None:
         text = line[:LINE_BYTES].decode("utf-8", "replace").rstrip()
-        self._lines.append(_CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text))
+        shown = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+        self._lines.append(shown)
+        self.told(shown)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+from llamaproxy import scope
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.memory import Scale
@@ -258,16 +259,22 @@ class Pool:
                 self._observe(effect)
                 self._start(effect)
             case Drain():
-                log.info("%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor))
+                log.info(
+                    "%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor), extra=_about(effect)
+                )
                 self._announce(effect.successor)
             case Resume():
-                log.info("%s: no longer draining", effect.model)
+                log.info("%s: no longer draining", effect.model, extra=_about(effect))
             case Stop():
-                log.info("%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor))
+                log.info(
+                    "%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor), extra=_about(effect)
+                )
                 self._observe(effect)
                 self._announce(effect.successor)
                 if running := self._spawns.get(effect.model):
-                    spawn(running.stop(effect.reason), name=f"stop-{effect.model}")
+                    spawn(
+                        running.stop(effect.reason), name=f"stop-{effect.model}", context=scope.of_model(effect.model)
+                    )
 
     def _announce(self, successor: str | None) -> None:
         if successor:
@@ -291,7 +298,8 @@ class Pool:
             failed = BackendExited(effect.model, effect.spawn, ModelStartFailed(f"{effect.model}: {error}"))
             self._loop.call_soon(self._report, failed)
         else:
-            run = spawn(started.run(self._report), name=f"run-{effect.model}-{effect.spawn}")
+            name, context = f"run-{effect.model}-{effect.spawn}", scope.of_model(effect.model)
+            run = spawn(started.run(self._report), name=name, context=context)
             self._runs.add(run)
             run.add_done_callback(self._runs.discard)
 
@@ -312,11 +320,16 @@ class Pool:
             self._alarm.cancel()
         self._alarm_at = wake_at
         delay = max(0.0, wake_at - time.monotonic()) if wake_at is not None else None
-        self._alarm = None if delay is None else self._loop.call_later(delay, self._ring)
+        self._alarm = None if delay is None else self._loop.call_later(delay, self._ring, context=scope.of_nobody())
 
     def _ring(self) -> None:
         self._alarm = self._alarm_at = None
         self._emit(TimePassed())
+
+
+def _about(effect: Drain | Resume | Stop) -> dict[str, str]:
+    """Whose line it is, whoever was the occasion."""
+    return {"model": effect.model}
 
 
 def _for(successor: str | None) -> str:

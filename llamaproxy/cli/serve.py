@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import sys
 from collections.abc import Coroutine
 
 from aiohttp import web
@@ -21,6 +20,8 @@ from llamaproxy.errors import ConfigError
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway, check
 from llamaproxy.tasks import spawn
+from llamaproxy.telemetry import logline
+from llamaproxy.telemetry.redaction import REDACTION
 
 log = logging.getLogger("llamaproxy")
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         complain(error.message)
         return EXIT_CONFIGURATION
-    _set_up_logging(config.telemetry.log_level)
+    logline.set_up(config.telemetry.log_level, config.telemetry.log_format, REDACTION.redact)
     log.info("configuration: %s", source.path or "defaults and environment")
     try:
         return _run_loop(_serve(config, source))
@@ -52,15 +53,6 @@ def _run_loop(main: Coroutine[None, None, int]) -> int:
     import uvloop
 
     return uvloop.run(main)
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    # Parser errors of hostile clients are answered, and are not worth a traceback each.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
 async def _serve(config: Config, source: Source) -> int:

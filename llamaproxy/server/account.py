@@ -22,8 +22,18 @@ Observe = Callable[[bytes], None]
 class Account:
     """One try: on one lease, for one row."""
 
-    def __init__(self, ledger: Ledger, row: RequestRow, lease: Lease, endpoint: Endpoint, body: bytes) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        row: RequestRow,
+        lease: Lease,
+        endpoint: Endpoint,
+        body: bytes,
+        capture: Observe | None = None,
+    ) -> None:
+        """`capture` sees every answer's content, whatever becomes of it."""
         self._ledger = ledger
+        self._capture = capture
         self._row = row
         self._lease = lease
         self._endpoint = endpoint
@@ -44,9 +54,9 @@ class Account:
         elif status != 503:
             self._lease.failed(f"the engine answered {status}")
         if status != _OK or self._endpoint.light:
-            return None
+            return self._capture
         self._meter = usage.meter(self._endpoint.dialect, head.content_type == _STREAM)
-        return self._meter.feed
+        return _both(self._meter.feed, self._capture) if self._capture else self._meter.feed
 
     def close(self, whole: bool) -> None:
         """Nothing more will come: `whole` answers came to their end."""
@@ -57,6 +67,14 @@ class Account:
         row.prompt_tps, row.generation_tps = used.prompt_tps, used.generation_tps
         if whole and self._serving:
             self._serving.finished(_prompt_tokens(used))
+
+
+def _both(first: Observe, second: Observe) -> Observe:
+    def observe(data: bytes) -> None:
+        first(data)
+        second(data)
+
+    return observe
 
 
 def _prompt_tokens(used: usage.Usage) -> PromptTokens | None:

@@ -20,15 +20,17 @@ from llamaproxy.errors import (
 )
 from llamaproxy.server.adjust import Settings
 from llamaproxy.server.answers import json_response
+from llamaproxy.server.captures import CaptureRoutes, Forgotten, ShownCapture
 from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig, ShownSettings
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
+from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
 from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Parameter, Route, Routes
 from llamaproxy.server.system import System
-from llamaproxy.telemetry import query
+from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
 from llamaproxy.telemetry.series import TIERS
 
@@ -38,6 +40,11 @@ _ROWS: Any = create_model(
     "RequestPage", totals=(dict[str, int], ...), requests=(list[_ROW], ...), next=(str | None, ...)
 )
 _NAME: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": query.LONGEST_TEXT}
+_SINCE = Parameter(
+    "since",
+    "seconds since the epoch (UTC)",
+    {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12, "default": 0},
+)
 _STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, ModelStartFailed)
 _UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
 
@@ -49,6 +56,8 @@ def api_routes(
     health: Health,
     system: System,
     keys: KeyRoutes,
+    logs: LogRoutes,
+    captures: CaptureRoutes,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
@@ -58,6 +67,8 @@ def api_routes(
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
         *_system(system),
         *_keys(keys),
+        *_logs(logs),
+        *_captures(captures),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -111,11 +122,7 @@ def _requests(requests: Requests) -> list[Route]:
             "what to sum by, with commas between: model, key, day",
             {"type": "string", "pattern": "^(model|key|day)(,(model|key|day)){0,2}$", "default": "model"},
         ),
-        Parameter(
-            "since",
-            "seconds since the epoch (UTC)",
-            {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12, "default": 0},
-        ),
+        _SINCE,
     )
     bad, none = (InvalidRequest,), (NotFound,)
     return [
@@ -193,4 +200,35 @@ def _keys(keys: KeyRoutes) -> list[Route]:
             status=201,
         ),
         Route("DELETE", "/api/keys/{name}", keys.revoke, "Revoke a key", Revoked, errors=(NotFound, *bad)),
+    ]
+
+
+def _logs(logs: LogRoutes) -> list[Route]:
+    cursor = {"type": "integer", "minimum": 0, "maximum": logquery.LAST}
+    name = {"type": "string", "pattern": logquery.NAME}
+    asked = (
+        Parameter(
+            "limit", "most lines", {"type": "integer", "minimum": 1, "maximum": logquery.MOST_ENTRIES, "default": 100}
+        ),
+        Parameter("before", "lines before the one with this `id`, newest first", cursor),
+        Parameter("after", "lines after the one with this `id`, oldest first: to follow the log", cursor),
+        Parameter("level", "those of this level or worse", {"type": "string", "enum": sorted(logquery.SPELLINGS)}),
+        Parameter("model", "only those about this model, or of its engine", name),
+        Parameter("request_id", "only those of this request", name),
+        _SINCE,
+    )
+    return [
+        Route("GET", "/api/logs", logs.page, "List lines of the log", LogPage, query=asked, errors=(InvalidRequest,)),
+        Route(
+            "DELETE", "/api/logs", logs.clear, "Clear the log", Cleared, "In memory and in the database; files stay."
+        ),
+    ]
+
+
+def _captures(captures: CaptureRoutes) -> list[Route]:
+    path, none = "/api/requests/{id}/capture", (NotFound,)
+    return [
+        Route("GET", path, captures.one, "Show the bodies of a request and its answer", ShownCapture, errors=none),
+        Route("DELETE", path, captures.forget, "Forget the bodies of a request", Forgotten, errors=none),
+        Route("DELETE", "/api/captures", captures.clear, "Forget all captured bodies", Forgotten),
     ]

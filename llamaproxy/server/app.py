@@ -13,18 +13,20 @@ from functools import partial
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from llamaproxy import __version__
+from llamaproxy import __version__, scope
 from llamaproxy.core import routing
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server import page, quota
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.api import api_routes
+from llamaproxy.server.captures import CaptureRoutes
 from llamaproxy.server.configuration import Configuration
 from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
+from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.models import Models
 from llamaproxy.server.openai import describe, model_list
@@ -49,7 +51,7 @@ class Server:
         self._current = gateway.current
         flights = Flights()
         self._quota = quota.Quota()
-        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights)
+        self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
         models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
         metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
@@ -60,6 +62,8 @@ class Server:
             Health(gateway.history, gateway.reloader),
             System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor),
             KeyRoutes(gateway.current, gateway.keyring),
+            LogRoutes(gateway.logs),
+            CaptureRoutes(gateway.captures),
         )
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
@@ -79,6 +83,7 @@ class Server:
 
     async def _handle(self, request: Request) -> web.StreamResponse:
         """From a request that is well-formed to its answer, whatever happens."""
+        scope.request_id.set(request_id(request))
         guard = self._current.guard
         # Most clients spell paths as the tables do. Looking is cheaper than parsing.
         path = request.raw_path

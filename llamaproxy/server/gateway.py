@@ -33,7 +33,9 @@ from llamaproxy.server.keyring import Keyring
 from llamaproxy.server.monitor import Monitor
 from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.tasks import spawn
+from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.history import History
+from llamaproxy.telemetry.logs import Logs
 from llamaproxy.telemetry.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,9 @@ class Gateway:
         self.traffic.allow(loaded.catalogue.models, config.keys)
         self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger
+        self.logs = Logs(config, self.history)
+        self.logs.attach()
+        self.captures = Captures(config.telemetry.captures)
         self.current = Current(config, loaded.catalogue)
         self.keyring = Keyring(self.current)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
@@ -104,8 +109,9 @@ class Gateway:
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
         self.history.reconfigure(config.telemetry)
+        self.logs.reconfigure(config)
+        self.captures.switch(config.telemetry.captures)
         self.traffic.allow(loaded.catalogue.models, config.keys)
-        logging.getLogger().setLevel(config.telemetry.log_level.upper())
         self.read_headers()
         self._preload(changes.added)
 
@@ -141,6 +147,7 @@ class Gateway:
         """Write down how the last requests ended; after the last one was answered."""
         await self.monitor.close()
         await self.history.close()
+        await self.logs.close()
 
     def missing_engine(self) -> str | None:
         """What to install, where there is no engine and a model needs one."""
@@ -186,6 +193,11 @@ class Gateway:
             return None
 
     def _launch(self, name: str, number: int) -> Life:
+        life = self._prepare(name, number)
+        life.log.told = self.logs.listener(name)
+        return life
+
+    def _prepare(self, name: str, number: int) -> Life:
         """Prepare a spawn. The engine is looked for each time: it may have been installed meanwhile."""
         model = self.catalogue.models[name].config
         if model.path is None:

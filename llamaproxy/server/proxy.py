@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from llamaproxy import scope
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
@@ -36,6 +37,7 @@ from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.splice import Outcome, cut_off, forward, refuse
 from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
 MAX_REPLAYS = 5
@@ -59,11 +61,12 @@ class _Job:
 class Proxy:
     """Forwards requests for models."""
 
-    def __init__(self, current: Current, pool: Pool, ledger: Ledger, flights: Flights) -> None:
+    def __init__(self, current: Current, pool: Pool, ledger: Ledger, flights: Flights, captures: Captures) -> None:
         self._current = current
         self._pool = pool
         self._ledger = ledger
         self._flights = flights
+        self._captures = captures
 
     async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
         """One of the engine's routes; the model is in the body, else in the query, else there is only one."""
@@ -113,6 +116,7 @@ class Proxy:
 
     async def _run(self, job: _Job) -> web.StreamResponse:
         """Until one try succeeds. A stream that waits long begins before its answer, and must end as a stream."""
+        scope.model.set(job.model.name)
         ticket = self._pool.ticket(job.model.name)
         waiting = self._waiting(job, ticket)
         try:
@@ -174,7 +178,9 @@ class Proxy:
         outgoing = job.outgoing
         if lease.backend.carry and routing.touches_slot_files(outgoing.method, outgoing.target):
             raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
-        account = Account(self._ledger, job.row, lease, job.endpoint, outgoing.body or b"")
+        content = outgoing.body or b""
+        capture = self._captures.begin(job.row, content)
+        account = Account(self._ledger, job.row, lease, job.endpoint, content, capture.observe if capture else None)
         own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
         whole = False
         try:

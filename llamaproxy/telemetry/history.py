@@ -8,7 +8,7 @@ rows that ended, and nothing of them outlives the process.
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from llamaproxy.telemetry.query import Query, Sql
 from llamaproxy.telemetry.reader import Reader
 from llamaproxy.telemetry.series import Series
 from llamaproxy.telemetry.store import is_corrupt
-from llamaproxy.telemetry.writer import Keep, Writer
+from llamaproxy.telemetry.writer import Keep, Sideline, Writer
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +79,13 @@ class History:
 
         self.ledger = Ledger(answering=writer.journal.mark, ended=both)
 
+    def attach(self, sideline: Sideline) -> Callable[[], object] | None:
+        """Have something else written into the database: what to call when there is something; None without one."""
+        if not self._writer:
+            return None
+        self._writer.attach(sideline)
+        return self._writer.nudge
+
     def start(self) -> None:
         """Begin to write. Must run inside an event loop."""
         if self._writer:
@@ -125,7 +132,7 @@ class History:
         """One page. Where the database cannot be read, it is made of what is in memory."""
         # What leaves the memory while the database is read is there by then; so this comes first.
         waiting = self._placed(query, [*self.ledger.in_flight_rows(), *self._spooled()])
-        stored = await self._fetch(query.sql()) if query.reads_database else []
+        stored = await self.fetch(query.sql()) if query.reads_database else []
         if stored is None:
             waiting |= self._placed(query, self.ledger.recent)
             stored = []
@@ -142,12 +149,12 @@ class History:
         named = [row for row in known if row.id == request_id]
         if named:
             return max(named, key=lambda row: row.started_at).shown()
-        found = await self._fetch(queries.find_sql(request_id))
+        found = await self.fetch(queries.find_sql(request_id))
         return queries.to_row(found[0])[1].shown() if found else None
 
     async def usage(self, groups: tuple[str, ...], since: float) -> list[Shown]:
         """Sums over what has ended."""
-        found = await self._fetch(sums.sql(groups, since))
+        found = await self.fetch(sums.sql(groups, since))
         if found is None:
             found = sums.tally(self.ledger.recent, groups, since)
         return [dict(zip(sums.columns(groups), cells, strict=True)) for cells in found]
@@ -164,7 +171,7 @@ class History:
         places = ((query.place(run, row), row) for row in rows if query.matches(row))
         return {(run, row.number): (place, row.shown()) for place, row in places if query.after(place)}
 
-    async def _fetch(self, sql: Sql) -> list[tuple[Any, ...]] | None:
+    async def fetch(self, sql: Sql) -> list[tuple[Any, ...]] | None:
         """None where there is no database, or it cannot be read."""
         if not self._reader or not self._writer:
             return None

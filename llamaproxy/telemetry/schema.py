@@ -73,6 +73,17 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (step, timestamp)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE logs (
+        timestamp INTEGER PRIMARY KEY,  -- microseconds since the epoch; no two entries have the same
+        level INTEGER NOT NULL,         -- as Python's logging counts them
+        source TEXT NOT NULL,           -- a part of the gateway, or "engine"
+        message TEXT NOT NULL,
+        model TEXT,
+        request_id TEXT,
+        context TEXT                    -- a traceback
+    );
+    """,
 )
 """The n-th leads from version n - 1 to n. Statements only: `steps` makes a transaction of each."""
 

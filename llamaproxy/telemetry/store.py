@@ -28,7 +28,7 @@ from llamaproxy.telemetry.series import TIERS
 
 _BUSY = 1.0
 """Seconds that a statement waits for another process's lock before it fails."""
-_PRUNED_AT_ONCE = 500
+PRUNED_AT_ONCE = 500
 """Rows of one deletion: a transaction of some milliseconds, after which waiting rows have their turn."""
 _PAGES_FREED = 256
 _LONGEST_LOG = 64 * 1024**2
@@ -99,33 +99,38 @@ class Store:
         for script in scripts:
             await self._connection.executescript(script)
 
-    async def insert(self, rows: Sequence[Values]) -> int:
+    async def insert(self, rows: Sequence[Values], sql: str = INSERT) -> int:
         """All of them, in one transaction that is on the disk when this returns, or none.
 
         How many were left out, because no database could hold them: they must not keep the others waiting for ever.
         """
         try:
-            await self._insert(rows)
+            await self._insert(rows, sql)
         except _NO_VALUE:
-            return sum([not await self._inserted(row) for row in rows])
+            return sum([not await self._inserted(row, sql) for row in rows])
         return 0
 
-    async def _inserted(self, row: Values) -> bool:
+    async def _inserted(self, row: Values, sql: str) -> bool:
         try:
-            await self._insert([row])
+            await self._insert([row], sql)
         except _NO_VALUE:
             return False
         return True
 
-    async def _insert(self, rows: Sequence[Values]) -> None:
+    async def _insert(self, rows: Sequence[Values], sql: str) -> None:
         try:
-            for at in range(0, len(rows) - TOGETHER + 1, TOGETHER):
-                await self._connection.execute(INSERT_TOGETHER, [*chain.from_iterable(rows[at : at + TOGETHER])])
-            await self._connection.executemany(INSERT, rows[len(rows) - len(rows) % TOGETHER :])
+            rest = await self._insert_together(rows) if sql == INSERT else rows
+            await self._connection.executemany(sql, rest)
             await self._connection.commit()
         except BaseException:
             await self._connection.rollback()
             raise
+
+    async def _insert_together(self, rows: Sequence[Values]) -> Sequence[Values]:
+        """As many as fit statements of many rows; the others are left."""
+        for at in range(0, len(rows) - TOGETHER + 1, TOGETHER):
+            await self._connection.execute(INSERT_TOGETHER, [*chain.from_iterable(rows[at : at + TOGETHER])])
+        return rows[len(rows) - len(rows) % TOGETHER :]
 
     async def put_metrics(self, rows: Sequence[Values]) -> None:
         """Rows of `series`, in place of those of the same step; the oldest of a tier go."""
@@ -162,18 +167,23 @@ class Store:
         """
         too_large = await self._bytes() > most_bytes
         where = "" if too_large else "WHERE started_at < ?"
-        oldest = f"SELECT run, number FROM requests {where} ORDER BY started_at LIMIT {_PRUNED_AT_ONCE}"
+        oldest = f"SELECT run, number FROM requests {where} ORDER BY started_at LIMIT {PRUNED_AT_ONCE}"
+        deleted = await self.delete(
+            f"DELETE FROM requests WHERE (run, number) IN ({oldest})", () if too_large else (horizon,)
+        )
+        return deleted == PRUNED_AT_ONCE
+
+    async def delete(self, sql: str, values: Values) -> int:
+        """How many rows that were. Some of the room they took is given back to the disk."""
         try:
-            cursor = await self._connection.execute(
-                f"DELETE FROM requests WHERE (run, number) IN ({oldest})", () if too_large else (horizon,)
-            )
+            cursor = await self._connection.execute(sql, values)
             await self._connection.commit()
         except BaseException:
             await self._connection.rollback()
             raise
         # One step frees one page, and `execute` takes one step.
         await self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_FREED})")
-        return cursor.rowcount == _PRUNED_AT_ONCE
+        return cursor.rowcount
 
     async def _bytes(self) -> int:
         """What the rows take, without pages that are free again."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import store as files
@@ -53,6 +54,19 @@ class Keep:
     bytes: int
 
 
+class Sideline(Protocol):
+    """Something else that the same task writes into the same file, after the rows that wait."""
+
+    def __len__(self) -> int:
+        """How much there is to be done."""
+
+    async def write(self, store: Store) -> None:
+        """Do it. Raises what the store raises, and is asked again then."""
+
+    async def prune(self, store: Store, horizon: float) -> bool:
+        """Delete some of what is from before `horizon`, in seconds since the epoch; whether there may be more."""
+
+
 class Writer:
     """Writes what it is given, from `start` to `close`. `trouble` says what is wrong, None where all is well."""
 
@@ -70,6 +84,7 @@ class Writer:
         self.spool = Spool()
         self.journal = Journal(path)
         self.trouble: str | None = None
+        self._sidelines: list[Sideline] = []
         self._keep = keep
         self._on_replaced = on_replaced
         self._store: Store | None = None
@@ -102,6 +117,14 @@ class Writer:
         if waiting == 1 or waiting == GROUP:
             self._wake.set()
 
+    def attach(self, sideline: Sideline) -> None:
+        self._sidelines.append(sideline)
+
+    def nudge(self) -> None:
+        """A sideline has something to be written. What went wrong is not tried again any sooner for it."""
+        if not self._pause:
+            self._wake.set()
+
     def put_metrics(self, rows: Iterable[Row]) -> None:
         """Of `series`. Never waits; where the database cannot be written, the oldest are forgotten."""
         self._metrics |= {(row[0], row[1]): row for row in rows}
@@ -130,7 +153,7 @@ class Writer:
         self.journal.close(everything_written=not self.spool)
 
     async def _run(self) -> None:
-        while not self._closing or self.spool or self._metrics:
+        while not self._closing or self._busy():
             try:
                 await self._rest()
                 await self._step()
@@ -148,10 +171,13 @@ class Writer:
         if self._pause:
             await self._woken(self._pause)
         elif self._store:
-            if not (self.spool or self._metrics or self._suspect):
+            if not self._busy() and not self._suspect:
                 await self._woken(max(0.0, self._prune_at - time.monotonic()))
             if not self._closing and len(self.spool) < GROUP:
                 await self._woken(self._gather)
+
+    def _busy(self) -> bool:
+        return bool(self.spool or self._metrics) or any(self._sidelines)
 
     async def _woken(self, timeout: float) -> None:
         self._wake.clear()
@@ -173,6 +199,8 @@ class Writer:
         if metrics := dict(self._metrics):
             await store.put_metrics([*metrics.values()])
             self._metrics = {name: row for name, row in self._metrics.items() if metrics.get(name) is not row}
+        for sideline in filter(len, self._sidelines):
+            await sideline.write(store)
         self._recovered()
         if time.monotonic() >= self._prune_at:
             await self._prune(store)
@@ -206,7 +234,10 @@ class Writer:
         keep = self._keep()
         horizon = self._anchor.horizon(time.time(), time.monotonic(), keep.seconds)
         self._prune_at = time.monotonic() + _PRUNE_EVERY
-        if await store.prune(horizon, keep.bytes):
+        more = await store.prune(horizon, keep.bytes)
+        for sideline in self._sidelines:
+            more |= await sideline.prune(store, horizon)
+        if more:
             self._prune_at = time.monotonic()
 
     async def _failed(self, error: Exception) -> None:

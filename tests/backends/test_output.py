@@ -154,3 +154,13 @@ def test_the_last_error_is_the_last_recent_line_that_looks_like_one(printed: byt
     log = OutputLog()
     log.feed(printed)
     assert log.last_error() == error
+
+
+def test_who_listens_hears_every_line_once_as_it_is_kept() -> None:
+    log = OutputLog()
+    heard: list[str] = []
+    log.told = heard.append
+    for block in (b"1\n2\x1b", b"\n", b"3"):
+        log.feed(block)
+    log.finish()
+    assert heard == ["1", r"2\x1b", "3"] == log.tail(9)

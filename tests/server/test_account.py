@@ -1,5 +1,6 @@
 """What is learned from one try of a request, by row and lease that are real and an engine that is not."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -34,14 +35,16 @@ class Carrying:
 
 
 class Scene:
-    def __init__(self, endpoint: Endpoint = CHAT, carry: Carrying | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint = CHAT, carry: Carrying | None = None, capture: Callable[[bytes], None] | None = None
+    ) -> None:
         self.ledger = Ledger()
         self.row = self.ledger.open(RequestRow("r", endpoint.name, endpoint.dialect, "127.0.0.1"))
         office: Any = SimpleNamespace(good_answer=lambda request, model: None)
         self.lease = Lease(office, RequestArrived("r", "m", 1.0))
         self.lease.backend = cast(Any, SimpleNamespace(carry=carry, model="m", number=3))
         self.lease.queue_seconds, self.lease.load_seconds = 0.25, 1.5
-        self.account = Account(self.ledger, self.row, self.lease, endpoint, b"the body")
+        self.account = Account(self.ledger, self.row, self.lease, endpoint, b"the body", capture)
 
     def answer(self, head: bytes, *content: bytes, whole: bool = True) -> RequestRow:
         observe = self.account.began(self.head(head))
@@ -110,3 +113,17 @@ def test_light_requests_are_not_told_of_slots() -> None:
     carry = Carrying()
     Scene(ENDPOINTS["/tokenize"], carry).answer(UNARY, ANSWER)
     assert (carry.bodies, carry.prompts) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "head"),
+    [(CHAT, UNARY), (CHAT, UNARY.replace(b"200 OK", b"500 Oh")), (ENDPOINTS["/tokenize"], UNARY), (CHAT, STREAM)],
+)
+def test_capture_sees_every_answer_beside_the_meter(endpoint: Endpoint, head: bytes) -> None:
+    seen: list[bytes] = []
+    Scene(endpoint, capture=seen.append).answer(head, b"{", b"}")
+    assert seen == [b"{", b"}"]
+
+
+def test_meter_counts_beside_a_capture() -> None:
+    assert Scene(capture=lambda data: None).answer(UNARY, ANSWER).completion_tokens == 5

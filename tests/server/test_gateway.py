@@ -73,7 +73,8 @@ async def test_successor_that_is_no_more_is_not_read_ahead(start: Start) -> None
     start()._expect("removed")
 
 
-async def test_reload_reaches_every_part(start: Start, tmp_path: Path) -> None:
+async def test_reload_reaches_every_part(start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="llamaproxy")  # and back again at the end
     path = write(tmp_path / "m.gguf")
     gateway = start(models={"old": model(path)})
     start(
@@ -85,7 +86,7 @@ async def test_reload_reaches_every_part(start: Start, tmp_path: Path) -> None:
     assert (changes.added, changes.removed) == (("new",), ("old",))
     assert list(gateway.pool.backends) == ["new"]
     assert gateway.current.guard.allows_origin("https://chat.example.com")
-    assert logging.getLogger().level == logging.DEBUG
+    assert logging.getLogger("llamaproxy").level == logging.DEBUG
     assert gateway.pool.scheduler.live == 1, "it is loaded, as it asks to be"
 
 

@@ -152,7 +152,7 @@ async def test_usage(client: Client, history: History) -> None:
     add(history, "b", RequestState.REJECTED, model="m", started_at=86400.0 * 11)
     add(history, "c", started_at=86400.0 * 11)
     while history.health()["spooled_rows"]:
-        await history._fetch(("SELECT 1", ()))
+        await history.fetch(("SELECT 1", ()))
     answer = (await get(client, "/api/usage?by=day,model&since=864000"))[1]
     found = [(row["day"], row["model"], row["requests"], row["ok"], row["rejected"]) for row in answer["usage"]]
     assert found == [("1970-01-11", "m", 1, 1, 0), ("1970-01-12", None, 1, 1, 0), ("1970-01-12", "m", 1, 0, 1)]

@@ -144,7 +144,7 @@ async def test_corruption_that_a_reader_meets_is_looked_into(
 async def test_requests_in_flight_need_no_database(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     add(history, "a")
     add(history, "b", RequestState.IN_FLIGHT)
-    monkeypatch.setattr(history, "_fetch", None)
+    monkeypatch.setattr(history, "fetch", None)
     assert await ids(history, Query(state=RequestState.IN_FLIGHT)) == ["b"]
 
 

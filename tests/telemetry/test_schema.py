@@ -31,6 +31,15 @@ def test_empty_database_gets_all_of_it_once() -> None:
         assert {row[1] for row in database.execute("PRAGMA table_info(requests)")} == set(COLUMNS)
 
 
+def test_database_without_a_log_gets_one() -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        migrate(database, MIGRATIONS[:1])
+        migrate(database)
+        assert {"timestamp", "level", "source", "message", "context"} <= {
+            row[1] for row in database.execute("PRAGMA table_info(logs)")
+        }
+
+
 @pytest.mark.parametrize("known", range(1, len(NEXT) + 1))
 def test_rows_of_every_version_are_kept(known: int) -> None:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:

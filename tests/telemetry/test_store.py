@@ -116,7 +116,7 @@ async def test_database_of_a_later_release_is_not_touched(path: Path) -> None:
 
 class TestPrune:
     async def test_old_rows_go_some_at_a_time(self, path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_PRUNED_AT_ONCE", 10)
+        monkeypatch.setattr(module, "PRUNED_AT_ONCE", 10)
         await store.insert([cells(ended(number)) for number in range(30)])
         horizon = ended(25).started_at
         assert [await store.prune(horizon, 10**9) for _ in range(3)] == [True, True, False]

@@ -246,7 +246,7 @@ async def test_old_rows_are_deleted_while_new_ones_are_written(
     start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FIRST_PRUNE", 0.2)
-    monkeypatch.setattr(store_module, "_PRUNED_AT_ONCE", 10)
+    monkeypatch.setattr(store_module, "PRUNED_AT_ONCE", 10)
     writer = start(Keep(3600, 2**50))
     put(writer, 0, 200)
     young = ended(1000)
@@ -284,6 +284,62 @@ async def test_thousand_rows_from_many_tasks_are_all_there(start: Start, path: P
     await asyncio.gather(*(one(number) for number in range(1000)))
     await writer.close()
     assert numbers(path) == list(range(1000))
+
+
+class Notes:
+    """Something that is written beside the rows, and fails as often as it is told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.failures = failures
+        self.waiting = 1
+        self.horizons: list[float] = []
+
+    def __len__(self) -> int:
+        return self.waiting
+
+    async def write(self, store: Store) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise sqlite3.OperationalError("database is locked")
+        self.waiting = 0
+
+    async def prune(self, store: Store, horizon: float) -> bool:
+        self.horizons.append(horizon)
+        return False
+
+
+async def test_what_waits_beside_the_rows_is_written_with_them(start: Start, path: Path) -> None:
+    writer, notes = start(), Notes()
+    writer.attach(notes)
+    writer.nudge()
+    await until(lambda: not notes.waiting, "it is written, without any row")
+    notes.waiting = 1
+    put(writer, 0, 10)
+    await written(writer)
+    assert numbers(path) == list(range(10))
+
+
+async def test_what_fails_beside_the_rows_keeps_none_of_them(start: Start, path: Path) -> None:
+    writer, notes = start(), Notes(failures=2)
+    writer.attach(notes)
+    put(writer, 0, 10)
+    await until(lambda: not notes.waiting, "it is written in the end")
+    await written(writer)
+    assert numbers(path) == list(range(10))
+
+
+async def test_what_waits_beside_the_rows_is_written_before_the_end(start: Start) -> None:
+    writer, notes = start(), Notes()
+    writer.attach(notes)
+    await writer.close()
+    assert not notes.waiting
+
+
+async def test_what_stands_beside_the_rows_is_pruned_with_them(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PRUNE", 0)
+    writer, notes = start(), Notes()
+    writer.attach(notes)
+    await until(lambda: notes.horizons, "it is pruned")
 
 
 def steps(path: Path) -> list[tuple[int, int]]:

@@ -1,0 +1,70 @@
+"""What operators see of the log, and how much of it there is.
+
+Reads, apart from `clear`, which says what it does. What can be asked is said in `telemetry.logquery`; the level is one
+of the settings (`adjust`).
+"""
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from llamaproxy.server.answers import json_response
+from llamaproxy.telemetry import logquery
+from llamaproxy.telemetry.logs import Logs
+from llamaproxy.telemetry.redaction import REDACTION
+
+
+class ShownLine(BaseModel):
+    """`id` is its place in the order of lines, `timestamp` in seconds since the epoch.
+
+    `source` is a part of the gateway, or "engine" for what the engine of `model` has printed; `context` is a traceback.
+    """
+
+    id: int
+    timestamp: float
+    level: str
+    source: str
+    model: str | None
+    request_id: str | None
+    message: str
+    context: str | None
+
+
+class LogPage(BaseModel):
+    """`next` is the `before` of the next page, or, where `after` was asked for, the next `after`.
+
+    `rows_dropped` and `file_lines_dropped` count the lines that the database and the files in `directory` did not get.
+    """
+
+    logs: list[ShownLine]
+    next: int | None
+    lines: int
+    followers: int
+    rows_dropped: int
+    directory: str | None
+    file_lines_dropped: int
+
+
+class Cleared(BaseModel):
+    success: bool
+
+
+class LogRoutes:
+    """Handlers for `/api/logs`."""
+
+    def __init__(self, logs: Logs) -> None:
+        self._logs = logs
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Raises InvalidRequest."""
+        query = logquery.parse(request.query)
+        entries = await self._logs.page(query)
+        following = entries[-1].id if entries and (query.forward or len(entries) == query.limit) else None
+        if query.forward and following is None:
+            following = max(query.after, 0)
+        shown = [entry.shown(REDACTION.redact) for entry in entries]
+        return json_response({"logs": shown, "next": following, **self._logs.health()})
+
+    async def clear(self, request: web.Request) -> web.Response:
+        """Forget all lines, in memory and in the database; files stay."""
+        self._logs.clear()
+        return json_response({"success": True})
