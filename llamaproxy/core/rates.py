@@ -68,9 +68,12 @@ class Rates:
 
     def add(self, name: str, now: float, requests: int = 0, tokens: int = 0) -> None:
         """Count for a name; `tokens` may be negative, to settle what was reckoned with before."""
-        if name not in self._windows and len(self._windows) >= self._room:
-            self._tidy(now)
-        of_requests, of_tokens = self._windows.setdefault(name, (Window(), Window()))
+        windows = self._windows.get(name)
+        if windows is None:
+            if len(self._windows) >= self._room:
+                self._tidy(now)
+            windows = self._windows[name] = Window(), Window()
+        of_requests, of_tokens = windows
         of_requests.add(requests, now)
         of_tokens.add(tokens, now)
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiosqlite
 
 from llamaproxy.telemetry.query import Sql
+from llamaproxy.telemetry.store import connect
 
 _PATIENCE = 5.0
 """Seconds for one question; then it is broken off."""
@@ -45,7 +46,7 @@ class Reader:
 
     async def _fetch(self, text: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         if self._connection is None:
-            self._connection = await aiosqlite.connect(self._address, uri=True, timeout=_BUSY)
+            self._connection = await connect(self._address, uri=True, timeout=_BUSY)
         try:
             return [tuple(row) for row in await self._connection.execute_fetchall(text, values)]
         except BaseException:

@@ -4,6 +4,7 @@ Owns how the file is made, opened, brought up to date, written, pruned and, wher
 Decides nothing about when: `writer` does, and hears of every failure as an exception.
 """
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -71,6 +72,16 @@ def move_aside(path: Path, now: float | None = None) -> Path:
     return aside
 
 
+async def connect(address: str | Path, **options: Any) -> aiosqlite.Connection:
+    """Raises sqlite3.Error. Where it fails no thread is left that would speak to an event loop which may be gone."""
+    connection = aiosqlite.connect(address, **options)
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.to_thread(connection._thread.join)
+        raise
+
+
 class Store:
     """One open database. Every method raises sqlite3.Error."""
 
@@ -81,7 +92,7 @@ class Store:
     async def open(cls, path: Path) -> Self:
         """Make it or bring it up to date. Raises OSError, sqlite3.Error, or NewerDatabase."""
         create(path)
-        connection = await aiosqlite.connect(path, timeout=_BUSY)
+        connection = await connect(path, timeout=_BUSY)
         try:
             store = cls(connection)
             await store._set_up()

@@ -28,9 +28,12 @@ News = Start | Stop | BackendReady | BackendExited
 
 
 class _Book:
-    """The children for rows that have these names, state and status in common."""
+    """The children for rows that have these names, state and status in common.
 
-    __slots__ = ("duration", "first_byte", "key", "model", "queue", "replays", "requests", "tokens")
+    `news`: requests and tokens that are not in the rates yet.
+    """
+
+    __slots__ = ("duration", "first_byte", "key", "model", "news", "queue", "replays", "requests", "tokens")
 
     def __init__(self, traffic: "Traffic", row: RequestRow) -> None:
         model, key = traffic.model(row.model), traffic.key(row.key)
@@ -42,6 +45,7 @@ class _Book:
         self.replays: Counter = traffic.replays.child(model)
         self.tokens = tuple(traffic.tokens.child(model, key, kind) for kind in ("prompt", "cached", "completion"))
         self.model, self.key = model, key
+        self.news = [0, 0]
 
 
 class Traffic:
@@ -112,10 +116,19 @@ class Traffic:
         """Count the rows that wait for it."""
         rows, self._waiting = self._waiting, []
         now = self._clock()
-        for row in rows:
-            self._count(row, now)
+        for book in {id(book): book for book in map(self._count, rows)}.values():
+            self._count_in_rates(book, now)
 
-    def _count(self, row: RequestRow, now: float) -> None:
+    def _count_in_rates(self, book: _Book, now: float) -> None:
+        requests, tokens = book.news
+        book.news = [0, 0]
+        self._of_all.add("", now, requests, tokens)
+        if book.model:
+            self._of_models.add(book.model, now, requests, tokens)
+        if book.key:
+            self._of_keys.add(book.key, now, requests, tokens)
+
+    def _count(self, row: RequestRow) -> _Book:
         name = (row.model, row.key, row.endpoint, row.state, row.status)
         book = self._books.get(name) or self._open(name, row)
         book.requests.value += 1
@@ -131,12 +144,9 @@ class Traffic:
             book.tokens, (row.prompt_tokens, row.cached_tokens, row.completion_tokens), strict=True
         ):
             counter.value += count or 0
-        tokens = (row.prompt_tokens or 0) + (row.completion_tokens or 0)
-        self._of_all.add("", now, 1, tokens)
-        if book.model:
-            self._of_models.add(book.model, now, 1, tokens)
-        if book.key:
-            self._of_keys.add(book.key, now, 1, tokens)
+        book.news[0] += 1
+        book.news[1] += (row.prompt_tokens or 0) + (row.completion_tokens or 0)
+        return book
 
     def _open(self, name: tuple[str | None, str | None, str, RequestState, int | None], row: RequestRow) -> _Book:
         if len(self._books) >= _MOST_BOOKS:

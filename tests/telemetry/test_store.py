@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from llamaproxy.telemetry import series as series_module
 from llamaproxy.telemetry import store as module
 from llamaproxy.telemetry.schema import MIGRATIONS, NewerDatabase
 from llamaproxy.telemetry.series import Series
-from llamaproxy.telemetry.store import Store, is_corrupt, move_aside
+from llamaproxy.telemetry.store import Store, connect, is_corrupt, move_aside
 from tests.telemetry.rows import cells, ended
 
 FAR = 1e15
@@ -215,3 +216,11 @@ async def test_metrics_that_fail_leave_nothing(path: Path, store: Store) -> None
     assert steps(path) == []
     await store.insert([cells(ended(1))])
     assert numbers(path) == [1]
+
+
+async def test_nothing_goes_on_behind_a_connection_that_failed(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with pytest.raises(sqlite3.OperationalError):
+        await connect(f"file:{tmp_path}/none.db?mode=ro", uri=True)
+    assert not [one for one in threading.enumerate() if "_connection_worker_thread" in one.name]
+    assert threading.active_count() <= before + 1
