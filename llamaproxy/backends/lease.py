@@ -12,6 +12,9 @@ from llamaproxy.backends.upstream import Upstream
 from llamaproxy.core.events import LeaseReleased, Outcome, RequestArrived
 from llamaproxy.tasks import spawn
 
+DEATH_NOTICE = 0.25
+"""Seconds in which a process whose connection broke is known to have died, or to be alive."""
+
 
 class Office(Protocol):
     """Where leases come from."""

@@ -48,8 +48,11 @@ def _elsewhere(url: str, loop: asyncio.AbstractEventLoop) -> Route:
     port = parts.port or _PORTS[parts.scheme]
 
     async def connect(protocol: Callable[[], P]) -> tuple[asyncio.BaseTransport, P]:
-        async with asyncio.timeout(_CONNECT_TIMEOUT):
-            return await loop.create_connection(protocol, parts.hostname or "", port, ssl=context)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT):
+                return await loop.create_connection(protocol, parts.hostname or "", port, ssl=context)
+        except TimeoutError as error:
+            raise ConnectionError(f"no connection within {_CONNECT_TIMEOUT:.0f} s") from error
 
     return Route(connect, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), _MAX_IDLE_ELSEWHERE)
 

@@ -4,6 +4,8 @@ Owns the live backends and every move between their states but the news of their
 beyond who waits for a backend; `eviction` names the victims, `capacity` reckons, `scheduler` says when to look.
 """
 
+import math
+
 from llamaproxy.config import LimitsConfig
 from llamaproxy.core import eviction
 from llamaproxy.core.backend import Backend
@@ -31,9 +33,11 @@ class Room:
     def at_rest(self, backend: Backend, now: float) -> bool:
         """Whether a lease that ends on this backend leaves nothing to arrange while nobody waits.
 
-        Its time to live begins anew; an alarm that is set already rings early, and is set again then.
+        Its time to live begins anew: an alarm that rings before its end, whosever it is, will be set again then.
         """
-        watched = backend.config.ttl is None if self.wake_at is None else self.wake_at > now
+        due, ttl = self.wake_at, backend.config.ttl
+        latest = math.inf if ttl is None else now + ttl
+        watched = ttl is None if due is None else now < due <= latest
         return watched and backend.state is BackendState.READY and not self._overdrawn
 
     def wall(self, backend: Backend) -> GatewayError | None:

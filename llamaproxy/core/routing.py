@@ -3,6 +3,7 @@
 Knows llama-server's routes. Does not know which models exist: `models.catalogue` does; nor what bodies say: `wish`.
 """
 
+import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -91,20 +92,31 @@ def resolve(path: str) -> tuple[str, Endpoint | None]:
 
 def upstream(method: str, path: str) -> Endpoint:
     """What a request below /upstream/{model} is, by its method and the rest of its path; reading occupies no slot."""
-    _, known = resolve(normalise(path))
+    _, known = resolve(normalise(_meant(path)))
     if known:
         return replace(known, name="upstream")
     return Endpoint("upstream", Dialect.NATIVE, frozenset(), light=method in ("GET", "HEAD"))
 
 
-def touches_slot_files(method: str, target: str) -> bool:
-    """Whether the engine would write or read a slot's file for this path and query, however they are spelled."""
-    if "slots" not in target and "%" not in target:
+def _meant(raw_path: str) -> str:
+    """The path as servers read it: decoded, and without the parts that mean nothing."""
+    decoded = unquote(raw_path)
+    return posixpath.normpath(decoded) if "/." in decoded else decoded
+
+
+def acts_on_slots(method: str, target: str) -> bool:
+    """Whether the engine would do something with a slot, however that is spelled."""
+    if method != "POST" or ("slots" not in target and "%" not in target):
         return False
-    path, _, query = target.partition("?")
-    if method != "POST" or not normalise(unquote(path)).startswith("/slots/"):
-        return False
-    return parse_qs(query).get("action") != ["erase"]
+    return normalise(_meant(target.partition("?")[0])).startswith("/slots/")
+
+
+def touches_slot_files(target: str) -> bool:
+    """Whether that may write or read a file: everything but erasing does.
+
+    The query decides where there is no body: an action in a form would count before it.
+    """
+    return parse_qs(target.partition("?")[2]).get("action") != ["erase"]
 
 
 def below_upstream(raw_path: str) -> str:

@@ -41,7 +41,7 @@ class Account:
         carry = None if endpoint.light else lease.backend.carry
         self._serving = carry.serving(body) if carry else None
         self.sent: Callable[[int], None] = row.sent
-        row.backend = f"{lease.backend.model}#{lease.backend.number}"
+        row.backend = backend_name(lease)
         row.queue_ms = lease.queue_seconds * 1000 + (row.queue_ms or 0)
         row.load_ms = lease.load_seconds * 1000 + (row.load_ms or 0)
 
@@ -81,3 +81,8 @@ def _prompt_tokens(used: usage.Usage) -> PromptTokens | None:
     if used.prompt is None or used.cached is None:
         return None
     return PromptTokens(used.cached, used.prompt - used.cached)
+
+
+def backend_name(lease: Lease) -> str:
+    """Which process or server it is, as rows tell it."""
+    return f"{lease.backend.model}#{lease.backend.number}"

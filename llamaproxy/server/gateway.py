@@ -62,14 +62,13 @@ class Gateway:
         loaded = reload.load(config, origins=source.origins if source else None)
         reload.tell_problems(loaded.found)
         self.traffic = Traffic()
-        self.traffic.allow(loaded.catalogue.models, config.keys)
         self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger
         self.logs = Logs(config, self.history)
         self.logs.attach()
         self.captures = Captures(config.telemetry.captures)
         self.current = Current(config, loaded.catalogue)
-        self.keyring = Keyring(self.current)
+        self.keyring = Keyring(self.current, self._name_in_labels)
         self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
         self.headers = Headers()
         self.created = int(time.time())
@@ -111,9 +110,12 @@ class Gateway:
         self.history.reconfigure(config.telemetry)
         self.logs.reconfigure(config)
         self.captures.switch(config.telemetry.captures)
-        self.traffic.allow(loaded.catalogue.models, config.keys)
         self.read_headers()
         self._preload(changes.added)
+
+    def _name_in_labels(self) -> None:
+        """Models and keys, those made at run time among them."""
+        self.traffic.allow(self.catalogue.models, {*self.config.keys, *self.current.stored_keys})
 
     def preload(self) -> None:
         self._preload(self.catalogue.models)

@@ -20,7 +20,7 @@ from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, InvalidAp
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN_PATHS = frozenset({"/", "/health", "/ready"})
-_ADMIN_PATHS = frozenset({"/api", "/models/load", "/models/unload", "/llamaproxws"})
+_ADMIN_PATHS = frozenset({"/api", "/metrics", "/models/load", "/models/unload", "/llamaproxws"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?", re.IGNORECASE)
 
 

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,10 @@ def new_key(wanted: Mapping[str, Any]) -> tuple[str, str, StoredKey]:
 class Keyring:
     """The stored keys of one gateway; those in force stand in `Current`."""
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: Current, on_change: Callable[[], None] = lambda: None) -> None:
+        """`on_change` is called whenever other keys are in force."""
         self._current = current
+        self._on_change = on_change
         self.refresh()
 
     @property
@@ -88,6 +90,7 @@ class Keyring:
     def _put_in_force(self, stored: Stored) -> None:
         current = self._current
         current.replace(current.config, current.catalogue, stored)
+        self._on_change()
 
 
 def _read(wanted: Mapping[str, Any], secret: str, now: datetime) -> tuple[str, StoredKey]:

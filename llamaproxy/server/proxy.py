@@ -5,12 +5,13 @@ Owns the order of these steps, replays, and the row of each request. What is dec
 
 import asyncio
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from llamaproxy import scope
-from llamaproxy.backends.lease import Lease
+from llamaproxy.backends.lease import DEATH_NOTICE, Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import headers, routing, wish
@@ -43,8 +44,6 @@ from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 MAX_REPLAYS = 5
 SUSPECT_AFTER = 2
 """Crashes of the backend under a request, after which it is tried alone; one more, and it is the one."""
-_DEATH_NOTICE = 0.25
-"""Seconds in which a process whose connection broke is known to have died, or to be alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +175,8 @@ class Proxy:
 
     async def _forward(self, job: _Job, lease: Lease, begun: web.StreamResponse | None) -> Outcome:
         outgoing = job.outgoing
-        if lease.backend.carry and routing.touches_slot_files(outgoing.method, outgoing.target):
-            raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
+        if lease.backend.carry and routing.acts_on_slots(outgoing.method, outgoing.target):
+            outgoing = _without_files(outgoing)
         content = outgoing.body or b""
         capture = self._captures.begin(job.row, content)
         account = Account(self._ledger, job.row, lease, job.endpoint, content, capture.observe if capture else None)
@@ -193,19 +192,20 @@ class Proxy:
         elif outcome.broken and not isinstance(outcome.broken, RequestCancelled):
             # A client that leaves now may not have the death counted twice, nor the answer as a good one.
             lease.undecided()
-            await lease.backend_gone(_DEATH_NOTICE)
+            with suppress(asyncio.CancelledError):  # The answer has ended, whatever becomes of its client.
+                await lease.backend_gone(DEATH_NOTICE)
             lease.failed(outcome.broken.message)
         return outcome
 
     async def _replay_or_raise(self, job: _Job, lease: Lease, lost: UpstreamLost, crashes: int) -> None:
         """No byte has reached the client. A death is known before the lease ends, so that it is counted once."""
         row = job.row
-        died = await lease.backend_gone(_DEATH_NOTICE)
+        died = await lease.backend_gone(DEATH_NOTICE)
         lease.failed(str(lost))
         if not died and row.replays:
             # Twice no answer: it may be dying slowly, its sockets are gone long before its memory.
             await lease.backend.kill_if_hung()
-            died = await lease.backend_gone(_DEATH_NOTICE)
+            died = await lease.backend_gone(DEATH_NOTICE)
         if lease.backend.crashed and crashes >= SUSPECT_AFTER:
             raise RequestCrashedBackend(f"{job.model.name}: the engine crashed {crashes + 1} times under this request")
         row.replays += 1
@@ -235,6 +235,13 @@ class Proxy:
             self._ledger.close(row, RequestState.CLIENT_ABORT, None)
         else:
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
+
+
+def _without_files(outgoing: Outgoing) -> Outgoing:
+    """Erasing a slot needs no body, and a body could make something else of it. Raises InvalidRequest."""
+    if routing.touches_slot_files(outgoing.target):
+        raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
+    return replace(outgoing, body=None)
 
 
 def _about(job: _Job) -> bytes:

@@ -100,13 +100,23 @@ class Grant:
             self.settle(row.prompt_tokens, row.completion_tokens)
 
 
-def admit(request: web.Request, row: RequestRow, model: Model, endpoint: Endpoint, content: bytes) -> Grant:
-    """Count a request in for as long as the grant is entered. Raises ModelNotAllowed or RateLimitExceeded."""
+def admit(
+    request: web.Request,
+    row: RequestRow,
+    model: Model,
+    endpoint: Endpoint,
+    content: bytes,
+    want: Want | None = None,
+) -> Grant:
+    """Count a request in for as long as the grant is entered; what it wants is estimated where nobody knows.
+
+    Raises ModelNotAllowed or RateLimitExceeded.
+    """
     check_model(request, model)
     caller = request.get(_CALLER)
     if caller is None or caller.allowance is None:
         return Grant(row)
-    want = estimate(content, request.headers.get("Content-Type", ""), endpoint)
+    want = want or estimate(content, request.headers.get("Content-Type", ""), endpoint)
     return Grant(row, caller, caller.allowance.admit(caller.key.limits, want, caller.clock()))
 
 

@@ -8,10 +8,11 @@ import asyncio
 
 from aiohttp import web
 
-from llamaproxy.backends.lease import Lease
+from llamaproxy.backends.lease import DEATH_NOTICE, Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import headers, routing, websocket
+from llamaproxy.core.limits import Want
 from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.errors import (
     GatewayError,
@@ -23,6 +24,7 @@ from llamaproxy.errors import (
 )
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server import quota
+from llamaproxy.server.account import backend_name
 from llamaproxy.server.current import Current
 from llamaproxy.server.flights import Flights
 from llamaproxy.server.inbound import Request
@@ -31,6 +33,7 @@ from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.server.tunnel import Far, Tunnel, reach
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
+_ENDPOINT = routing.upstream("GET", "")
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n"
 _UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
 
@@ -53,7 +56,7 @@ class Upgrades:
 
     async def serve(self, request: Request, key: str) -> web.StreamResponse:
         """Returns when the WebSocket has ended. Raises GatewayError where it does not begin."""
-        endpoint = routing.upstream("GET", "")
+        endpoint = _ENDPOINT
         row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "", stream=True)
         row.key = quota.key_name(request)
         self._ledger.open(row)
@@ -63,7 +66,7 @@ class Upgrades:
             row.model = model.name
             if model.config.url and routing.climbs(path):
                 raise InvalidRequest("the path must not contain `..`")
-            with quota.admit(request, row, model, endpoint, b""):
+            with quota.admit(request, row, model, endpoint, b"", Want()):
                 await self._lease(request, row, model, path, key)
         except BaseException as error:
             self._ledger.close(row, *_end(row, error, self._flights.end(row)))
@@ -74,14 +77,18 @@ class Upgrades:
         return Sent(101, keep_alive=False)
 
     async def _lease(self, request: Request, row: RequestRow, model: Model, path: str, key: str) -> None:
-        async with self._pool.lease(model.name, light=True) as lease:
+        # It takes a place for as long as it lasts, of its model and of its key.
+        async with self._pool.lease(model.name) as lease:
             row.queue_ms, row.load_ms = lease.queue_seconds * 1000, lease.load_seconds * 1000
+            row.backend = backend_name(lease)
             try:
                 far, head, rest = await self._shaken(request, lease, path, key)
             except UpstreamStalled as stalled:
                 lease.stalled(stalled.message)
                 raise
             except UpstreamLost as lost:
+                # A death is known before the lease ends, so that it is counted once.
+                await lease.backend_gone(DEATH_NOTICE)
                 lease.failed(str(lost))
                 raise UpstreamError(f"{model.name}: {lost}") from lost
             lease.answered()

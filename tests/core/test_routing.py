@@ -7,6 +7,7 @@ from llamaproxy.core.routing import (
     SLOT,
     Dialect,
     Endpoint,
+    acts_on_slots,
     below_upstream,
     dialect_of,
     normalise,
@@ -112,6 +113,7 @@ def test_paths_that_lead_out_of_where_they_are_put(path: str, climbs: bool) -> N
         ("POST", "/slots/0?%61ction=save", True),
         ("POST", "/%73lots/0?action=save", True),
         ("POST", "//slots//0?action=save", True),
+        ("POST", "/x/../slots/./0?action=save", True),
         ("POST", "/slots/0?action=erase&action=save", True),
         ("POST", "/slots/0", True),
         ("POST", "/slots/0?action=erase", False),
@@ -120,4 +122,15 @@ def test_paths_that_lead_out_of_where_they_are_put(path: str, climbs: bool) -> N
     ],
 )
 def test_slot_files_are_touched_under_every_spelling(method: str, target: str, touches: bool) -> None:
-    assert touches_slot_files(method, target) is touches
+    assert (acts_on_slots(method, target) and touches_slot_files(target)) is touches
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completion%73", "/v1/./chat/completions", "/v1/x/../chat/completions", "//v1//chat/completions/"]
+)
+def test_routes_below_upstream_are_known_under_every_spelling(path: str) -> None:
+    assert upstream("POST", path).methods == ENDPOINTS["/v1/chat/completions"].methods
+
+
+def test_other_dots_below_upstream_mean_nothing() -> None:
+    assert upstream("POST", "/files/a..b/.hidden").methods == frozenset()

@@ -740,6 +740,18 @@ class TestLeaving:
         w.wait(60)
         assert w.phase == {"a": "stopping"}
 
+    def test_alarm_of_one_model_is_not_taken_for_that_of_another(self) -> None:
+        w = mixed({"a": {"ttl": 3600}, "b": {"ttl": 10}}, models_max=2)
+        ready(w, "a")
+        w.release(w.arrive("a"))
+        ready(w, "b")
+        request = w.arrive("b")
+        w.wait(20)
+        w.release(request)
+        assert w.scheduler.wake_at == w.now + 10
+        w.wait(10)
+        assert w.phase == {"a": "ready", "b": "stopping"}
+
     def test_stop_waits_for_what_is_in_flight_and_rejects_what_is_queued(self) -> None:
         w = world(settings={"concurrency": 1})
         ready(w, "a")

@@ -58,8 +58,9 @@ async def _nothing_left(gateway: GatewayProcess, descriptors: int, threads: int)
     """Beside the engines that run. What asyncio's own tasks hold shows in these, too; they cannot be asked for."""
     await until(lambda: not gateway.zombies(), "zombies are reaped", 5)
     engines = len(gateway.children())
-    # Each engine has a pipe; the client's own connection is one, and may meet its predecessor's end.
-    await until(lambda: gateway.descriptors() <= descriptors + engines + 3, "descriptors are closed", 5)
+    # Each engine has a pipe; the client's own connection is one, and may meet its predecessor's end. Idle connections
+    # to engines end when the engines close them, after 5 s.
+    await until(lambda: gateway.descriptors() <= descriptors + engines + 3, "descriptors are closed", 15)
     # Each engine has a thread that waits for its end.
     await until(lambda: gateway.threads() <= threads + engines + _EXECUTOR, "threads have ended", 5)
 

@@ -79,7 +79,8 @@ async def test_flood_on_stderr_does_not_hold_up_the_loop(start: Start, tmp_path:
 async def test_cleaner_that_takes_the_run_directory_costs_no_request(start: Start, tmp_path: Path) -> None:
     """Engines that ran are reached by connections that are open, or else replaced; new ones have a directory again."""
     models: dict[str, Table] = {name: fake_model(tmp_path, name) for name in ("runs", "cold")}
-    async with start({"models": models}) as client:
+    # Asking an engine for its metrics keeps a connection to it young.
+    async with start({"models": models, "telemetry": {"metrics_interval": "1h"}}) as client:
         await client.chat("runs")
         base = client.gateway.runtime / "llamaproxy"
         shutil.rmtree(base)

@@ -376,7 +376,16 @@ ADMIN = {"sha256": hashlib.sha256(b"lp-admin").hexdigest(), "admin": True}
 
 
 class TestAdmin:
-    PATHS = ("/api/models", "/api/keys/bob", "/api/none", "/api", "/models/load", "/models/unload", "/llamaproxws")
+    PATHS = (
+        "/api/models",
+        "/metrics",
+        "/api/keys/bob",
+        "/api/none",
+        "/api",
+        "/models/load",
+        "/models/unload",
+        "/llamaproxws",
+    )
 
     @pytest.mark.parametrize("path", PATHS)
     def test_where_others_can_reach_it_a_plain_key_administers_nothing(self, path: str) -> None:
@@ -395,6 +404,6 @@ class TestAdmin:
         judge = guard({**KEYS, "root": {**ADMIN, "expires": "2000-01-01T00:00:00Z"}})
         assert not any(passes(judge, path="/api/models", X_Api_Key=secret) for secret in (SECRET, "lp-admin"))
 
-    @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/chat/completions", "/upstream/api/x", "/metrics"])
+    @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/chat/completions", "/upstream/api/x"])
     def test_models_are_for_every_key(self, path: str) -> None:
         assert passes(guard({**KEYS, "root": ADMIN}, host="0.0.0.0"), path=path, X_Api_Key=SECRET)

@@ -65,6 +65,17 @@ async def test_a_key_that_another_gateway_made_is_good_after_a_reload(serve: Ser
     assert (await other.get("/v1/models", headers=shown)).status == 200
 
 
+async def test_keys_made_at_run_time_have_their_names_in_metrics(serve: Serve) -> None:
+    client = await serve(keys=KEYS)
+    made = await client.post("/api/keys", json={"name": "bob"}, headers=ADMIN)
+    shown = {"x-api-key": (await made.json())["key"]}
+    asked = await client.post("/v1/completions", json={"model": "m", "prompt": "x", "max_tokens": 2}, headers=shown)
+    assert asked.status == 200
+    page = await (await client.get("/metrics", headers=ADMIN)).text()
+    assert 'key="bob"' in page
+    assert 'key="other"' not in page
+
+
 async def test_a_broken_file_of_keys_stops_the_start(serve: Serve, tmp_path: Path) -> None:
     """Without its keys the gateway would stand open."""
     broken = tmp_path / "broken.json"

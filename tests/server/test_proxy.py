@@ -288,3 +288,9 @@ async def test_clients_write_no_slot_files_where_the_gateway_keeps_its_own(serve
     response = await client.post(path, json={"filename": "mine"})
     assert (response.status, (await response.json())["error"]["param"]) == (400, "action")
     assert (await client.post("/slots/0?action=erase&model=m", json={})).status == 200
+    # llama-server reads parameters out of a form, too, and believes them before those of the query.
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = b'{"filename":"mine","z":"&action=save&"}'
+    erased = await client.post("/slots/0?action=erase&model=m", data=body, headers=form)
+    assert erased.status == 200
+    assert "n_written" not in await erased.text()

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestClient, TestServer
 
+from llamaproxy.server.guard import fingerprint
 from tests.gateway import PATIENCE
 from tests.server.conftest import Serve
 from tests.server.raw import connected, say, until_closed
@@ -261,3 +262,20 @@ async def test_many_at_once_are_many_leases(gateway: Gateway) -> None:
     for socket in sockets:
         await socket.close()
     assert len(await ended_rows(gateway)) == 50
+
+
+async def test_it_takes_a_place_of_its_model_and_of_its_key(serve: Serve, port: int) -> None:
+    far = {"url": f"http://127.0.0.1:{port}/base", "health_path": "/health", "api_key": "secret", "concurrency": 2}
+    key = {"sha256": fingerprint("lp-one"), "concurrency": 1}
+    gateway = await serve(models={"far": far}, keys={"one": key, "two": {"sha256": fingerprint("lp-two")}})
+    first = await gateway.ws_connect("/upstream/far/echo", headers={"X-Api-Key": "lp-one"})
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await gateway.ws_connect("/upstream/far/echo", headers={"X-Api-Key": "lp-one"})
+    assert refused.value.status == 429
+    second = await gateway.ws_connect("/upstream/far/echo", headers={"X-Api-Key": "lp-two"})
+    page = await (await gateway.get("/api/models/far", headers={"X-Api-Key": "lp-two"})).json()
+    assert page["in_flight"] == 2
+    listed = await (await gateway.get("/api/requests", headers={"X-Api-Key": "lp-two"})).json()
+    assert {row["backend"] for row in listed["requests"] if row["state"] == "in_flight"} == {"far#1"}
+    for socket in (first, second):
+        await socket.close()
