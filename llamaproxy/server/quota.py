@@ -37,7 +37,7 @@ class _Caller:
     clock: Clock
 
 
-_CALLER = web.RequestKey("caller", _Caller)
+_CALLER: web.RequestKey[_Caller | None] = web.RequestKey("caller")
 
 
 class Quota:
@@ -52,6 +52,8 @@ class Quota:
         """It is this key's request; None where nobody needs one."""
         if key:
             request[_CALLER] = _Caller(key, self._allowance(key.name) if key.limits else None, self._clock)
+        else:
+            request[_CALLER] = None  # What is not there is looked for at the price of an exception.
 
     def _allowance(self, name: str) -> Allowance:
         found = self._allowances.get(name)
