@@ -19,7 +19,7 @@ import pytest
 from tests.faults.conftest import KEY, Start
 from tests.faults.gauge import peak
 from tests.faults.raw import connected
-from tests.gateway import PATIENCE, Client, Table, fake_model
+from tests.gateway import PATIENCE, Client, Table, fake_model, until
 
 _LIMIT = 64
 _CROWD = 200
@@ -43,6 +43,7 @@ async def test_idle_crowd_that_takes_all_descriptors_is_no_busy_loop(start: Star
                     await stack.enter_async_context(connected(client.gateway.url))
             assert client.gateway.descriptors() >= _LIMIT - 5
             assert await _processor_share(client.gateway.pid) < 0.5
+        await until(lambda: client.gateway.descriptors() < _LIMIT // 2, "the crowd has gone")
         for name in models:
             assert (await client.chat(name))[0] == 200
 
