@@ -66,7 +66,6 @@ class Server:
             CaptureRoutes(gateway.captures),
         )
         self._routes: dict[str, dict[str, Handler]] = {
-            "/": {"GET": page.index},
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
             "/metrics": {"GET": metrics.page},
@@ -89,9 +88,10 @@ class Server:
         path = request.raw_path
         if path not in self._spelled:
             path = routing.normalise(request.path)
+        show_page = page.handler(request, path)
         try:
-            self._quota.enter(request, guard.check(request.method, path, request.headers))
-            response = await self._dispatch(request, path)
+            self._quota.enter(request, guard.check(request.method, "/" if show_page else path, request.headers))
+            response = await (show_page(request) if show_page else self._dispatch(request, path))
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
         except asyncio.CancelledError as error:
