@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from llamaproxy import __version__, scope
 from llamaproxy.core import routing
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
-from llamaproxy.server import page, quota
+from llamaproxy.server import live, page, quota
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
@@ -26,13 +26,18 @@ from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
+from llamaproxy.server.live import Live
+from llamaproxy.server.live_events import Events
+from llamaproxy.server.live_topics import ConfigTopic, LogsTopic, MetricsTopic, ModelsTopic, RequestsTopic
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.models import Models
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
+from llamaproxy.server.progress import Progress
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.requests import Requests
+from llamaproxy.server.signin import SignIn
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.server.system import System
@@ -50,21 +55,32 @@ class Server:
         self._gateway = gateway
         self._current = gateway.current
         flights = Flights()
+        progress = Progress(gateway.ledger, flights, gateway.pool)
         self._quota = quota.Quota()
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
         models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
-        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
+        system = System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
             models,
-            Requests(gateway.history, flights, gateway.traffic),
+            Requests(gateway.history, flights, gateway.traffic, progress),
             Configuration(gateway.current, gateway.reloader),
             Health(gateway.history, gateway.reloader),
-            System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor),
+            system,
             KeyRoutes(gateway.current, gateway.keyring),
             LogRoutes(gateway.logs),
             CaptureRoutes(gateway.captures),
+            SignIn(gateway.current),
         )
+        topics = {
+            "models": ModelsTopic(gateway.current, models),
+            "metrics": MetricsTopic(gateway.current, system),
+            "requests": RequestsTopic(gateway.ledger, progress),
+            "logs": LogsTopic(gateway.logs),
+            "config": ConfigTopic(gateway.current),
+        }
+        self.live = Live(gateway.current, Events(self.api), topics)
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, self.live)
         self._routes: dict[str, dict[str, Handler]] = {
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
@@ -78,7 +94,11 @@ class Server:
 
     def inbound(self) -> Inbound:
         """The server of connections, to be run."""
-        return Inbound(self._handle, lambda: self._current.config.server.header_timeout)
+        return Inbound(
+            self._handle,
+            lambda: self._current.config.server.header_timeout,
+            lambda: self._current.config.server.base_path,
+        )
 
     async def _handle(self, request: Request) -> web.StreamResponse:
         """From a request that is well-formed to its answer, whatever happens."""
@@ -130,6 +150,8 @@ class Server:
             return self._model(request, path.removeprefix("/v1/models/"))
         if path.startswith("/api/"):
             return await self.api.serve(request)
+        if path == live.PATH:
+            return await self.live.serve(request)
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)

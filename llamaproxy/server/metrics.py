@@ -15,6 +15,7 @@ from llamaproxy.backends.pool import Pool
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.states import BackendState
+from llamaproxy.server.live import Live
 from llamaproxy.server.monitor import Monitor
 from llamaproxy.telemetry.engines import Engine
 from llamaproxy.telemetry.exposition import CONTENT_TYPE, Sample, family
@@ -39,7 +40,8 @@ _OF_GPUS = (
 class Metrics:
     """The page. It takes nobody's place, starts no model, and asks no engine."""
 
-    def __init__(self, pool: Pool, history: History, traffic: Traffic, monitor: Monitor) -> None:
+    def __init__(self, pool: Pool, history: History, traffic: Traffic, monitor: Monitor, live: Live) -> None:
+        self._live = live
         self._pool = pool
         self._history = history
         self._traffic = traffic
@@ -65,6 +67,9 @@ class Metrics:
         yield from _of_host(monitor.host.value)
         yield from _of_disk(monitor.disk.value)
         yield _one("llamaproxy_spooled_rows", "Rows of requests that wait for the database", self._history.spooled)
+        yield _one("llamaproxy_websocket_clients", "Pages that are connected", self._live.pages)
+        about = "Messages that pages were not sent because they did not keep up"
+        yield _one("llamaproxy_websocket_dropped_total", about, self._live.dropped, "counter")
         yield _one("llamaproxy_uptime_seconds", "Time since the gateway began", now - monitor.started_at)
         yield family("llamaproxy_build_info", "gauge", "Always 1", ("version",), [((__version__,), 1)])
 
