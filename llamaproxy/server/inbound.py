@@ -273,7 +273,9 @@ class Inbound(web.Server):
             return _refused(request, fault)
         if request.raw_path[0] not in "/*":
             request = _to_origin_form(request)
-        if (prefix := self._prefix()) and request.rel_url.raw_path.startswith(f"{prefix}/"):
+        if (prefix := self._prefix()) and request.raw_path.startswith(prefix):
+            if request.rel_url.raw_path == prefix:
+                return _moved(f"{prefix}/")
             request = _without(prefix, request)
         if hdrs.EXPECT in headers and request.version == HttpVersion11:
             request.waits = True
@@ -304,8 +306,15 @@ def _to_origin_form(request: Request) -> Request:
     return cast(Request, request.clone(rel_url=rooted, headers=headers))
 
 
+async def _moved(path: str) -> web.StreamResponse:
+    """What a page names is looked for beside it: it must know that the prefix is a folder."""
+    return web.Response(status=308, headers={"Location": path})
+
+
 def _without(prefix: str, request: Request) -> Request:
     """As a proxy that takes its prefix away sends it."""
     url = request.rel_url
+    if not url.raw_path.startswith(f"{prefix}/"):
+        return request
     path, query = url.raw_path.removeprefix(prefix), url.raw_query_string
     return cast(Request, request.clone(rel_url=URL(f"{path}?{query}" if query else path, encoded=True)))

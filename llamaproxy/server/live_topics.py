@@ -145,24 +145,17 @@ class RequestsTopic(Topic):
 
     def snapshot(self) -> Any:
         untold = self._ledger.ended.total() - self._ended
-        return {"in_flight": self._in_flight(), "finished": self._finished(untold, MOST_FINISHED)}
+        return {**self._in_flight(), "finished": self._finished(untold, MOST_FINISHED)}
 
     def changes(self) -> Iterator[Change]:
         ended = self._ledger.ended.total()
         new, self._ended = ended - self._ended, ended
         if new or self._ledger.in_flight:
-            finished = self._finished(0, min(new, MOST_FINISHED))
-            yield (
-                "requests:update",
-                {
-                    "in_flight": self._in_flight(),
-                    "total": self._ledger.in_flight,
-                    "finished": finished,
-                },
-            )
+            yield "requests:update", {**self._in_flight(), "finished": self._finished(0, min(new, MOST_FINISHED))}
 
-    def _in_flight(self) -> list[dict[str, Any]]:
-        return [self._progress.shown(row) for row in islice(self._ledger.in_flight_rows(), MOST_IN_FLIGHT)]
+    def _in_flight(self) -> dict[str, Any]:
+        rows = islice(self._ledger.in_flight_rows(), MOST_IN_FLIGHT)
+        return {"in_flight": [self._progress.shown(row) for row in rows], "total": self._ledger.in_flight}
 
     def _finished(self, after: int, count: int) -> list[dict[str, Any]]:
         newest: Iterator[RequestRow] = reversed(self._ledger.recent)
