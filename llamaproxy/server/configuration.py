@@ -6,10 +6,12 @@ command, a path or a variable never can: those come from the file and the enviro
 
 import logging
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from aiohttp import web
 
+from llamaproxy.config import Config
 from llamaproxy.effective import effective, shown_origins
 from llamaproxy.server import adjust
 from llamaproxy.server.answers import json_response
@@ -50,6 +52,9 @@ class Reloaded:
     changed: tuple[str, ...]
 
 
+_schema = cache(Config.model_json_schema)
+
+
 class Configuration:
     """Handlers for `/api/config`, `/api/settings` and `/api/reload`."""
 
@@ -64,6 +69,10 @@ class Configuration:
 
     async def settings(self, request: web.Request) -> web.Response:
         return json_response(self._settings())
+
+    async def schema(self, request: web.Request) -> web.Response:
+        """Types, bounds and meanings of all keys, as JSON Schema."""
+        return json_response(_schema())
 
     async def change(self, request: web.Request, wanted: adjust.Settings) -> web.Response:
         """Answers with what is in force then. Raises ConfigError."""
