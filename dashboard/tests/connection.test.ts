@@ -72,6 +72,18 @@ it("opens again after a pause, and again", () => {
   }
 });
 
+it("begins with a short pause again once it was open", () => {
+  for (let lost = 0; lost < 4; lost++) {
+    Socket.last.onclose?.();
+    vi.advanceTimersByTime(10_000);
+  }
+  Socket.last.hello();
+  const made = Socket.made.length;
+  Socket.last.onclose?.();
+  vi.advanceTimersByTime(1000);
+  expect(Socket.made).toHaveLength(made + 1);
+});
+
 it("notices a connection that died without a word", async () => {
   Socket.last.hello();
   await vi.advanceTimersByTimeAsync(20_000);

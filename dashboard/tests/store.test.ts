@@ -73,6 +73,13 @@ describe("over the WebSocket", () => {
     expect(names()).toEqual(["a", "b", "c"]);
   });
 
+  it("asks once, however many changes come before the answer", async () => {
+    await live();
+    const before = Socket.last.sent.length;
+    for (const seq of [8, 9, 10]) Socket.last.change("models", "models:created", seq, { models: [] });
+    expect(Socket.last.sent.length).toBe(before + 1);
+  });
+
   it("does not take a change twice", async () => {
     await live();
     Socket.last.change("models", "models:deleted", 5, { names: ["a"] });
