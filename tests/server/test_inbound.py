@@ -361,7 +361,7 @@ async def test_failure_outside_of_the_handler_is_an_answer_too(listen: Listen) -
     [
         ("/a/b/v1/x?y=%2F&z", "/v1/x?y=%2F&z"),
         ("/a/b/", "/"),
-        ("/a/b//v1", "//v1"),
+        ("/a/b//v1", "/v1"),
         ("/a/b/a/b/x", "/a/b/x"),
         ("/v1/x", "/v1/x"),
         ("/a/bc/x", "/a/bc/x"),
