@@ -111,7 +111,8 @@ async def test_changes_come_by_themselves(gateway: Gateway) -> None:
 
 
 async def test_a_page_is_told_what_it_watches_and_no_more(gateway: Gateway) -> None:
-    async with watching(gateway.client) as page:
+    async with watching(gateway.client) as page, watching(gateway.client) as another:
+        await another.subscribe("one")
         await page.subscribe("one")
         await page.subscribe("other")
         gateway.one.count()
@@ -133,7 +134,7 @@ async def test_what_nobody_watches_costs_nothing(gateway: Gateway) -> None:
             await page.subscribe("one")
             await other.subscribe("one")
             assert flushing(gateway)
-        await page.subscribe()
+            await page.subscribe()
         await until_gone(gateway, 1)
         assert gateway.one.history == ["begin", "end"]
         assert gateway.other.history == []
