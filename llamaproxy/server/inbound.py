@@ -316,5 +316,6 @@ def _without(prefix: str, request: Request) -> Request:
     url = request.rel_url
     if not url.raw_path.startswith(f"{prefix}/"):
         return request
-    path, query = url.raw_path.removeprefix(prefix), url.raw_query_string
+    # What begins with // would be taken for a host.
+    path, query = f"/{url.raw_path.removeprefix(prefix).lstrip('/')}", url.raw_query_string
     return cast(Request, request.clone(rel_url=URL(f"{path}?{query}" if query else path, encoded=True)))
