@@ -5,18 +5,15 @@ gateway makes and keeps keys itself; where none runs, `create` prints what to co
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
-from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_USAGE, client, complain
-from llamaproxy.errors import ConfigError, InvalidRequest
-from llamaproxy.server.keyring import new_key
-from llamaproxy.values import check_name
+from llamaproxy.cli import EXIT_USAGE, client, complain
+from llamaproxy.errors import InvalidRequest
 
 _TIMEOUT = 10.0
 _RULES = ("models", "rpm", "tpm", "concurrency", "priority", "expires", "admin")
@@ -29,24 +26,14 @@ def run(arguments: argparse.Namespace) -> int:
     """stdout is data: the key, or a table. What to do with it is said on stderr."""
     actions = {"create": _create, "list": _list, "revoke": _revoke, "usage": _usage}
     try:
-        return actions[arguments.action](arguments)
+        return client.talk(lambda: actions[arguments.action](arguments))
     except InvalidRequest as error:
         complain(error.message)
         return EXIT_USAGE
-    except ConfigError as error:
-        complain(error.message)
-        return EXIT_CONFIGURATION
-    except (client.Refused, client.NoAnswer) as error:
-        complain(str(error))
-        return EXIT_FAILED
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    try:
-        wanted = {"name": check_name(arguments.name), **_rules(arguments)}
-    except ValueError as error:
-        complain(f"{arguments.name!r:.80}: {error}")
-        return EXIT_USAGE
+    wanted = {"name": arguments.name, **_rules(arguments)}
     if arguments.offline:
         return _print_configuration(wanted)
     try:
@@ -68,6 +55,8 @@ def _rules(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _print_configuration(wanted: dict[str, Any], reason: str = "") -> int:
     """The key on stdout, the lines for it on stderr."""
+    from llamaproxy.server.keyring import new_key  # slow to import, and most keys are the running gateway's to make
+
     secret, name, key = new_key(wanted)
     table = name if _BARE.fullmatch(name) else f'"{name}"'
     values = key.model_dump(mode="json", include={"sha256", *_RULES}, exclude_defaults=True)
@@ -80,7 +69,7 @@ def _print_configuration(wanted: dict[str, Any], reason: str = "") -> int:
 
 def _toml(rule: str, value: Any) -> str:
     """TOML spells these values as JSON does, but for dates."""
-    return str(value) if rule == "expires" else orjson.dumps(value).decode()
+    return str(value) if rule == "expires" else json.dumps(value)
 
 
 def _list(arguments: argparse.Namespace) -> int:
