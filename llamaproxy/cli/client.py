@@ -148,8 +148,8 @@ def _exchange(
     connection = kind(parts.hostname, parts.port, timeout=timeout)
     try:
         connection.request(method, parts.path + path, body, headers)
-        response = connection.getresponse()
-        answer = response.read(_LARGEST_ANSWER + 1)
+        with connection.getresponse() as response:
+            answer = response.read(_LARGEST_ANSWER + 1)
     finally:
         connection.close()
     if len(answer) > _LARGEST_ANSWER:

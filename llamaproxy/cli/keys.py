@@ -8,11 +8,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from llamaproxy.cli import EXIT_USAGE, client, complain
+from llamaproxy.cli import EXIT_USAGE, client, complain, terminal
+from llamaproxy.cli.table import table
 from llamaproxy.errors import InvalidRequest
 
 _TIMEOUT = 10.0
@@ -58,12 +59,12 @@ def _print_configuration(wanted: dict[str, Any], reason: str = "") -> int:
     from llamaproxy.server.keyring import new_key  # slow to import, and most keys are the running gateway's to make
 
     secret, name, key = new_key(wanted)
-    table = name if _BARE.fullmatch(name) else f'"{name}"'
+    quoted = name if _BARE.fullmatch(name) else f'"{name}"'
     values = key.model_dump(mode="json", include={"sha256", *_RULES}, exclude_defaults=True)
     lines = (f"{rule} = {_toml(rule, value)}" for rule, value in values.items())
     print(secret)
     head = f"{reason}# The key is shown this once. Add to the configuration file:"
-    print("\n".join([head, f"[keys.{table}]", *lines]), file=sys.stderr)
+    print("\n".join([head, f"[keys.{quoted}]", *lines]), file=sys.stderr)
     return 0
 
 
@@ -75,7 +76,7 @@ def _toml(rule: str, value: Any) -> str:
 def _list(arguments: argparse.Namespace) -> int:
     keys = client.ask(arguments, "GET", "/api/keys", _TIMEOUT)["keys"]
     columns = ("name", "source", *_RULES)
-    _print_table(columns, ([_cell(key[column]) for column in columns] for key in keys))
+    _show(arguments, {"keys": keys}, columns, ([_cell(key[column]) for column in columns] for key in keys))
     return 0
 
 
@@ -87,21 +88,22 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
 def _usage(arguments: argparse.Namespace) -> int:
     sums = client.ask(arguments, "GET", "/api/usage?by=key", _TIMEOUT)["usage"]
-    _print_table(("key", *_SUMS), ([_cell(group["key"]), *(str(group[sum]) for sum in _SUMS)] for group in sums))
+    _show(arguments, {"usage": sums}, ("key", *_SUMS), ([group["key"], *(group[sum] for sum in _SUMS)] for group in sums))
     return 0
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> object:
     if isinstance(value, list):
-        return ",".join(map(str, value)) or "-"
+        return ",".join(map(str, value))
     if isinstance(value, bool):
-        return "yes" if value else "-"
-    return "-" if value is None else str(value)
+        return "yes" if value else None
+    return value
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell: no cell has a blank in it, so that scripts can read them."""
-    table = [columns, *rows]
-    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _show(
+    arguments: argparse.Namespace, told: Mapping[str, Any], head: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    if arguments.json:
+        terminal.print_json(told)
+    else:
+        print(table(head, rows, terminal.width()))

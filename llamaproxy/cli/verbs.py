@@ -130,6 +130,8 @@ def _keys(keys: Parser) -> None:
     usage = actions.add_parser("usage", help="requests and tokens of each key")
     for action in (create, list_, revoke, usage):
         _client_options(action)
+    for action in (list_, usage):
+        _json_option(action)
 
 
 def _service(service: Parser) -> None:
