@@ -39,12 +39,16 @@ def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Confi
 
     Raises ConfigError with one line per fault.
     """
-    return _validated(_layers(path, overrides))
+    return judge(read(path) if path else {}, overrides)
 
 
-def _layers(path: Path | None, overrides: Mapping[str, Any] | None) -> Layers:
+def judge(document: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Config:
+    """The same, of what stands in a file or is to stand there."""
+    return _validated(_layers(document, overrides))
+
+
+def _layers(document: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Layers:
     """What each place says, the weakest first."""
-    document = read(path) if path else {}
     if unknown := list(_unknown_variables(os.environ)):
         raise ConfigError("\n".join(unknown))
     return {Origin.FILE: document, Origin.ENVIRONMENT: _nested(os.environ), Origin.FLAG: overrides or {}}
@@ -89,7 +93,7 @@ class Source:
     def load(self) -> Config:
         """Raises ConfigError with one line per fault."""
         self.path = find_file(self.path or self._explicit)
-        layers = _layers(self.path, self._overrides)
+        layers = _layers(read(self.path) if self.path else {}, self._overrides)
         config = _validated(layers)
         self.origins = trace(layers)
         return config

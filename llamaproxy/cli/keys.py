@@ -88,7 +88,9 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
 def _usage(arguments: argparse.Namespace) -> int:
     sums = client.ask(arguments, "GET", "/api/usage?by=key", _TIMEOUT)["usage"]
-    _show(arguments, {"usage": sums}, ("key", *_SUMS), ([group["key"], *(group[sum] for sum in _SUMS)] for group in sums))
+    _show(
+        arguments, {"usage": sums}, ("key", *_SUMS), ([group["key"], *(group[sum] for sum in _SUMS)] for group in sums)
+    )
     return 0
 
 

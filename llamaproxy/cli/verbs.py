@@ -102,7 +102,7 @@ def _config(config: Parser) -> None:
     add.add_argument("settings", nargs="+", metavar="KEY=VALUE", help="such as path=/models/qwen.gguf ctx_size=8192")
     update = actions.add_parser("update", help="change settings in the file")
     update.add_argument("name", help="the model's name, or with --section that of a section")
-    update.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="such as ttl=10m aliases='[\"a\", \"b\"]'")
+    update.add_argument("settings", nargs="*", metavar="KEY=VALUE", help='such as ttl=10m aliases=\'["a", "b"]\'')
     update.add_argument("--unset", action="append", default=[], metavar="KEY", help="have the default again")
     update.add_argument("--section", action="store_true", help="NAME is a section, such as server or limits")
     remove = actions.add_parser("remove", help="take a model out of the file")
@@ -141,7 +141,9 @@ def _service(service: Parser) -> None:
     uninstall = actions.add_parser("uninstall", help="stop it and take it away")
     actions.add_parser("status", help="whether it is installed, and whether it runs")
     for action in (install, uninstall):
-        action.add_argument("--dry-run", action="store_true", help="print what would be written and run, and do nothing")
+        action.add_argument(
+            "--dry-run", action="store_true", help="print what would be written and run, and do nothing"
+        )
 
 
 def _json_option(verb: Parser) -> None:

@@ -83,7 +83,9 @@ class TestAddress:
         monkeypatch.setenv("LLAMAPROXY_SERVER__HOST", "::")
         assert address(arguments()) == "http://[::1]:9000"
 
-    @pytest.mark.parametrize("text", ["[server]\nport = 0", "[server]\nport = true", "[server]\nhost = 1", "server = 1"])
+    @pytest.mark.parametrize(
+        "text", ["[server]\nport = 0", "[server]\nport = true", "[server]\nhost = 1", "server = 1"]
+    )
     def test_an_address_that_the_file_does_not_tell(self, text: str, tmp_path: Path) -> None:
         file = tmp_path / "c.toml"
         file.write_text(text)

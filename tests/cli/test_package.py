@@ -72,7 +72,9 @@ def test_complaints_go_to_stderr_one_line_for_each(capsys: pytest.CaptureFixture
 
 def imported(argv: list[str]) -> set[str]:
     """What a process has imported after a verb, by the names of packages, and of the gateway's own modules."""
-    code = f"import sys, llamaproxy.cli\ntry: llamaproxy.cli.main({argv!r})\nexcept SystemExit: pass\nprint(*sys.modules)"
+    code = (
+        f"import sys, llamaproxy.cli\ntry: llamaproxy.cli.main({argv!r})\nexcept SystemExit: pass\nprint(*sys.modules)"
+    )
     environment = {**os.environ, "LLAMAPROXY_URL": "http://127.0.0.1:9"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True

@@ -65,7 +65,9 @@ class TestNarrowTerminal:
         assert table(("NAME", "STATE"), [("m", "s")], 1).splitlines() == ["NAME", "m"]
 
     def test_states_are_coloured_without_moving_anything(self) -> None:
-        assert table(("STATE", "N"), [("ready", 1), ("draining (idle)", 2), ("stopped", 3)], coloured=True) == "\n".join(
+        assert table(
+            ("STATE", "N"), [("ready", 1), ("draining (idle)", 2), ("stopped", 3)], coloured=True
+        ) == "\n".join(
             [
                 "STATE            N",
                 "\x1b[32mready\x1b[0m            1",
