@@ -114,9 +114,7 @@ def _cut(text: str, table: Path) -> str:
     inside = False
     for line in text.splitlines(keepends=True):
         if header := _header(line):
-            # What follows a blank line is no more about the table before.
-            blank = next((at for at, other in enumerate(held) if not other.strip()), len(held))
-            kept += held[blank:]
+            kept += _of_the_next(held)
             held, inside = [], header[: len(table)] == table
         if not inside:
             kept.append(line)
@@ -124,7 +122,13 @@ def _cut(text: str, table: Path) -> str:
             held.append(line)
         else:
             held = []
-    return "".join(kept)
+    return "".join([*kept, *_of_the_next(held)])
+
+
+def _of_the_next(comments: list[str]) -> list[str]:
+    """What follows a blank line is no more about the table before."""
+    blank = next((at for at, line in enumerate(comments) if not line.strip()), len(comments))
+    return comments[blank:]
 
 
 def _header(line: str) -> Path:

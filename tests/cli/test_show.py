@@ -4,7 +4,9 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -44,19 +46,27 @@ async def test_what_the_gateway_does(tmp_path: Path, capsys: pytest.CaptureFixtu
 async def test_what_is_known_of_a_model_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its process, its port, its latency, its engine's version and where its output is kept."""
     telemetry = {"log_dir": str(tmp_path / "logs"), "metrics_interval": "500ms"}
-    config = {"models": {"m": fake_model(tmp_path, "m", port=free_port())}, "telemetry": telemetry}
-    async with GatewayProcess(tmp_path, config).running() as gateway, aiohttp.ClientSession() as session:
+    port = free_port()
+    models = {"m": fake_model(tmp_path, "m", port=port)}
+    async with GatewayProcess(tmp_path, {"models": models, "telemetry": telemetry}).running() as gateway, aiohttp.ClientSession() as session:
         assert (await Client(gateway, session).chat("m"))[0] == 200
-        port = config["models"]["m"]["port"]
-        while not (model := (await Client(gateway, session).model("m")))["version"]:
-            await asyncio.sleep(0.05)
+        model = await seen(Client(gateway, session), "m", "version")
         assert (model["port"], model["version"]) == (port, "b0-fake")
         assert model["latency_ms"] > 0
-        assert Path(model["log"]).is_file()
+        assert model["log"] == str(tmp_path / "logs" / "m.engine.log")
         row = (await say(capsys, gateway.url, "models")).out.splitlines()[1].split()
         assert row[3] == str(port)
-        assert row[-2:] == ["b0-fake", str(tmp_path / "logs" / "m.engine.log")]
+        assert row[-2:] == ["b0-fake", model["log"]]
         assert "ms" in row
+
+
+async def seen(client: Client, model: str, field: str) -> dict[str, Any]:
+    """The model, once somebody has found out this much about it."""
+    end = time.monotonic() + PATIENCE
+    while (found := await client.model(model))[field] is None:
+        assert time.monotonic() < end, found
+        await asyncio.sleep(0.05)
+    return found
 
 
 async def test_watching_until_interrupted(tmp_path: Path) -> None:
