@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from llamaproxy.cli.table import harmless
 from llamaproxy.cli.verbs import parser as parser
 
 EXIT_FAILED = 1
@@ -55,6 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def complain(message: str) -> None:
-    """One line for each fault, on stderr."""
+    """One line for each fault, on stderr; a terminal obeys nothing of it."""
     for line in message.splitlines():
-        print(f"llamaproxy: {line}", file=sys.stderr)
+        print(f"llamaproxy: {harmless(line)}", file=sys.stderr)

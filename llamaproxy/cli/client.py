@@ -25,7 +25,6 @@ from llamaproxy.cli import (
     EXIT_USAGE,
     complain,
 )
-from llamaproxy.cli.table import harmless
 from llamaproxy.errors import ConfigError
 
 URL_VARIABLE = "LLAMAPROXY_URL"
@@ -81,7 +80,7 @@ def talk(work: Callable[[], int]) -> int:
 
 def tell(error: Refused | NoAnswer) -> int:
     """On stderr; returns the exit code."""
-    complain("\n".join(map(harmless, str(error).splitlines())))
+    complain(str(error))
     if error.exit_code == EXIT_DENIED:
         complain(f"${KEY_VARIABLE} is the key that is shown; one with admin = true may do everything")
     return error.exit_code

@@ -43,15 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return actions[arguments.action](arguments)
     except (ConfigError, NotFound, InvalidRequest) as error:
-        complain(_harmless_lines(error.message))
+        complain(error.message)
         return _CODES[type(error)]
     except OSError as error:
-        complain(harmless(f"{error.filename}: {error.strerror}"))
+        complain(f"{error.filename}: {error.strerror}")
         return EXIT_FAILED
-
-
-def _harmless_lines(text: str) -> str:
-    return "\n".join(map(harmless, text.splitlines()))
 
 
 def _show(arguments: argparse.Namespace) -> int:

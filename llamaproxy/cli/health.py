@@ -15,7 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         told = client.get(arguments, "/health", _TIMEOUT)
     except (ConfigError, client.Refused, client.NoAnswer) as error:
-        complain(harmless(str(error)))
+        complain(str(error))
         return EXIT_FAILED
     print(harmless(str(told.get("status", "ok") if isinstance(told, dict) else "ok")))
     return 0

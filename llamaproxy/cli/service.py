@@ -49,13 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return actions[arguments.action](arguments, manager())
     except ConfigError as error:
-        complain(harmless(error.message))
+        complain(error.message)
         return EXIT_CONFIGURATION
     except Unmanaged as error:
-        complain("\n".join(map(harmless, str(error).splitlines())))
+        complain(str(error))
         return EXIT_FAILED
     except OSError as error:
-        complain(harmless(f"{error.filename}: {error.strerror}"))
+        complain(f"{error.filename}: {error.strerror}")
         return EXIT_FAILED
 
 
@@ -161,7 +161,7 @@ def _ask(commands: Sequence[Command], tolerant: bool = False) -> None:
         except Unmanaged as error:
             if not tolerant:
                 raise
-            complain("\n".join(map(harmless, str(error).splitlines())))
+            complain(str(error))
 
 
 def _run(command: Command) -> str:

@@ -7,7 +7,7 @@ import plistlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import PurePath
 
 from llamaproxy.errors import ConfigError
 
@@ -25,7 +25,7 @@ class Service:
     """`stop_timeout`: seconds that requests and engines are given to end."""
 
     command: Sequence[str]
-    directory: PurePosixPath
+    directory: PurePath
     environment: Mapping[str, str]
     stop_timeout: float
 
@@ -68,7 +68,7 @@ WantedBy=default.target
 """
 
 
-def launchd_plist(service: Service, log: PurePosixPath) -> bytes:
+def launchd_plist(service: Service, log: PurePath) -> bytes:
     """`log` gets what the gateway prints."""
     limits = {"NumberOfFiles": _OPEN_FILES}
     return plistlib.dumps(

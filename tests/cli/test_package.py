@@ -13,7 +13,7 @@ import pytest
 from llamaproxy import cli
 
 HEAVY = {"aiohttp", "asyncio", "pydantic", "pydantic_settings", "uvloop", "tomlkit", "shtab", "psutil"}
-NO_VERBS = {"client", "editing", "notify", "table", "terminal", "units", "verbs"}
+NO_VERBS = {"checks", "client", "editing", "notify", "table", "terminal", "units", "verbs"}
 CLIENT_VERBS = (
     *("--help", "version", "status", "ps --json", "models", "start a", "stop all", "restart a --dry-run", "pin a"),
     *("unpin a", "reload", "health", "keys list", "keys usage", "keys revoke a"),

@@ -66,7 +66,9 @@ class TestSystemd:
         (home / "llamaproxy.toml").write_text("[server]\nport = 9000\n")
         assert cli.main(["service", "install"]) == 0
         unit = file.read_text()
-        assert f'ExecStart="{sys.executable}" "-P" "-m" "llamaproxy" "serve" "--config" "{home}/llamaproxy.toml"' in unit
+        assert (
+            f'ExecStart="{sys.executable}" "-P" "-m" "llamaproxy" "serve" "--config" "{home}/llamaproxy.toml"' in unit
+        )
         assert f'Environment="PATH={home}/bin"' in unit
         capsys.readouterr()
         assert cli.main(["service", "status"]) == 0
@@ -97,9 +99,7 @@ class TestSystemd:
         assert "did you mean port?" in capsys.readouterr().err
         assert (asked(), (home / "config").exists()) == ([], False)
 
-    def test_a_manager_that_refuses_is_told(
-        self, home: Path, asked: Asked, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_manager_that_refuses_is_told(self, home: Path, asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
         (home / "broken").touch()
         assert cli.main(["service", "install"]) == 1
         assert "no bus" in capsys.readouterr().err

@@ -48,7 +48,10 @@ async def test_what_is_known_of_a_model_that_runs(tmp_path: Path, capsys: pytest
     telemetry = {"log_dir": str(tmp_path / "logs"), "metrics_interval": "500ms"}
     port = free_port()
     models = {"m": fake_model(tmp_path, "m", port=port)}
-    async with GatewayProcess(tmp_path, {"models": models, "telemetry": telemetry}).running() as gateway, aiohttp.ClientSession() as session:
+    async with (
+        GatewayProcess(tmp_path, {"models": models, "telemetry": telemetry}).running() as gateway,
+        aiohttp.ClientSession() as session,
+    ):
         assert (await Client(gateway, session).chat("m"))[0] == 200
         model = await seen(Client(gateway, session), "m", "version")
         assert (model["port"], model["version"]) == (port, "b0-fake")
