@@ -59,7 +59,10 @@ class Guard:
         self._clock = clock
 
     def check(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> Key | None:
-        """The key that was shown, where one is needed. Raises Forbidden, ForbiddenOrigin, InvalidApiKey, or InvalidRequest."""
+        """The key that was shown, where one is needed.
+
+        Raises Forbidden, ForbiddenOrigin, InvalidApiKey, or InvalidRequest.
+        """
         self._check_host(headers.get("Host", ""))
         origin = headers.get("Origin")
         if origin and (method not in _SAFE_METHODS or "Upgrade" in headers):
