@@ -29,7 +29,7 @@ export default defineConfig({
   // `default-src 'self'` forbids data: addresses and inline scripts.
   build: { assetsInlineLimit: 0, modulePreload: { polyfill: false }, target: "es2022", reportCompressedSize: false },
   server: {
-    proxy: { "/api": gateway, "/v1": gateway, "/llamaproxyws": { target: gateway, ws: true } },
+    proxy: { "/api": gateway, "/v1": gateway, "/llamaproxws": { target: gateway, ws: true } },
   },
   test: { environment: "happy-dom", include: ["tests/**/*.test.ts"], restoreMocks: true },
 } as Parameters<typeof defineConfig>[0]);

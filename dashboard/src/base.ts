@@ -10,7 +10,7 @@ export function gatewayUrl(path: string): string {
 }
 
 export function socketUrl(): string {
-  const url = new URL("llamaproxyws", baseUrl());
+  const url = new URL("llamaproxws", baseUrl());
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
 }

@@ -106,7 +106,8 @@ export function timeline(row: RequestRow, now = Date.now()): Part[] {
   const total = row.duration_ms ?? Math.max(0, now - row.started_at * 1000);
   const queued = Math.min(total, row.queue_ms ?? 0);
   const loading = Math.min(total - queued, row.load_ms ?? 0);
-  const rest = total - queued - loading;
+  const reached = row.state === "in_flight" || row.ttfb_ms !== null;
+  const rest = reached ? total - queued - loading : 0; // a refusal read no prompt
   let generation = row.ttfb_ms === null ? 0 : Math.max(0, total - Math.max(row.ttfb_ms, queued + loading));
   if (!row.stream && row.generation_tps && row.completion_tokens) {
     generation = Math.min(rest, (1000 * row.completion_tokens) / row.generation_tps);

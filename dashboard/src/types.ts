@@ -29,8 +29,10 @@ export interface Model {
   size?: number | null;
   quantisation?: string | null;
   context?: number | null;
-  stops_in?: number | null;
-  editable?: boolean;
+  idle?: number | null;
+  ttl?: number | null;
+  /** When this was told, in milliseconds since the epoch by the page's clock: uptime and idle grow by themselves. */
+  told?: number;
 }
 
 export interface ModelDetails extends Model {

@@ -8,6 +8,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -23,6 +24,7 @@ from llamaproxy.core.states import BackendState
 from llamaproxy.effective import Origin, Origins, model_values, shown_origins
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
+from llamaproxy.models.headers import Headers
 from llamaproxy.server import adjust
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
@@ -59,9 +61,22 @@ class ShownFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What others know of a model. `latency_ms`: to the first byte of its last answer; `version`: the engine's own;
+    `log`: the file with what its engine prints."""
+
+    latency_ms: Duration | None = None
+    version: str | None = None
+    log: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ShownModel:
-    """Times in seconds. `endpoint` is an OpenAI base path of this model's own, below the gateway's address; `leaving`
-    is why its process is going, `starts` how many it has had; `source` says where the model comes from."""
+    """Times in seconds, but for those in `_ms`. `endpoint` is an OpenAI base path of this model's own, below the
+    gateway's address; `port` where its engine listens on one; `leaving` is why its process is going, `starts` how many
+    it has had; `source` says where the model comes from. `size` is that of its file in bytes; `context` in tokens, as
+    configured, else as trained; `idle` counts since its last request. `latency_ms`: from its last request to the first
+    byte of the answer; `version`: the engine's own; `log`: the file with what its engine prints."""
 
     name: str
     aliases: tuple[str, ...]
@@ -70,12 +85,19 @@ class ShownModel:
     kind: str
     path: str | None
     url: str | None
+    size: Count | None
+    quantisation: str | None
+    context: Count | None
     endpoint: str
     state: BackendState
     pid: int | None
+    port: int | None
     uptime: Duration | None
+    idle: Duration | None
+    ttl: Duration | None
     in_flight: Count
     queued: Count
+    latency_ms: Duration | None
     pinned: bool
     starts: Count
     load_seconds: Duration | None
@@ -84,6 +106,8 @@ class ShownModel:
     last_failure: ShownFailure | None
     kv: dict[str, Any]
     leaving: StopReason | None
+    version: str | None
+    log: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +135,21 @@ class Done:
 class Models:
     """Handlers for `/api/models`, and for llama-server's `/models/load` and `/models/unload`."""
 
-    def __init__(self, current: Current, pool: Pool, reloader: Reloader, carrier: Carrier) -> None:
+    def __init__(
+        self,
+        current: Current,
+        pool: Pool,
+        reloader: Reloader,
+        carrier: Carrier,
+        headers: Headers,
+        observed: Callable[[str], Observed] = lambda name: Observed(),
+    ) -> None:
+        self._headers = headers
         self._current = current
         self._pool = pool
         self._reloader = reloader
         self._carrier = carrier
+        self._observed = observed
 
     async def page(self, request: web.Request) -> web.Response:
         return json_response(ModelPage(self.all()))
@@ -183,6 +217,7 @@ class Models:
     def _shown(self, model: Model) -> ShownModel:
         backend = self._pool.backends[model.name]
         running = self._pool.running(model.name)
+        seen = self._observed(model.name)
         now = time.monotonic()
         return ShownModel(
             name=model.name,
@@ -192,12 +227,17 @@ class Models:
             kind=model.config.kind,
             path=model.config.path,
             url=model.config.url,
+            **self._of_file(model),
             endpoint=f"/upstream/{quote(model.name, safe='')}/v1",
             state=backend.state,
             pid=running.pid if running else None,
+            port=running.upstream.address.port if running else None,
             uptime=round(now - running.started_at, 1) if running else None,
+            idle=_idle(backend, now),
+            ttl=model.config.ttl,
             in_flight=len(backend.leases),
             queued=len(backend.queue),
+            latency_ms=None if seen.latency_ms is None else round(seen.latency_ms, 1),
             pinned=model.config.pinned,
             starts=backend.spawn,
             load_seconds=backend.load_seconds,
@@ -206,7 +246,24 @@ class Models:
             last_failure=_failure(backend),
             kv=self._carrier.describe(model.name, model.config),
             leaving=backend.leaving,
+            version=seen.version,
+            log=seen.log,
         )
+
+    def _of_file(self, model: Model) -> dict[str, Any]:
+        """What is known of it without a look at the disk."""
+        info = self._headers.peek(Path(model.config.path)) if model.config.path else None
+        return {
+            "size": info.file_size if info else None,
+            "quantisation": info.quantisation if info else None,
+            "context": model.config.ctx_size or (info.context_length if info else None),
+        }
+
+
+def _idle(backend: Backend, now: float) -> float | None:
+    if backend.state is not BackendState.READY or backend.leases:
+        return None
+    return max(0.0, round(now - backend.idle_since, 1))
 
 
 def _footprint(backend: Backend) -> ShownFootprint | None:

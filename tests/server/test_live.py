@@ -111,7 +111,8 @@ async def test_changes_come_by_themselves(gateway: Gateway) -> None:
 
 
 async def test_a_page_is_told_what_it_watches_and_no_more(gateway: Gateway) -> None:
-    async with watching(gateway.client) as page:
+    async with watching(gateway.client) as page, watching(gateway.client) as another:
+        await another.subscribe("one")
         await page.subscribe("one")
         await page.subscribe("other")
         gateway.one.count()
@@ -121,21 +122,23 @@ async def test_a_page_is_told_what_it_watches_and_no_more(gateway: Gateway) -> N
         assert [told["topic"] for told in page.told if told["event"] == "counted"] == ["other"]
 
 
+def flushing(gateway: Gateway) -> bool:
+    return gateway.live._flushing is not None
+
+
 async def test_what_nobody_watches_costs_nothing(gateway: Gateway) -> None:
-    assert gateway.live._flushing is None
     async with watching(gateway.client) as page:
         await page.subscribe()
-        assert gateway.live._flushing is None
+        assert not flushing(gateway)
         async with watching(gateway.client) as other:
             await page.subscribe("one")
             await other.subscribe("one")
-            assert gateway.live._flushing
-        await page.subscribe()
+            assert flushing(gateway)
+            await page.subscribe()
         await until_gone(gateway, 1)
         assert gateway.one.history == ["begin", "end"]
         assert gateway.other.history == []
-    await asyncio.wait_for(asyncio.shield(gateway.live._flushing), PATIENCE)
-    assert gateway.live._flushing is None
+    await until(lambda: not flushing(gateway), "no timer without pages")
 
 
 async def until_gone(gateway: Gateway, left: int) -> None:

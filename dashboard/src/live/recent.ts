@@ -2,6 +2,7 @@
 
 import { shallowRef, watch } from "vue";
 import { get } from "../api";
+import { can, learn } from "../features";
 import { store } from "./index";
 import { type Sample, Samples, sampleOf } from "./samples";
 import { type Change, Strips } from "./strips";
@@ -30,9 +31,11 @@ interface Past {
 
 /** What the gateway remembers of the time before the page was opened; silent where it remembers nothing. */
 export async function recall(): Promise<void> {
+  await learn();
+  const remembers = can("get", "/api/models/history");
   const [past, states] = await Promise.allSettled([
     get<Past>("api/system/history?range=1h"),
-    get<{ models: Record<string, Change[]> }>("api/models/history?range=1h"),
+    remembers ? get<{ models: Record<string, Change[]> }>("api/models/history?range=1h") : Promise.reject(),
   ]);
   if (past.status === "fulfilled") {
     samples.before(older(past.value.columns));

@@ -38,18 +38,24 @@ interface Topic<T> {
 const FINISHED_KEPT = 200;
 const LOGS_KEPT = 5000;
 
+/** With the time of their arrival: what grows by itself is not told again. */
+function received(data: unknown): Model[] {
+  const told = Date.now();
+  return ((data as { models?: Model[] }).models ?? []).map((model) => ({ ...model, told }));
+}
+
 const models: Topic<Model[]> = {
-  snapshot: (data) => (data as { models: Model[] }).models,
+  snapshot: received,
   apply(value, event, data) {
     if (event === "models:deleted") {
       const gone = new Set((data as { names: string[] }).names);
       return value.filter((model) => !gone.has(model.name));
     }
-    const changed = new Map((data as { models?: Model[] }).models?.map((model) => [model.name, model]));
+    const changed = new Map(received(data).map((model) => [model.name, model]));
     const known = value.map((model) => take(changed, model.name) ?? model);
     return [...known, ...changed.values()];
   },
-  rest: { path: "api/models", read: (data) => (data as { models: Model[] }).models },
+  rest: { path: "api/models", read: received },
 };
 
 const metrics: Topic<System> = {

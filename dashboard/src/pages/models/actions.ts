@@ -60,14 +60,15 @@ export async function restart(model: Model): Promise<void> {
 export async function erase(model: Model): Promise<boolean> {
   const yes = await confirm({
     title: `Delete ${model.name}?`,
-    text: [atStake(model), "The model is taken out of the gateway. Its file stays where it is."].filter(Boolean).join("\n"),
+    text: [atStake(model), "A model that was made here is taken out of the gateway; of any other the edits are taken back. Files stay."].filter(Boolean).join("\n"),
     action: "Delete",
     dangerous: true,
   });
   if (!yes) return false;
   try {
-    await remove(`api/models/${part(model.name)}`);
-    toast(`${model.name} was deleted`);
+    const force = model.in_flight || model.queued ? "?force=true" : "";
+    await remove(`api/models/${part(model.name)}${force}`);
+    toast(`${model.name}: done`);
     return true;
   } catch (error) {
     toast(`${model.name}: ${reasonOf(error)}`, "failed");

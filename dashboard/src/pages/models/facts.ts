@@ -11,16 +11,25 @@ export function memory(model: Model): string {
   return parts.length ? `${footprint.measured ? "" : "≈ "}${parts.join(", ")}` : UNKNOWN;
 }
 
-/** Size and quantisation, or who serves it. */
+/** Quantisation and size, or who serves it. */
 export function source(model: Model): string {
   if (model.url) return "remote server";
   if (model.kind === "command") return "own command";
-  return [model.quantisation, model.size ? bytes(model.size) : ""].filter(Boolean).join(", ");
+  return [model.quantisation, model.size ? bytes(model.size) : ""].filter(Boolean).join(", ") || "GGUF file";
 }
 
-export function idle(model: Model): string {
-  if (model.pinned) return "never, pinned";
-  return model.stops_in === null || model.stops_in === undefined ? UNKNOWN : `in ${duration(model.stops_in)}`;
+/** Seconds since it was told how it is. */
+const since = (model: Model, now: number): number => Math.max(0, now - (model.told ?? now)) / 1000;
+
+export function uptime(model: Model, now: number): string {
+  return model.uptime === null ? UNKNOWN : duration(model.uptime + since(model, now));
+}
+
+/** When it stops by itself. */
+export function idle(model: Model, now: number): string {
+  if (!model.ttl) return "stays until room is needed";
+  if (model.idle === null || model.idle === undefined) return `stops after ${duration(model.ttl)} idle`;
+  return `stops in ${duration(model.ttl - model.idle - since(model, now))}`;
 }
 
 export function load(model: Model): string {
