@@ -19,8 +19,7 @@ export function useTalk() {
 
   const isEmpty = computed(() => open.value.turns.length === 0);
 
-  function keep(): void {
-    const conversation = open.value;
+  function keep(conversation: Conversation = open.value): void {
     if (!conversation.turns.length) return;
     conversation.at = Date.now();
     const done = kept.save(conversation);
@@ -63,7 +62,7 @@ export function useTalk() {
       pen.flush();
       if (!live.content && !live.reasoning) conversation.turns = conversation.turns.filter((one) => one !== live);
       if (turn === mine) busy.value = false;
-      keep();
+      keep(conversation);
     }
   }
 

@@ -48,3 +48,9 @@ export function progressWords(job: Job): string {
 export function contextWords({ fit }: Quantisation): string {
   return fit.context ? `${count(fit.context)} tokens` : "";
 }
+
+/** Without those that a later attempt at the same model has taken the place of. The newest come first. */
+export function latest(jobs: readonly Job[]): Job[] {
+  const seen = new Set<string>();
+  return jobs.filter(({ name }) => !seen.has(name) && seen.add(name));
+}
