@@ -30,6 +30,9 @@ describe("why nothing came", () => {
     expect(troubleIn(new ApiError("the file is gone", 503, "model_start_failed")))
       .toEqual({ title: "The model could not be started", text: "The file is gone" });
   });
+  it("leaves a model its name", () => {
+    expect(troubleIn(new ApiError("qwen: no such file", 503, "model_start_failed")).text).toBe("qwen: no such file");
+  });
   it("is not said twice", () => {
     expect(troubleIn(new ApiError("the gateway cannot be reached", 0, "unreachable")).text).toBe("");
   });

@@ -58,6 +58,7 @@ export function troubleIn(error: unknown): Trouble {
   return { title, text: reason.toLowerCase() === title.toLowerCase() ? "" : reason };
 }
 
+/** What begins with a name and a colon keeps the name as it is. */
 function sentence(words: string): string {
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return /^\S+:/.test(words) ? words : words.charAt(0).toUpperCase() + words.slice(1);
 }
