@@ -61,6 +61,9 @@ class ServerConfig(_Section):
     keys_file: Text | None = Field(
         None, min_length=1, description="file of keys made at run time; unset: in the user's state directory"
     )
+    edits_file: Text | None = Field(
+        None, min_length=1, description="file of what is changed over HTTP; unset: in the user's state directory"
+    )
 
 
 class EngineConfig(_Section):

@@ -11,6 +11,7 @@ from pydantic import create_model
 
 from llamaproxy.errors import (
     ConfigError,
+    Conflict,
     EngineMissing,
     GatewayError,
     InvalidRequest,
@@ -25,11 +26,13 @@ from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
+from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
 from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Parameter, Route, Routes
 from llamaproxy.server.system import System
+from llamaproxy.server.wanted import ConfigEdit, ModelEdit, NewModel
 from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
 from llamaproxy.telemetry.series import TIERS
@@ -48,6 +51,8 @@ _SINCE = Parameter(
 _STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, ModelStartFailed)
 _UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
 
+_KEPT = "Kept over restarts and put in force like a reload: processes that are others then end what they are answering."
+
 
 def api_routes(
     models: Models,
@@ -58,10 +63,12 @@ def api_routes(
     keys: KeyRoutes,
     logs: LogRoutes,
     captures: CaptureRoutes,
+    edited: ModelRoutes,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
         *_models(models),
+        *_model_edits(edited),
         *_requests(requests),
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
@@ -105,6 +112,51 @@ def _models(models: Models) -> list[Route]:
     ]
 
 
+def _model_edits(edited: ModelRoutes) -> list[Route]:
+    path, errors = "/api/models/{name}", (ModelNotFound, Conflict, ConfigError)
+    truth = {"type": "string", "enum": ["true", "false"], "default": "false"}
+    asked = (
+        Parameter("file", "delete its files, too, where they lie inside catalog.models_dir", truth),
+        Parameter("force", "although requests are in flight; they end first, those that wait are refused", truth),
+    )
+    return [
+        Route(
+            "POST",
+            "/api/models",
+            edited.create,
+            "Make a model of a file",
+            ModelDetails,
+            "The file lies inside catalog.models_dir. Kept over restarts.",
+            body=NewModel,
+            errors=(Conflict, ConfigError),
+            status=201,
+        ),
+        Route(
+            *("POST", "/api/models/scan", edited.scan, "Look for models in the directory again", Scanned),
+            "The configuration is read again, too.",
+            errors=(Conflict, ConfigError),
+        ),
+        Route(
+            *("PATCH", path, edited.change, "Edit a model", ModelDetails),
+            f"Only what is named; null takes an edit back. {_KEPT}",
+            body=ModelEdit,
+            errors=errors,
+        ),
+        Route(
+            *("PUT", path, edited.replace, "Replace a model's edits", ModelDetails),
+            f"What is not named is as without an edit. {_KEPT}",
+            body=ModelEdit,
+            errors=errors,
+        ),
+        Route(
+            *("DELETE", path, edited.delete, "Delete a model, or take its edits back", Deleted),
+            "One that was made here is removed; of any other the edits are taken back. Requests in flight end first.",
+            query=asked,
+            errors=errors,
+        ),
+    ]
+
+
 def _requests(requests: Requests) -> list[Route]:
     states = [state.value for state in RequestState]
     orders = sorted([*query.SORTS, *(f"-{column}" for column in query.SORTS)])
@@ -145,6 +197,16 @@ def _requests(requests: Requests) -> list[Route]:
 def _configuration(configuration: Configuration) -> list[Route]:
     return [
         Route("GET", "/api/config", configuration.show, "Show the configuration, secrets masked", ShownConfig),
+        Route(
+            "PATCH",
+            "/api/config",
+            configuration.edit,
+            "Edit the configuration",
+            ShownConfig,
+            f"Only what is named; null takes an edit back. {_KEPT}",
+            body=ConfigEdit,
+            errors=(Conflict, ConfigError),
+        ),
         Route(
             "POST",
             "/api/reload",
