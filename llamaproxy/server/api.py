@@ -67,8 +67,7 @@ def api_routes(
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
-        *_models(models),
-        *_model_edits(edited),
+        *_models(models, edited),
         *_requests(requests),
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
@@ -86,15 +85,19 @@ def api_routes(
     return Routes(table)
 
 
-def _models(models: Models) -> list[Route]:
+def _models(models: Models, edited: ModelRoutes) -> list[Route]:
     def action(verb: str, handler: Any, title: str, description: str, errors: Any = (ModelNotFound,)) -> Route:
         path = f"/api/models/{{name}}/{verb}"
         return Route("POST", path, handler, title, ShownModel, description, errors=errors)
 
     at_once = "Answers at once with the model as it is then."
+    create, scan = _making(edited)
     return [
         Route("GET", "/api/models", models.page, "List models", ModelPage),
+        create,
+        scan,
         Route("GET", "/api/models/{name}", models.one, "Show a model", ModelDetails, errors=(ModelNotFound,)),
+        *_editing(edited),
         action("start", models.start, "Start a model", f"Closes its breaker. {at_once}", _STARTING),
         action(
             "stop", models.stop, "Stop a model", f"Requests in flight end first, queued ones are refused. {at_once}"
@@ -112,20 +115,10 @@ def _models(models: Models) -> list[Route]:
     ]
 
 
-def _model_edits(edited: ModelRoutes) -> list[Route]:
-    path, errors = "/api/models/{name}", (ModelNotFound, Conflict, ConfigError)
-    truth = {"type": "string", "enum": ["true", "false"], "default": "false"}
-    asked = (
-        Parameter("file", "delete its files, too, where they lie inside catalog.models_dir", truth),
-        Parameter("force", "although requests are in flight; they end first, those that wait are refused", truth),
-    )
-    return [
+def _making(edited: ModelRoutes) -> tuple[Route, Route]:
+    return (
         Route(
-            "POST",
-            "/api/models",
-            edited.create,
-            "Make a model of a file",
-            ModelDetails,
+            *("POST", "/api/models", edited.create, "Make a model of a file", ModelDetails),
             "The file lies inside catalog.models_dir. Kept over restarts.",
             body=NewModel,
             errors=(Conflict, ConfigError),
@@ -136,6 +129,17 @@ def _model_edits(edited: ModelRoutes) -> list[Route]:
             "The configuration is read again, too.",
             errors=(Conflict, ConfigError),
         ),
+    )
+
+
+def _editing(edited: ModelRoutes) -> list[Route]:
+    path, errors = "/api/models/{name}", (ModelNotFound, Conflict, ConfigError)
+    truth = {"type": "string", "enum": ["true", "false"], "default": "false"}
+    asked = (
+        Parameter("file", "delete its files, too, where they lie inside catalog.models_dir", truth),
+        Parameter("force", "although requests are in flight; they end first, those that wait are refused", truth),
+    )
+    return [
         Route(
             *("PATCH", path, edited.change, "Edit a model", ModelDetails),
             f"Only what is named; null takes an edit back. {_KEPT}",
