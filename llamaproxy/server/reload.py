@@ -145,6 +145,7 @@ class Reloader:
                 self._apply(loaded, changes)
             except ConfigError:
                 await asyncio.to_thread(undo)
+                self._seen = self._seen[0], self._source.signature()[1]
                 raise
             self._take(loaded)
             log.info("the configuration was edited: %s", changes)
