@@ -41,6 +41,13 @@ class TestChosen:
             with pytest.raises(InvalidRequest):
                 chosen(file, loaded(root))
 
+    def test_detours_and_names_that_spoil_a_line(self, root: Path) -> None:
+        write(root / "a\nb.gguf")
+        write(root / "v" / "a.gguf")
+        for file in ("a\nb.gguf", "v/../m.gguf", str(root / "m.gguf")):
+            with pytest.raises(InvalidRequest, match="control characters"):
+                chosen(file, loaded(root))
+
     def test_a_directory_that_is_a_link_itself_is_one(self, root: Path) -> None:
         (root.parent / "link").symlink_to(root)
         assert chosen("m.gguf", loaded(root.parent / "link")) == {"path": str(root.parent / "link" / "m.gguf")}
