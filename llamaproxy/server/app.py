@@ -28,6 +28,7 @@ from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
+from llamaproxy.server.modelroutes import ModelRoutes
 from llamaproxy.server.models import Models, Observed
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
@@ -64,6 +65,7 @@ class Server:
             KeyRoutes(gateway.current, gateway.keyring),
             LogRoutes(gateway.logs),
             CaptureRoutes(gateway.captures),
+            ModelRoutes(models, gateway.pool, gateway.reloader),
         )
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
