@@ -56,6 +56,13 @@ class InvalidRequest(GatewayError):
     code = "invalid_request"
 
 
+class Conflict(InvalidRequest):
+    """What is asked for contradicts what is there; the message says what."""
+
+    status = 409
+    code = "conflict"
+
+
 class InvalidJson(InvalidRequest):
     code = "invalid_json"
 

@@ -28,6 +28,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty.mkdir()
     monkeypatch.chdir(empty)
     monkeypatch.setattr(document, "user_file", lambda: tmp_path / "user" / "llamaproxy.toml")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -323,23 +324,24 @@ class TestSource:
         first = source.signature()
         assert first == source.signature()
         write("[server]\nport = 12\n")
-        assert source.signature() not in (first, None)
+        assert source.signature() not in (first, (None, None))
 
     def test_file_that_was_found_stays_the_one(self) -> None:
         source = Source()
         assert source.load().server.port == 8080
-        assert (source.path, source.signature()) == (None, None)
+        assert source.path is None
+        assert source.signature() == (None, None)
         Path("llamaproxy.toml").write_text("[server]\nport = 1\n")
         assert source.load().server.port == 1
         Path("llamaproxy.toml").unlink()
-        assert source.signature() is None
+        assert source.signature() == (None, None)
         with pytest.raises(ConfigError, match="no such configuration file"):
             source.load()
 
     def test_configuration_made_by_hand_is_always_the_same(self) -> None:
         source = Fixed(config := Config())
         assert source.load() is config
-        assert source.signature() is None
+        assert source.signature() == (None, None)
 
 
 def test_origins_of_the_newest_configuration_that_was_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,3 +360,70 @@ def test_origins_of_the_newest_configuration_that_was_good(tmp_path: Path, monke
     with pytest.raises(ConfigError):
         source.load()
     assert dict(source.origins) == good
+
+
+class TestEdits:
+    @pytest.fixture
+    def edited(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+
+        def write(text: str) -> Path:
+            path = tmp_path / "edits.toml"
+            path.write_text(text, "utf-8")
+            return path
+
+        return write
+
+    def test_they_go_before_the_file_and_after_the_environment(
+        self, write: Write, edited: Write, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = Source(write("[limits]\nmodels_max = 3\nqueue_size = 3\nmax_wait = 3"))
+        edited("[limits]\nmodels_max = 4\nqueue_size = 4")
+        monkeypatch.setenv("LLAMAPROXY_LIMITS__MODELS_MAX", "5")
+        limits = source.load().limits
+        assert (limits.models_max, limits.queue_size, limits.max_wait) == (5, 4, 3)
+        assert source.origins["limits", "queue_size"] is Origin.EDITED
+        assert source.origins["limits", "models_max"] is Origin.ENVIRONMENT
+
+    def test_models_are_joined_key_by_key_and_those_of_a_directory_are_told_apart(
+        self, write: Write, edited: Write
+    ) -> None:
+        source = Source(write("[models.own]\npath = '/own'\nttl = 5"))
+        edited("[models.own]\nttl = 6\n[models.found]\nttl = 7\n[models.made]\npath = '/made'")
+        models = source.load().models
+        assert (models["own"].ttl, models["made"].path, "found" in models) == (6, "/made", False)
+        assert source.found == {"found": {"ttl": 7}}
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("[limits]\nmodels_max = 0", "limits.models_max: Input should be greater than or equal to 1, not 0"),
+            ("[models.found]\nttl = 'soon'", "models.found.ttl: 'soon' is not a duration"),
+            ("[models.made]\npath = ''", "models.made.path: String should have at least 1 character"),
+            ("[engine]\nbinary = 'x'", "engine.binary: cannot be edited"),
+            ("[", "not valid TOML"),
+        ],
+    )
+    def test_what_is_wrong_with_them_is_told_with_their_file(self, edited: Write, text: str, fault: str) -> None:
+        path = edited(text)
+        with pytest.raises(ConfigError) as caught:
+            configfile.load(None)
+        assert caught.value.message.startswith(f"{path}: {fault}")
+
+    def test_what_is_wrong_elsewhere_is_not_theirs(self, write: Write, edited: Write) -> None:
+        edited("[limits]\nmodels_max = 4")
+        assert told(write("[limits]\nqueue_size = 0"))[0].startswith("limits.queue_size")
+
+    def test_another_place_for_them(self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (place := tmp_path / "mine.toml").write_text("[limits]\nmodels_max = 4")
+        path = write(f"[server]\nedits_file = '{place}'")
+        assert configfile.load(path).limits.models_max == 4
+        monkeypatch.setenv("LLAMAPROXY_SERVER__EDITS_FILE", str(tmp_path / "none.toml"))
+        assert configfile.load(path).limits.models_max == 2
+
+    def test_they_are_watched(self, edited: Write) -> None:
+        source = Source()
+        source.load()
+        before = source.signature()
+        edited("[limits]\nmodels_max = 4")
+        assert source.signature() != before

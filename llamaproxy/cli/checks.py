@@ -23,8 +23,9 @@ from llamaproxy.errors import EngineMissing, InvalidModelFile
 from llamaproxy.models.estimate import files
 from llamaproxy.models.gguf import read
 from llamaproxy.models.scan import scan
+from llamaproxy.statefile import state_directory
 from llamaproxy.telemetry import gpu
-from llamaproxy.telemetry.history import location, state_directory
+from llamaproxy.telemetry.history import location
 
 _VERSION_TIMEOUT = 60.0
 """Seconds: an engine may have to load the drivers of its devices first."""

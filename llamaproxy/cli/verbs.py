@@ -120,7 +120,7 @@ def _keys(keys: Parser) -> None:
     create.add_argument("--rpm", type=int, metavar="N", help="requests a minute")
     create.add_argument("--tpm", type=int, metavar="N", help="tokens a minute, of prompts and answers")
     create.add_argument("--concurrency", type=int, metavar="N", help="requests at once")
-    create.add_argument("--priority", type=int, metavar="N", help="kept; the scheduler ignores it yet")
+    create.add_argument("--priority", type=int, metavar="N", help="higher ones go first in the queue")
     create.add_argument("--expires", metavar="WHEN", help='a time from now such as "30d", or a date with time and zone')
     create.add_argument("--admin", action="store_true", help="it may use /api, load and unload models")
     create.add_argument("--offline", action="store_true", help="ask no gateway; print lines for the configuration")

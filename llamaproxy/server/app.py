@@ -31,6 +31,7 @@ from llamaproxy.server.live_events import Events
 from llamaproxy.server.live_topics import ConfigTopic, LogsTopic, MetricsTopic, ModelsTopic, RequestsTopic
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
+from llamaproxy.server.modelroutes import ModelRoutes
 from llamaproxy.server.models import Models, Observed
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
@@ -72,6 +73,7 @@ class Server:
             KeyRoutes(gateway.current, gateway.keyring),
             LogRoutes(gateway.logs),
             CaptureRoutes(gateway.captures),
+            ModelRoutes(models, gateway.pool, gateway.reloader),
             SignIn(gateway.current),
         )
         topics = {

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from aiohttp import web
 from pydantic import Field
 
+from llamaproxy import edits
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.core.backend import Backend
@@ -112,10 +113,12 @@ class ShownModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails(ShownModel):
-    """`config` is every setting, secrets masked; `origins` say where each comes from."""
+    """`config` is every setting, secrets masked; `origins` say where each comes from, and `editable` which can be
+    edited."""
 
     config: dict[str, Any]
     origins: dict[str, Any]
+    editable: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +163,17 @@ class Models:
 
     async def one(self, request: web.Request, name: str) -> web.Response:
         """Raises ModelNotFound."""
+        return self.details(name)
+
+    def details(self, name: str, status: int = 200) -> web.Response:
+        """Raises ModelNotFound."""
         model = self._current.catalogue.resolve(name)
         values = model_values(model.config.model_dump(mode="json"))
         origins = shown_origins(values, _origins_of(model, self._reloader.origins))
         shown = self._shown(model)
         fields = {field: getattr(shown, field) for field in ShownModel.__dataclass_fields__}
-        return json_response(ModelDetails(**fields, config=values, origins=origins))
+        editable = edits.editable_model(model.name, values, self._reloader.said)
+        return json_response(ModelDetails(**fields, config=values, origins=origins, editable=editable), status)
 
     async def start(self, request: web.Request, name: str) -> web.Response:
         """Answers at once. Raises ModelNotFound, EngineMissing or ModelStartFailed."""

@@ -160,6 +160,7 @@ class Proxy:
                 since=since,
                 exclusive=crashes >= SUSPECT_AFTER,
                 ticket=ticket,
+                priority=quota.priority(job.request),
             ) as lease:
                 begun = await waiting.stop() if waiting else None
                 try:

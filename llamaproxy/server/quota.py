@@ -130,6 +130,12 @@ def key_name(request: web.Request) -> str | None:
     return caller.key.name if caller else None
 
 
+def priority(request: web.Request) -> int:
+    """Of the key that was shown, in the queue of a model."""
+    caller = request.get(_CALLER)
+    return caller.key.priority if caller else 0
+
+
 def may_use(request: web.Request, model: Model) -> bool:
     caller = request.get(_CALLER)
     return caller is None or caller.key.may_use(_names(model))

@@ -186,3 +186,9 @@ class TestFields:
     )
     def test_durations(self, seconds: float, text: str) -> None:
         assert spell_duration(seconds) == text
+
+
+def test_the_priority_is_the_keys() -> None:
+    request = World().request(Key("vip", priority=7))
+    assert quota.priority(request) == 7
+    assert quota.priority(make_mocked_request("POST", "/")) == 0, "without a key nobody is more than another"
