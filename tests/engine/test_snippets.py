@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.gateway import GatewayProcess
+
+yaml = pytest.importorskip("yaml")
 
 FILE = Path(__file__).parents[2] / "dashboard" / "src" / "pages" / "connect" / "snippets.json"
 SNIPPETS = {snippet["id"]: snippet for snippet in json.loads(FILE.read_text("utf-8"))}
