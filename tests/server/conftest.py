@@ -1,6 +1,5 @@
 """The whole gateway inside the test's own process, with fake engines."""
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 from llamaproxy.config import Config
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway
+from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, fake_model
 
 Serve = Callable[..., Awaitable[TestClient[Any, Any]]]
@@ -38,7 +38,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     async def start(**sections: Any) -> TestClient[Any, Any]:
         sections.setdefault("models", {name: fake_model(tmp_path, name.replace("/", "-")) for name in ("m", "org/n")})
         sections["engine"] = {"binary": str(FAKE_ENGINE), **sections.get("engine", {})}
-        gateway = Gateway(Config.model_validate(sections), Path(tempfile.mkdtemp(prefix="lp-")))
+        gateway = Gateway(Config.model_validate(sections), short_folder())
         client: TestClient[Any, Any] = TestClient(InboundServer(Server(gateway).inbound()))
         await client.start_server()
         clients.append((client, gateway))
