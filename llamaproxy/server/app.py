@@ -53,7 +53,7 @@ class Server:
         self._quota = quota.Quota()
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
-        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
+        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.model_history)
         metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
             models,

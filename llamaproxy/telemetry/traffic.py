@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 
-from llamaproxy.core.events import BackendExited, BackendReady, Start, Stop
+from llamaproxy.core.events import BackendExited, BackendReady, News, Start, Stop
 from llamaproxy.core.rates import Rate, Rates
 from llamaproxy.telemetry.ledger import RequestRow, RequestState
 from llamaproxy.telemetry.metrics import Counter, Histogram, counters, histograms
@@ -23,8 +23,6 @@ _STATUSES = frozenset(map(int, HTTPStatus))
 _WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _LOADS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
-
-News = Start | Stop | BackendReady | BackendExited
 
 
 class _Book:
