@@ -16,6 +16,8 @@ EXIT_UNAVAILABLE = 69
 """No gateway answers. Source of 69 and 78: sysexits.h."""
 EXIT_CONFIGURATION = 78
 EXIT_INTERRUPTED = 130
+MOST_LINES = 100_000
+"""Of the log, at once."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _client_options(reload)
     _add_shows(verbs)
     _add_actions(verbs)
+    _logs_verb(verbs.add_parser("logs", help="lines of the running gateway's log and its engines'"))
     verbs.add_parser("version", help="print the version")
     return root
 
@@ -89,6 +92,24 @@ def _add_actions(verbs: Verbs) -> None:
         act.add_argument("--dry-run", action="store_true", help="say what would be asked for, and ask for nothing")
         _client_options(act)
         _json_option(act)
+
+
+def _logs_verb(logs: argparse.ArgumentParser) -> None:
+    logs.add_argument("name", nargs="?", default="all", metavar="NAME", help="a model, or `all` [all]")
+    logs.add_argument("--tail", type=_line_count, default=100, metavar="N", help="the last N lines [100]")
+    logs.add_argument("--follow", "-f", action="store_true", help="and those that come, until interrupted")
+    logs.add_argument(
+        "--level", choices=("debug", "info", "warning", "error"), default="debug", help="of this level or worse [debug]"
+    )
+    _client_options(logs)
+    logs.add_argument("--json", action="store_true", help="for programs: one object a line")
+
+
+def _line_count(text: str) -> int:
+    """Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) <= MOST_LINES):
+        raise argparse.ArgumentTypeError(f"a number up to {MOST_LINES}")
+    return int(text)
 
 
 def _json_option(verb: argparse.ArgumentParser) -> None:
