@@ -80,9 +80,12 @@ class Traffic:
         )
         self.evictions = counters("llamaproxy_evictions_total", "Backends that were told to stop", "model", "reason")
         self.replays = counters("llamaproxy_replays_total", "Requests that were sent to another backend", "model")
+        self._refusals = counters(
+            "llamaproxy_refused_requests_total", "Requests refused at the door; of many not each has a row", "status"
+        )
         self._families = (
             *(self.requests, self.tokens, self.queue, self.first_byte, self.duration),
-            *(self.starts, self.loads, self.evictions, self.replays),
+            *(self.starts, self.loads, self.evictions, self.replays, self._refusals),
         )
 
     def allow(self, models: Iterable[str], keys: Iterable[str]) -> None:
@@ -109,6 +112,10 @@ class Traffic:
         self._waiting.append(row)
         if len(self._waiting) >= MOST_WAITING:
             self.settle()
+
+    def refused(self, status: int) -> None:
+        """A request was refused before anything was known of it but its head."""
+        self._refusals.child(str(status)).value += 1
 
     def settle(self) -> None:
         """Count the rows that wait for it."""
