@@ -58,7 +58,7 @@ class Server:
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
         models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.model_history)
-        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, gateway.carrier.counts)
         self.api = api_routes(
             models,
             Requests(gateway.history, flights, gateway.traffic),
