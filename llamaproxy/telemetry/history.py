@@ -98,11 +98,14 @@ class History:
         self._settings = settings
 
     async def close(self) -> None:
-        """Write what is left; after the last request."""
-        if self._writer:
-            await self._writer.close()
+        """Write what is left; after the last request.
+
+        The writer goes last: only who may write takes the write-ahead log away.
+        """
         if self._reader:
             await self._reader.close()
+        if self._writer:
+            await self._writer.close()
 
     def sample(self, at: float, values: Sequence[float | None]) -> None:
         """What the machine does at `at`, as `series.COLUMNS`."""

@@ -183,3 +183,13 @@ async def test_machines_past_without_a_database(begin: Begin) -> None:
     history = begin(TelemetryConfig(database="off"))
     history.sample(1234, [1.0] * len(COLUMNS))
     assert history.series.columns("24h", 1240)["load"] == (1.0,)
+
+
+async def test_no_log_of_writes_is_left_beside_the_database(settings: TelemetryConfig, tmp_path: Path) -> None:
+    history = History(settings)
+    history.start()
+    add(history, "a")
+    await written(history)
+    assert await ids(history) == ["a"]
+    await history.close()
+    assert not list(tmp_path.glob("*-wal"))
