@@ -1,5 +1,6 @@
 """llamaproxy.telemetry.history: one list of requests, wherever their rows are."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
