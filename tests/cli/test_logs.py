@@ -54,7 +54,7 @@ async def test_only_what_is_bad_enough(gateway: GatewayProcess, capsys: pytest.C
 
 async def test_model_that_is_not_there(gateway: GatewayProcess, capsys: pytest.CaptureFixture[str]) -> None:
     said = await say(capsys, gateway.url, "logs", "nobody")
-    assert (said.code != 0, said.out) == (True, "")
+    assert (said.code, said.out) == (cli.EXIT_NOT_FOUND, "")
     assert "there is no model 'nobody'" in said.err[0]
 
 
