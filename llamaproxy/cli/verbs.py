@@ -11,6 +11,8 @@ Parser: TypeAlias = argparse.ArgumentParser
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SHELLS = ("bash", "zsh", "fish")
+MOST_LINES = 100_000
+"""Of the log, at once."""
 
 
 def parser() -> Parser:
@@ -29,6 +31,7 @@ def parser() -> Parser:
     _json_option(doctor)
     _add_shows(verbs)
     _add_actions(verbs)
+    _logs(verbs.add_parser("logs", help="lines of the running gateway's log and its engines'"))
     reload = verbs.add_parser("reload", help="have the running gateway read its configuration again")
     _client_options(reload)
     _keys(verbs.add_parser("keys", help="make, list and revoke API keys"))
@@ -87,6 +90,23 @@ def _add_actions(verbs: Verbs) -> None:
         act.add_argument("--dry-run", action="store_true", help="say what would be asked for, and ask for nothing")
         _client_options(act)
         _json_option(act)
+
+
+def _logs(logs: Parser) -> None:
+    logs.add_argument("name", nargs="?", default="all", metavar="NAME", help="a model, or `all` [all]")
+    logs.add_argument("--tail", type=_line_count, default=100, metavar="N", help="the last N lines [100]")
+    logs.add_argument("--follow", "-f", action="store_true", help="and those that come, until interrupted")
+    levels = ("debug", "info", "warning", "error")
+    logs.add_argument("--level", choices=levels, default="debug", help="of this level or worse [debug]")
+    _client_options(logs)
+    logs.add_argument("--json", action="store_true", help="for programs: one object a line")
+
+
+def _line_count(text: str) -> int:
+    """Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) <= MOST_LINES):
+        raise argparse.ArgumentTypeError(f"not a number up to {MOST_LINES}")
+    return int(text)
 
 
 def _config(config: Parser) -> None:

@@ -27,7 +27,7 @@ from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
 from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
-from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
+from llamaproxy.server.models import EventPage, ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Parameter, Route, Routes
@@ -35,6 +35,7 @@ from llamaproxy.server.system import System
 from llamaproxy.server.wanted import ConfigEdit, ModelEdit, NewModel
 from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
+from llamaproxy.telemetry.modelhistory import RANGES
 from llamaproxy.telemetry.series import TIERS
 
 _COLUMNS: Any = {field.name: (field.type, ...) for field in fields(RequestRow) if field.name in FIELDS}
@@ -90,12 +91,23 @@ def _models(models: Models, edited: ModelRoutes) -> list[Route]:
         path = f"/api/models/{{name}}/{verb}"
         return Route("POST", path, handler, title, ShownModel, description, errors=errors)
 
+    span = Parameter("range", "how far back", {"type": "string", "enum": list(RANGES), "default": "1h"})
     at_once = "Answers at once with the model as it is then."
     create, scan = _making(edited)
     return [
         Route("GET", "/api/models", models.page, "List models", ModelPage),
         create,
         scan,
+        Route(
+            "GET",
+            "/api/models/history",
+            models.past,
+            "What happened to the models",
+            EventPage,
+            "States of processes and circuit breakers, and why.",
+            query=(span,),
+            errors=(InvalidRequest,),
+        ),
         Route("GET", "/api/models/{name}", models.one, "Show a model", ModelDetails, errors=(ModelNotFound,)),
         *_editing(edited),
         action("start", models.start, "Start a model", f"Closes its breaker. {at_once}", _STARTING),

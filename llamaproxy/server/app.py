@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from llamaproxy import __version__, scope
 from llamaproxy.core import routing
+from llamaproxy.core.keys import Key
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server import page, quota
 from llamaproxy.server.answers import error_response, json_response
@@ -23,6 +24,7 @@ from llamaproxy.server.captures import CaptureRoutes
 from llamaproxy.server.configuration import Configuration
 from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
+from llamaproxy.server.guard import Guard
 from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
@@ -33,6 +35,7 @@ from llamaproxy.server.models import Models, Observed
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
+from llamaproxy.server.refusals import Refusals
 from llamaproxy.server.requests import Requests
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
@@ -52,10 +55,13 @@ class Server:
         self._current = gateway.current
         flights = Flights()
         self._quota = quota.Quota()
+        self._refusals = Refusals(gateway.ledger, gateway.traffic)
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
-        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, self._observed)
-        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
+        models = Models(
+            gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.model_history, self._observed
+        )
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, gateway.carrier.counts)
         self.api = api_routes(
             models,
             Requests(gateway.history, flights, gateway.traffic),
@@ -98,7 +104,7 @@ class Server:
         if path not in self._spelled:
             path = routing.normalise(request.path)
         try:
-            self._quota.enter(request, guard.check(request.method, path, request.headers))
+            self._quota.enter(request, self._admit(request, path, guard))
             response = await self._dispatch(request, path)
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
@@ -141,7 +147,16 @@ class Server:
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)
-        raise NotFound(f"there is no {path[:200]!r} here")
+        missing = NotFound(f"there is no {path[:200]!r} here")
+        self._refusals.tell(request, path, missing)
+        raise missing
+
+    def _admit(self, request: Request, path: str, guard: Guard) -> Key | None:
+        try:
+            return guard.check(request.method, path, request.headers)
+        except GatewayError as error:
+            self._refusals.tell(request, path, error)
+            raise
 
     def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""

@@ -21,7 +21,9 @@ from llamaproxy.backends.readahead import ReadAhead
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.configfile import Fixed, Source
+from llamaproxy.core.events import News
 from llamaproxy.core.footprint import Footprint
+from llamaproxy.effective import model_values
 from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import estimate, files
@@ -36,6 +38,8 @@ from llamaproxy.tasks import spawn
 from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.logs import Logs
+from llamaproxy.telemetry.modelhistory import ModelHistory
+from llamaproxy.telemetry.modelsettings import ModelSettings, Setting
 from llamaproxy.telemetry.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,12 @@ def check(config: Config) -> None:
         raise ConfigError("\n".join(faults))
 
 
+def _settings(catalogue: Catalogue) -> Iterable[Setting]:
+    """Of all models, secrets masked."""
+    for model in catalogue.models.values():
+        yield Setting(model.name, model.config.kind, model_values(model.config.model_dump(mode="json")))
+
+
 class Gateway:
     """All parts of one running gateway. Must be made inside a running event loop."""
 
@@ -65,6 +75,9 @@ class Gateway:
         self.traffic = Traffic()
         self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger
+        self.model_history = ModelHistory(self.history)
+        self._model_settings = ModelSettings(self.history)
+        self._model_settings.tell(_settings(loaded.catalogue))
         self.logs = Logs(config, self.history)
         self.logs.attach()
         self.captures = Captures(config.telemetry.captures)
@@ -81,7 +94,7 @@ class Gateway:
         self.carrier = Carrier(config.kv, config.engine)
         self.pool = Pool(
             *(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect),
-            observe=self.traffic.observe,
+            observe=self._observe,
         )
         self.monitor = Monitor(self.current, self.pool, self.history, self.traffic)
         self.draining = False
@@ -105,6 +118,7 @@ class Gateway:
         config = loaded.config.model_copy(update={"server": kept})
         check(config)
         self.current.replace(config, loaded.catalogue)
+        self._model_settings.tell(_settings(loaded.catalogue))
         self.keyring.refresh()
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
@@ -113,6 +127,10 @@ class Gateway:
         self.captures.switch(config.telemetry.captures)
         self.read_headers()
         self._preload(changes.added)
+
+    def _observe(self, news: News) -> None:
+        self.traffic.observe(news)
+        self.model_history.observe(news)
 
     def _name_in_labels(self) -> None:
         """Models and keys, those made at run time among them."""
