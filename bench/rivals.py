@@ -185,14 +185,14 @@ def nginx() -> Candidate | None:
     return Candidate("nginx", start)
 
 
-def llamaproxy(name: str = "llamaproxy", models: int = 1, keys: int = 0) -> Candidate:
-    """This gateway, which starts the engine itself."""
+def llamaproxy(name: str = "llamaproxy", models: int = 1, keys: int = 0, more: str = "") -> Candidate:
+    """This gateway, which starts the engine itself; `more` is configuration."""
 
     @contextlib.contextmanager
     def start(folder: Path) -> Iterator[Running]:
         port, log = free_port(), folder / "gateway.log"
         configuration = folder / "llamaproxy.toml"
-        configuration.write_text(gateway_configuration(folder, models, keys))
+        configuration.write_text(gateway_configuration(folder, models, keys) + more)
         command = [sys.executable, "-m", "llamaproxy", "serve", "--port", str(port), "--config", str(configuration)]
         key = _secret(0) if keys else None
         with _process(command, log, PROCESSORS.candidate, {"XDG_RUNTIME_DIR": str(folder)}) as process:

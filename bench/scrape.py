@@ -50,7 +50,8 @@ class Busy:
         monitor: Any = SimpleNamespace(engines=engines, gpus=(), host=nothing, disk=nothing, started_at=0.0)
         pool: Any = SimpleNamespace(backends=backends)
         history: Any = SimpleNamespace(spooled=0)
-        self.page = Metrics(pool, history, self._traffic, monitor, Counts())
+        live: Any = SimpleNamespace(pages=0, dropped=0)
+        self.page = Metrics(pool, history, self._traffic, monitor, Counts(), live)
         self.use()
 
     def use(self) -> None:

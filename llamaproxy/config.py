@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from llamaproxy import placeholders
 from llamaproxy.values import (
     Arguments,
+    BasePath,
     Environment,
     Hosts,
     ModelName,
@@ -52,6 +53,7 @@ class ServerConfig(_Section):
         "127.0.0.1", min_length=1, description="address to listen on; a non-loopback one needs at least one key"
     )
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    base_path: BasePath = Field("", description='prefix of a proxy in front, as "/llm"; paths may come with or without')
     max_body: Size = Field(64 * 1024**2, description="largest request body; a larger one is refused before it is read")
     header_timeout: PositiveSeconds = Field(10.0, description="time for a request's head to arrive")
     body_timeout: PositiveSeconds = Field(60.0, description="time for a request's body to arrive")

@@ -101,6 +101,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class UnknownEvent(NotFound):
+    """A page asks over its WebSocket for what is no event."""
+
+    code = "unknown_event"
+
+
 class MethodNotAllowed(InvalidRequest):
     """`methods` are those that the path takes."""
 
@@ -227,6 +233,12 @@ class Exhausted(Unavailable):
 
     ERRORS: ClassVar = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
     """What the operating system says then; EAGAIN where it makes no more processes."""
+
+
+class TooManyPages(Unavailable):
+    """As many WebSockets of pages are open as there may be."""
+
+    code = "too_many_pages"
 
 
 class QueueTimeout(Unavailable):

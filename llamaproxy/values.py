@@ -20,6 +20,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+@-]{0,127}")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", re.IGNORECASE)
+_BASE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 _URL = re.compile(r"[a-z]+://[!-\"$->@-~]+", re.IGNORECASE)
 _SECRET = re.compile(r"[!-~]{1,4096}")
 _LARGEST_SIZE = 2**53
@@ -105,6 +106,12 @@ def _check_origin(value: str) -> str:
     return value
 
 
+def _check_base_path(value: str) -> str:
+    if not _BASE_PATH.fullmatch(value) or {".", ".."} & set(value.split("/")):
+        raise ValueError('must be empty, or a path such as "/llm", without a / at its end')
+    return value
+
+
 def _check_url(value: str) -> str:
     """The base address without a slash or `/v1` at its end: both spellings mean the same server."""
     try:
@@ -165,6 +172,7 @@ Arguments = Annotated[tuple[Text, ...], BeforeValidator(split)]
 Url = Annotated[str, Field(max_length=2000), AfterValidator(_check_url)]
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 RequestPath = Annotated[str, Field(pattern=r"^/[!-\"$-~]*$", max_length=1000)]
+BasePath = Annotated[str, Field(max_length=200), AfterValidator(_check_base_path)]
 ParameterName = Annotated[str, Field(pattern=r"^[!-~]{1,128}$"), AfterValidator(_check_parameter)]
 ParameterNames = Annotated[tuple[ParameterName, ...], BeforeValidator(split)]
 Parameters = Annotated[

@@ -372,6 +372,19 @@ def test_allowed_origins(origin: str) -> None:
     assert make(server={"allowed_origins": [origin]}).server.allowed_origins == (origin,)
 
 
+@pytest.mark.parametrize("path", ["", "/llm", "/a/b", "/a.b/~c_d-e"])
+def test_base_path(path: str) -> None:
+    assert make(server={"base_path": path}).server.base_path == path
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "llm", "/llm/", "//llm", "/a/../b", "/.", "/a b", "/%61", "/a?b", "/a;b", "/" + "a" * 200]
+)
+def test_what_is_no_base_path(path: str) -> None:
+    with pytest.raises(ValidationError):
+        make(server={"base_path": path})
+
+
 @pytest.mark.parametrize(
     "origin", ["", "*", "null", "https://*", "example.com", "https://a/b", "https://u@a", "https://a?b"]
 )

@@ -68,7 +68,8 @@ async def _serve(config: Config, source: Source) -> int:
         complain(f"no run directory for the engines' sockets: {error}")
         return EXIT_FAILED
     notifier = Notifier()
-    runner = web.ServerRunner(Server(gateway).inbound(), shutdown_timeout=_LAST_WORDS)
+    server = Server(gateway)
+    runner = web.ServerRunner(server.inbound(), shutdown_timeout=_LAST_WORDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, config.server.host, config.server.port, backlog=1024).start()
@@ -82,16 +83,19 @@ async def _serve(config: Config, source: Source) -> int:
         notifier.stopping("requests in flight end")
         log.info("shutting down: requests in flight have %.0f s to end", config.server.drain_timeout)
     finally:
-        await _shut_down(gateway, runner, force, config.server.drain_timeout)
+        await _shut_down(gateway, server, runner, force, config.server.drain_timeout)
     return 0
 
 
-async def _shut_down(gateway: Gateway, runner: web.ServerRunner, force: asyncio.Event, drain_timeout: float) -> None:
+async def _shut_down(
+    gateway: Gateway, server: Server, runner: web.ServerRunner, force: asyncio.Event, drain_timeout: float
+) -> None:
     """New requests are refused from now on, but still answered, until the last one in flight has ended."""
     hurrying = spawn(_hurry(gateway, force), name="hurry")
     if not await gateway.close(drain_timeout):
         log.warning("some requests were cut off")
     hurrying.cancel()
+    await server.live.close()
     await runner.cleanup()
     await gateway.settle()
     log.info("stopped")

@@ -65,6 +65,11 @@ class Account:
         self._meter = usage.meter(self._endpoint.dialect, stream)
         return _both(self._meter.feed, capture) if capture else self._meter.feed
 
+    @property
+    def tokens(self) -> int:
+        """Of the answer, that passed so far."""
+        return self._meter.tokens if self._meter else 0
+
     def close(self, whole: bool) -> None:
         """Nothing more will come: `whole` answers came to their end."""
         if self._meter is None:

@@ -29,8 +29,10 @@ from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
 from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
 from llamaproxy.server.models import EventPage, ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
+from llamaproxy.server.progress import Phase
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Parameter, Route, Routes
+from llamaproxy.server.signin import Credentials, ShownSession, SignedOut, SignIn
 from llamaproxy.server.system import System
 from llamaproxy.server.wanted import ConfigEdit, ModelEdit, NewModel
 from llamaproxy.telemetry import logquery, query
@@ -39,7 +41,7 @@ from llamaproxy.telemetry.modelhistory import RANGES
 from llamaproxy.telemetry.series import TIERS
 
 _COLUMNS: Any = {field.name: (field.type, ...) for field in fields(RequestRow) if field.name in FIELDS}
-_ROW: Any = create_model("Request", __doc__=RequestRow.__doc__, **_COLUMNS)
+_ROW: Any = create_model("Request", __doc__=RequestRow.__doc__, **_COLUMNS, phase=(Phase | None, None))
 _ROWS: Any = create_model(
     "RequestPage", totals=(dict[str, int], ...), requests=(list[_ROW], ...), next=(str | None, ...)
 )
@@ -65,6 +67,7 @@ def api_routes(
     logs: LogRoutes,
     captures: CaptureRoutes,
     edited: ModelRoutes,
+    sign_in: SignIn,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
@@ -76,6 +79,7 @@ def api_routes(
         *_keys(keys),
         *_logs(logs),
         *_captures(captures),
+        *_sessions(sign_in),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -309,4 +313,20 @@ def _captures(captures: CaptureRoutes) -> list[Route]:
         Route("GET", path, captures.one, "Show the bodies of a request and its answer", ShownCapture, errors=none),
         Route("DELETE", path, captures.forget, "Forget the bodies of a request", Forgotten, errors=none),
         Route("DELETE", "/api/captures", captures.clear, "Forget all captured bodies", Forgotten),
+    ]
+
+
+def _sessions(sign_in: SignIn) -> list[Route]:
+    path = "/api/session"
+    return [
+        Route(
+            "POST",
+            path,
+            sign_in.begin,
+            "Sign in with a browser",
+            ShownSession,
+            "Sets a cookie that stands for the key in what the gateway's own pages ask; needs no other key.",
+            body=Credentials,
+        ),
+        Route("DELETE", path, sign_in.end, "Sign out", SignedOut),
     ]

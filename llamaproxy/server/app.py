@@ -17,7 +17,7 @@ from llamaproxy import __version__, scope
 from llamaproxy.core import routing
 from llamaproxy.core.keys import Key
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
-from llamaproxy.server import page, quota
+from llamaproxy.server import live, page, quota
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
@@ -28,15 +28,20 @@ from llamaproxy.server.guard import Guard
 from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
+from llamaproxy.server.live import Live
+from llamaproxy.server.live_events import Events
+from llamaproxy.server.live_topics import ConfigTopic, LogsTopic, MetricsTopic, ModelsTopic, RequestsTopic
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.modelroutes import ModelRoutes
 from llamaproxy.server.models import Models, Observed
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
+from llamaproxy.server.progress import Progress
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.refusals import Refusals
 from llamaproxy.server.requests import Requests
+from llamaproxy.server.signin import SignIn
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.server.system import System
@@ -54,6 +59,7 @@ class Server:
         self._gateway = gateway
         self._current = gateway.current
         flights = Flights()
+        progress = Progress(gateway.ledger, flights, gateway.pool)
         self._quota = quota.Quota()
         self._refusals = Refusals(gateway.ledger, gateway.traffic)
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
@@ -61,18 +67,29 @@ class Server:
         models = Models(
             gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.model_history, self._observed
         )
-        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, gateway.carrier.counts)
+        system = System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
             models,
-            Requests(gateway.history, flights, gateway.traffic),
+            Requests(gateway.history, flights, gateway.traffic, progress),
             Configuration(gateway.current, gateway.reloader),
             Health(gateway.history, gateway.reloader),
-            System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor),
+            system,
             KeyRoutes(gateway.current, gateway.keyring),
             LogRoutes(gateway.logs),
             CaptureRoutes(gateway.captures),
             ModelRoutes(models, gateway.pool, gateway.reloader),
+            SignIn(gateway.current),
         )
+        topics = {
+            "models": ModelsTopic(gateway.current, models),
+            "metrics": MetricsTopic(gateway.current, system),
+            "requests": RequestsTopic(gateway.ledger, progress),
+            "logs": LogsTopic(gateway.logs),
+            "config": ConfigTopic(gateway.current),
+        }
+        self.live = Live(gateway.current, Events(self.api), topics)
+        kv = gateway.carrier.counts
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, kv, self.live)
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},
             "/health": {"GET": self._health},
@@ -93,7 +110,11 @@ class Server:
 
     def inbound(self) -> Inbound:
         """The server of connections, to be run."""
-        return Inbound(self._handle, lambda: self._current.config.server.header_timeout)
+        return Inbound(
+            self._handle,
+            lambda: self._current.config.server.header_timeout,
+            lambda: self._current.config.server.base_path,
+        )
 
     async def _handle(self, request: Request) -> web.StreamResponse:
         """From a request that is well-formed to its answer, whatever happens."""
@@ -144,6 +165,8 @@ class Server:
             return self._model(request, path.removeprefix("/v1/models/"))
         if path.startswith("/api/"):
             return await self.api.serve(request)
+        if path == live.PATH:
+            return await self.live.serve(request)
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)

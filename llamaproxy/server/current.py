@@ -1,4 +1,5 @@
-"""What is in force: the configuration, the catalogue made of it, the keys made at run time, and the guard.
+"""What is in force: the configuration, the catalogue made of it, the keys made at run time, the
+sessions of browsers, and the guard.
 
 They change together, when the configuration is reloaded, and whoever serves a request asks for them anew. Decides
 nothing.
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from llamaproxy.config import Config, KeyConfig
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server.guard import Guard
+from llamaproxy.server.sessions import Sessions
 from llamaproxy.server.splice import Deadlines
 
 
@@ -20,6 +22,7 @@ class Current:
     config: Config
     catalogue: Catalogue
     stored_keys: Mapping[str, KeyConfig] = field(default_factory=dict)
+    sessions: Sessions = field(default_factory=Sessions)
     guard: Guard = field(init=False)
     deadlines: Deadlines = field(init=False)
 
@@ -30,5 +33,5 @@ class Current:
         """Without `stored_keys` they stay as they are."""
         self.config, self.catalogue = config, catalogue
         self.stored_keys = self.stored_keys if stored_keys is None else stored_keys
-        self.guard = Guard(config, self.stored_keys)
+        self.guard = Guard(config, self.stored_keys, self.sessions)
         self.deadlines = Deadlines(config.engine.first_byte_timeout, config.engine.idle_timeout)

@@ -6,7 +6,7 @@ come as CancelledError. How an exchange ends is `proxy`'s and `splice`'s busines
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -18,11 +18,20 @@ log = logging.getLogger(__name__)
 _CANCELLED = web.RequestKey("cancelled", bool)
 
 
+class Metered(Protocol):
+    """One try of a request, at an engine."""
+
+    @property
+    def tokens(self) -> int:
+        """That passed so far."""
+
+
 class Flights:
-    """The tasks of all rows in flight; one entry in a dictionary for each."""
+    """The tasks of all rows in flight, and their tries; one entry in a dictionary for each."""
 
     def __init__(self) -> None:
         self._tasks: dict[int, tuple[RequestRow, web.Request, asyncio.Task[Any] | None]] = {}
+        self._tries: dict[int, Metered] = {}
         self._cancelled: set[int] = set()
 
     def begin(self, row: RequestRow, request: web.Request) -> None:
@@ -37,6 +46,19 @@ class Flights:
             return False
         self._cancelled.remove(number)
         return True
+
+    def begin_try(self, row: RequestRow, metered: Metered) -> None:
+        """An engine has it."""
+        self._tries[row.number] = metered
+
+    def end_try(self, row: RequestRow) -> None:
+        """It has it no more."""
+        del self._tries[row.number]
+
+    def tokens(self, row: RequestRow) -> int | None:
+        """That passed so far; None where no engine has the request."""
+        metered = self._tries.get(row.number)
+        return metered.tokens if metered else None
 
     def cancel(self, request_id: str) -> int:
         """End all that have this id: clients may name theirs alike. Returns how many there are."""

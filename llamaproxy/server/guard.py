@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from llamaproxy.config import Config, KeyConfig
 from llamaproxy.core.keys import Key, Keys
 from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, InvalidApiKey, InvalidRequest
+from llamaproxy.server.sessions import Sessions, token_of
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 _ADMIN_PATHS = frozenset({"/api", "/metrics", "/models/load", "/models/unload", "/llamaproxws"})
+_SIGN_IN = "/api/session"
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:]+))(?::[0-9]*)?", re.IGNORECASE)
 
 
@@ -50,12 +52,14 @@ class Guard:
         self,
         config: Config,
         stored: Mapping[str, KeyConfig] | None = None,
+        sessions: Sessions | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._public = not is_loopback(config.server.host)
         self._hosts = {config.server.host.lower(), *map(str.lower, config.server.allowed_hosts), *_LOCAL_NAMES}
         self._origins = frozenset(origin.rstrip("/").lower() for origin in config.server.allowed_origins)
         self._keys = Keys(config.keys, stored)
+        self._sessions = sessions or Sessions()
         self._clock = clock
 
     def check(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> Key | None:
@@ -69,10 +73,17 @@ class Guard:
             self.check_origin(origin, headers)
         elif method != "OPTIONS" and path not in _OPEN_PATHS:
             self._check_site(method, headers)
-        if not self._keys or path in _OPEN_PATHS or method == "OPTIONS":
+        if not self._keys or path in _OPEN_PATHS or path == _SIGN_IN or method == "OPTIONS":
             return None
-        key = self._identify(headers)
+        key = self._keys.find(self._identify(method, path, headers), self._clock())
         if not key.admin and _is_for_admins(path):
+            self._check_plain_keys_may_administer()
+        return key
+
+    def admin(self, hashed: str) -> Key:
+        """The key with this fingerprint, to sign in with. Raises InvalidApiKey or Forbidden."""
+        key = self._keys.find(hashed, self._clock())
+        if not key.admin:
             self._check_plain_keys_may_administer()
         return key
 
@@ -81,10 +92,7 @@ class Guard:
 
         Behind a proxy with TLS the page of the same name without TLS is a foreign one: anybody on the way can write it.
         """
-        forwarded = headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
-        schemes = ("https",) if forwarded == "https" else ("http", "https")
-        host = headers.get("Host", "").lower()
-        if not self.allows_origin(origin) and origin.lower() not in {f"{scheme}://{host}" for scheme in schemes}:
+        if not self.allows_origin(origin) and not _is_own(origin, headers):
             raise ForbiddenOrigin(f"pages of {origin[:200]!r} may not do this; server.allowed_origins can allow it")
 
     def allows_origin(self, origin: str) -> bool:
@@ -115,11 +123,16 @@ class Guard:
         if self._public or self._keys.has_admin:
             raise Forbidden("this needs a key with `admin = true`")
 
-    def _identify(self, headers: CIMultiDictProxy[str]) -> Key:
-        secret = extract_key(headers)
-        if not secret:
-            raise InvalidApiKey("an API key is needed: send it as `Authorization: Bearer ...`")
-        return self._keys.find(fingerprint(secret), self._clock())
+    def _identify(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> str:
+        """The fingerprint of the key that is shown, or that a browser has signed in with. Raises InvalidApiKey."""
+        if secret := extract_key(headers):
+            return fingerprint(secret)
+        token = token_of(headers.get("Cookie", ""))
+        if token and _is_for_pages(path) and _is_from_own_page(method, headers):
+            if found := self._sessions.fingerprint(token):
+                return found
+            raise InvalidApiKey("the session is over: sign in again")
+        raise InvalidApiKey("an API key is needed: send it as `Authorization: Bearer ...`")
 
 
 def extract_key(headers: CIMultiDictProxy[str]) -> str | None:
@@ -133,6 +146,35 @@ def extract_key(headers: CIMultiDictProxy[str]) -> str | None:
 def fingerprint(secret: str) -> str:
     """SHA-256 in hex: keys have 160 random bits, so nothing slower is needed."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def is_forwarded_from_tls(headers: CIMultiDictProxy[str] | CIMultiDict[str]) -> bool:
+    """Whether the client came to a proxy in front with TLS. Who lies about it only shuts itself out."""
+    return headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower() == "https"
+
+
+def _is_own(origin: str, headers: CIMultiDictProxy[str]) -> bool:
+    schemes = ("https",) if is_forwarded_from_tls(headers) else ("http", "https")
+    host = headers.get("Host", "").lower()
+    return origin.lower() in {f"{scheme}://{host}" for scheme in schemes}
+
+
+def _is_from_own_page(method: str, headers: CIMultiDictProxy[str]) -> bool:
+    """A browser sends its cookies whoever asks, and a page from another port of this host passes for the same site.
+
+    It says who asks with Sec-Fetch-Site (W3C, "Fetch Metadata Request Headers"), or where that is missing, as without
+    TLS, with Origin (Fetch, "Origin header"): not with a GET, which changes nothing here.
+    """
+    changes = method not in _SAFE_METHODS or "Upgrade" in headers
+    if site := headers.get("Sec-Fetch-Site"):
+        return site == "same-origin" or (site == "none" and not changes)
+    origin = headers.get("Origin")
+    return _is_own(origin, headers) if origin else not changes
+
+
+def _is_for_pages(path: str) -> bool:
+    """What the dashboard asks."""
+    return path.startswith(("/api/", "/v1/")) or path == "/llamaproxws"
 
 
 def _is_for_admins(path: str) -> bool:

@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
+from yarl import URL
 
 from llamaproxy.core import request_head
 from llamaproxy.core.routing import Dialect, dialect_of
@@ -114,9 +115,13 @@ class Connection(web.RequestHandler):
 
     def hand_over(self, receiver: Any) -> None:
         """The connection is no HTTP any more."""
+        self.set_parser(receiver)
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """aiohttp's own WebSockets come this way, too."""
         self._handed_over = True
         self._head = b""
-        self.set_parser(receiver)
+        super().set_parser(parser, data_received_cb)
 
     def data_received(self, data: bytes) -> None:
         if not data:
@@ -212,13 +217,15 @@ class Connection(web.RequestHandler):
 
 
 class Inbound(web.Server):
-    """The server of all connections. `patience` tells in how many seconds a head must be complete."""
+    """The server of all connections. `patience` tells in how many seconds a head must be complete, `prefix` what a
+    path may begin with that belongs to a proxy in front."""
 
-    def __init__(self, handler: Handler, patience: Callable[[], float]) -> None:
+    def __init__(self, handler: Handler, patience: Callable[[], float], prefix: Callable[[], str] = lambda: "") -> None:
         super().__init__(cast(Any, self._handle), request_factory=self._request, handler_cancellation=True)
         self._loop = asyncio.get_running_loop()
         self._handler = handler
         self._patience = patience
+        self._prefix = prefix
         self._looking: asyncio.TimerHandle | None = None
 
     def __call__(self) -> Connection:
@@ -268,6 +275,10 @@ class Inbound(web.Server):
             return _refused(request, fault)
         if request.raw_path[0] not in "/*":
             request = _to_origin_form(request)
+        if (prefix := self._prefix()) and request.raw_path.startswith(prefix):
+            if request.rel_url.raw_path == prefix:
+                return _moved(f"{prefix}/")
+            request = _without(prefix, request)
         if hdrs.EXPECT in headers and request.version == HttpVersion11:
             request.waits = True
         return self._handler(request)
@@ -295,3 +306,18 @@ def _to_origin_form(request: Request) -> Request:
     url = request.rel_url
     rooted = url if url.raw_path else url.with_path("/", keep_query=True)
     return cast(Request, request.clone(rel_url=rooted, headers=headers))
+
+
+async def _moved(path: str) -> web.StreamResponse:
+    """What a page names is looked for beside it: it must know that the prefix is a folder."""
+    return web.Response(status=308, headers={"Location": path})
+
+
+def _without(prefix: str, request: Request) -> Request:
+    """As a proxy that takes its prefix away sends it."""
+    url = request.rel_url
+    if not url.raw_path.startswith(f"{prefix}/"):
+        return request
+    # What begins with // would be taken for a host.
+    path, query = f"/{url.raw_path.removeprefix(prefix).lstrip('/')}", url.raw_query_string
+    return cast(Request, request.clone(rel_url=URL(f"{path}?{query}" if query else path, encoded=True)))

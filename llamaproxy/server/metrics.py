@@ -16,6 +16,7 @@ from llamaproxy.backends.slots import Counts
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.states import BackendState
+from llamaproxy.server.live import Live
 from llamaproxy.server.monitor import Monitor
 from llamaproxy.telemetry.engines import Engine
 from llamaproxy.telemetry.exposition import CONTENT_TYPE, Sample, chosen, family, head, number, series
@@ -45,8 +46,11 @@ _BREAKER_STATES = tuple(state.value for state in BreakerState)
 class Metrics:
     """The page. It takes nobody's place, starts no model, and asks no engine."""
 
-    def __init__(self, pool: Pool, history: History, traffic: Traffic, monitor: Monitor, kv: Counts) -> None:
+    def __init__(
+        self, pool: Pool, history: History, traffic: Traffic, monitor: Monitor, kv: Counts, live: Live
+    ) -> None:
         self._kv = kv
+        self._live = live
         self._engine_lines: _Lines = {}
         self._pool = pool
         self._history = history
@@ -74,6 +78,9 @@ class Metrics:
         yield from _of_disk(monitor.disk.value)
         yield from _of_kv(self._kv)
         yield _one("llamaproxy_spooled_rows", "Rows of requests that wait for the database", self._history.spooled)
+        yield _one("llamaproxy_websocket_clients", "Pages that are connected", self._live.pages)
+        about = "Messages that pages were not sent because they did not keep up"
+        yield _one("llamaproxy_websocket_dropped_total", about, self._live.dropped, "counter")
         yield _one("llamaproxy_uptime_seconds", "Time since the gateway began", now - monitor.started_at)
         yield family("llamaproxy_build_info", "gauge", "Always 1", ("version",), [((__version__,), 1)])
 

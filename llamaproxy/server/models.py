@@ -173,7 +173,11 @@ class Models:
         self._observed = observed
 
     async def page(self, request: web.Request) -> web.Response:
-        return json_response(ModelPage([self._shown(m) for m in self._current.catalogue.models.values()]))
+        return json_response(ModelPage(self.all()))
+
+    def all(self) -> list[ShownModel]:
+        """As they are now."""
+        return [self._shown(model) for model in self._current.catalogue.models.values()]
 
     async def one(self, request: web.Request, name: str) -> web.Response:
         """Raises ModelNotFound."""

@@ -41,6 +41,11 @@ async def read_as(request: web.Request, kind: type[B]) -> B:
     content = await read_json(request, empty={})
     if not isinstance(content, dict):
         raise InvalidRequest("the body must be a JSON object")
+    return as_value(content, kind)
+
+
+def as_value(content: dict[str, Any], kind: type[B]) -> B:
+    """Raises InvalidRequest."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -184,11 +184,13 @@ class Proxy:
         account = Account(self._ledger, job.row, lease, job.endpoint, content, observe, outgoing.unasked)
         own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
         whole = False
+        self._flights.begin_try(job.row, account)
         try:
             outcome = await forward(job.request, lease.upstream, outgoing, self._current.deadlines, own, account, begun)
             whole = outcome.broken is None
         finally:
             account.close(whole)
+            self._flights.end_try(job.row)
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)
         elif outcome.broken and not isinstance(outcome.broken, RequestCancelled):

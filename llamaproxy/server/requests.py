@@ -12,6 +12,7 @@ from aiohttp import web
 from llamaproxy.errors import NotFound
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.flights import Flights
+from llamaproxy.server.progress import Progress
 from llamaproxy.telemetry import query, usage
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.traffic import Traffic
@@ -40,19 +41,20 @@ class UsagePage:
 class Requests:
     """Handlers for `/api/requests` and `/api/usage`."""
 
-    def __init__(self, history: History, flights: Flights, traffic: Traffic) -> None:
+    def __init__(self, history: History, flights: Flights, traffic: Traffic, progress: Progress) -> None:
         self._history = history
+        self._progress = progress
         self._flights = flights
         self._traffic = traffic
 
     async def page(self, request: web.Request) -> web.Response:
         """One page of rows, and counts of all requests since the start. `next` is the `before` of the next page."""
-        page = await self._history.page(query.parse(request.query))
+        page = await self._history.page(query.parse(request.query), self._progress.shown)
         return json_response({"totals": self._totals(), "requests": page.rows, "next": page.next})
 
     async def one(self, request: web.Request, request_id: str) -> web.Response:
         """The newest with this id. Raises NotFound."""
-        row = await self._history.find(request_id)
+        row = await self._history.find(request_id, self._progress.shown)
         if row is None:
             raise NotFound(f"there is no request {request_id[:128]!r}")
         return json_response(row)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server.answers import error_response
-from llamaproxy.server.posted import read_as
+from llamaproxy.server.posted import as_value, read_as
 
 Handler = Callable[..., Awaitable[web.Response]]
 _READING = "GET"
@@ -89,7 +89,23 @@ class Routes:
         """What the path takes; nothing where there is none."""
         return sorted({method for methods, _ in self._find(raw_path) for method in methods})
 
+    async def perform(self, request: web.Request, content: dict[str, Any]) -> web.Response:
+        """For what came another way: `content` stands for the body. Raises GatewayError."""
+        route, given = self._route(request)
+        if route.unsafe:
+            value = as_value(content, route.body or Nothing)
+            given += [value] if route.body else []
+        return await route.handler(request, *given)
+
     async def _answer(self, request: web.Request) -> web.Response:
+        route, given = self._route(request)
+        if route.unsafe:
+            content = await read_as(request, route.body or Nothing)
+            given += [content] if route.body else []
+        return await route.handler(request, *given)
+
+    def _route(self, request: web.Request) -> tuple[Route, list[Any]]:
+        """With what the path says. Raises NotFound or MethodNotAllowed."""
         raw_path = request.rel_url.raw_path
         method = _READING if request.method == "HEAD" else request.method
         found = list(self._find(raw_path))
@@ -100,11 +116,7 @@ class Routes:
             methods = self.methods(raw_path)
             allowed = [*methods, "HEAD"] if _READING in methods else methods
             raise MethodNotAllowed.taking(unquote(raw_path)[:200], allowed)
-        given: list[Any] = [*named]
-        if route.unsafe:
-            content = await read_as(request, route.body or Nothing)
-            given += [content] if route.body else []
-        return await route.handler(request, *given)
+        return route, [*named]
 
     def _find(self, raw_path: str) -> Iterator[tuple[dict[str, Route], list[str]]]:
         """The first match; where that has no parameter, its last word may be somebody's name: the next one, too."""

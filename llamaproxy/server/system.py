@@ -34,6 +34,9 @@ class System:
         self._monitor = monitor
 
     async def now(self, request: web.Request) -> web.Response:
+        return json_response(self.state())
+
+    def state(self) -> dict[str, Any]:
         """What cannot be told is null; why, is in `reasons`, if anybody knows."""
         monitor = self._monitor
         probes: dict[str, Probe[Any]] = {
@@ -43,22 +46,20 @@ class System:
             "amd": monitor.amd,
         }
         host, place = monitor.host.value, monitor.disk.value
-        return json_response(
-            {
-                "time": round(time.time(), 3),
-                "version": __version__,
-                "uptime": round(time.monotonic() - monitor.started_at, 1),
-                "os": _os(),
-                "host": asdict(host) if host else None,
-                "disk": asdict(place) if place else None,
-                "gpus": [asdict(gpu) for gpu in monitor.gpus],
-                "reasons": {name: reason for name, probe in probes.items() if (reason := probe.reading()[1])},
-                "models": Counter(backend.state.value for backend in self._pool.backends.values()),
-                "requests": {"in_flight": self._history.ledger.in_flight, "queued": self._pool.scheduler.queued},
-                "per_minute": asdict(self._traffic.rate()),
-                "engines": {name: _shown(engine) for name, engine in monitor.engines.known().items()},
-            }
-        )
+        return {
+            "time": round(time.time(), 3),
+            "version": __version__,
+            "uptime": round(time.monotonic() - monitor.started_at, 1),
+            "os": _os(),
+            "host": asdict(host) if host else None,
+            "disk": asdict(place) if place else None,
+            "gpus": [asdict(gpu) for gpu in monitor.gpus],
+            "reasons": {name: reason for name, probe in probes.items() if (reason := probe.reading()[1])},
+            "models": Counter(backend.state.value for backend in self._pool.backends.values()),
+            "requests": {"in_flight": self._history.ledger.in_flight, "queued": self._pool.scheduler.queued},
+            "per_minute": asdict(self._traffic.rate()),
+            "engines": {name: _shown(engine) for name, engine in monitor.engines.known().items()},
+        }
 
     async def past(self, request: web.Request) -> web.Response:
         """Columns of equal length, the oldest step first: `timestamp`, in seconds since the epoch, is its beginning."""

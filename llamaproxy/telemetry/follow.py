@@ -28,6 +28,11 @@ class Subscription(Generic[T]):
         self._waiting.append(item)
         self._news.set()
 
+    @property
+    def first(self) -> T | None:
+        """The oldest that waits."""
+        return self._waiting[0] if self._waiting else None
+
     def take(self) -> list[T]:
         """All that wait, oldest first, without waiting for more."""
         items = list(self._waiting)

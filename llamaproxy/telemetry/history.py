@@ -17,7 +17,7 @@ from llamaproxy.config import TelemetryConfig
 from llamaproxy.statefile import state_directory
 from llamaproxy.telemetry import query as queries
 from llamaproxy.telemetry import usage as sums
-from llamaproxy.telemetry.ledger import Ledger, RequestRow, Told
+from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState, Told
 from llamaproxy.telemetry.query import Query, Sql
 from llamaproxy.telemetry.reader import Reader
 from llamaproxy.telemetry.series import Series
@@ -30,6 +30,7 @@ _OFF = ("", "off")
 _FILE = "llamaproxy.db"
 
 Shown = dict[str, Any]
+Show = Callable[[RequestRow], Shown]
 
 
 def location(database: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -120,10 +121,14 @@ class History:
             "error": self.trouble,
         }
 
-    async def page(self, query: Query) -> Page:
-        """One page. Where the database cannot be read, it is made of what is in memory."""
+    async def page(self, query: Query, show: Show = RequestRow.shown) -> Page:
+        """One page. Where the database cannot be read, it is made of what is in memory.
+
+        `show` spells rows in flight.
+        """
         # What leaves the memory while the database is read is there by then; so this comes first.
-        waiting = self._placed(query, [*self.ledger.in_flight_rows(), *self._spooled()])
+        waiting = self._placed(query, self.ledger.in_flight_rows(), show)
+        waiting |= self._placed(query, self._spooled())
         stored = await self.fetch(query.sql()) if query.reads_database else []
         if stored is None:
             waiting |= self._placed(query, self.ledger.recent)
@@ -135,12 +140,13 @@ class History:
         following = str(found[-1][0]) if len(found) == query.limit else None
         return Page([row for _, row in found], following)
 
-    async def find(self, request_id: str) -> Shown | None:
-        """The newest row with this id."""
+    async def find(self, request_id: str, show: Show = RequestRow.shown) -> Shown | None:
+        """The newest row with this id; `show` spells one that is in flight."""
         known = [*self.ledger.recent, *self._spooled(), *self.ledger.in_flight_rows()]
         named = [row for row in known if row.id == request_id]
         if named:
-            return max(named, key=lambda row: row.started_at).shown()
+            newest = max(named, key=lambda row: row.started_at)
+            return show(newest) if newest.state is RequestState.IN_FLIGHT else newest.shown()
         found = await self.fetch(queries.find_sql(request_id))
         return queries.to_row(found[0])[1].shown() if found else None
 
@@ -159,11 +165,13 @@ class History:
     def _spooled(self) -> Iterable[RequestRow]:
         return self._writer.spool if self._writer else ()
 
-    def _placed(self, query: Query, rows: Iterable[RequestRow]) -> dict[tuple[int, int], tuple[queries.Place, Shown]]:
+    def _placed(
+        self, query: Query, rows: Iterable[RequestRow], show: Show = RequestRow.shown
+    ) -> dict[tuple[int, int], tuple[queries.Place, Shown]]:
         """Those that are asked for, by what tells them from all others."""
         run = self._writer.journal.run if self._writer else 0
         places = ((query.place(run, row), row) for row in rows if query.matches(row))
-        return {(run, row.number): (place, row.shown()) for place, row in places if query.after(place)}
+        return {(run, row.number): (place, show(row)) for place, row in places if query.after(place)}
 
     async def fetch(self, sql: Sql) -> list[tuple[Any, ...]] | None:
         """None where there is no database, or it cannot be read."""

@@ -109,12 +109,12 @@ class Ledger:
         return row
 
     def first_byte(self, row: RequestRow) -> None:
-        row.ttfb_ms = self._elapsed_ms(row)
+        row.ttfb_ms = self.elapsed_ms(row)
         self._answering(row)
 
     def close(self, row: RequestRow, state: RequestState, status: int | None) -> None:
         """End a row; exactly once for each."""
-        row.duration_ms = self._elapsed_ms(row)
+        row.duration_ms = self.elapsed_ms(row)
         del self._open[row.number]
         row.state, row.status = state, status
         self.ended[state] += 1
@@ -128,5 +128,6 @@ class Ledger:
     def in_flight(self) -> int:
         return len(self._open)
 
-    def _elapsed_ms(self, row: RequestRow) -> float:
+    def elapsed_ms(self, row: RequestRow) -> float:
+        """How long a row in flight has been so."""
         return (self._clock() - self._open[row.number][1]) * 1000

@@ -20,7 +20,7 @@ from typing import Any
 from llamaproxy.config import Config, TelemetryConfig
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import console
-from llamaproxy.telemetry.follow import Followers, Subscription
+from llamaproxy.telemetry.follow import MOST_WAITING, Followers, Subscription
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.logfiles import LogFiles
 from llamaproxy.telemetry.logline import LogEntry, from_engine, from_record, set_format, set_level
@@ -101,9 +101,9 @@ class Logs:
         """What an engine's output is to be told to."""
         return partial(self.printed, model)
 
-    def follow(self) -> Subscription[LogEntry]:
+    def follow(self, most: int = MOST_WAITING) -> Subscription[LogEntry]:
         """All lines from now on; to be closed by who asked."""
-        return self._followers.follow()
+        return self._followers.follow(most)
 
     async def page(self, query: LogQuery) -> list[LogEntry]:
         """What is known to memory or database, in the order that was asked for."""
@@ -111,6 +111,15 @@ class Logs:
         known = [*self._ring.select(query)]
         stored = await self._history.fetch(query.sql()) or []
         return query.page([*known, *map(to_entry, stored)])
+
+    def remembered(self, query: LogQuery) -> list[LogEntry]:
+        """The same of what is in memory, at once."""
+        return query.page(self._ring.select(replace(query, after=max(query.after, self._cleared))))
+
+    @property
+    def cleared(self) -> int:
+        """Lines up to this `id` are forgotten."""
+        return self._cleared
 
     def clear(self) -> None:
         """Forget all lines up to now; files stay."""

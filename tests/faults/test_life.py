@@ -46,6 +46,18 @@ async def test_term_lets_streams_end_and_leaves_nothing(tmp_path: Path) -> None:
         assert list((gateway.runtime / "llamaproxy").iterdir()) == []
 
 
+async def test_pages_hold_up_no_shutdown_and_are_told_of_it(tmp_path: Path) -> None:
+    gateway = GatewayProcess(tmp_path, {"models": {"m": fake_model(tmp_path, "m")}})
+    async with gateway.running(), aiohttp.ClientSession() as session:
+        async with session.ws_connect(f"{gateway.url}/llamaproxws") as page:
+            assert (await page.receive_json())["event"] == "hello"
+            gateway.signal(signal.SIGTERM)
+            assert (await page.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert page.close_code == 1001
+        assert await gateway.wait() == 0
+        assert "cut off" not in gateway.log
+
+
 async def test_streams_that_outlast_the_drain_are_cut_off_with_an_error(tmp_path: Path) -> None:
     config: dict[str, Table] = {
         "models": {"m": fake_model(tmp_path, "m", env=SLOW)},

@@ -52,6 +52,17 @@ class TestFlights:
         with pytest.raises(asyncio.CancelledError):
             await tasks[2]
 
+    def test_tokens_are_those_of_the_try_at_hand(self) -> None:
+        class Metered:
+            tokens = 3
+
+        flights, row = Flights(), self.row(1)
+        assert flights.tokens(row) is None
+        flights.begin_try(row, Metered())
+        assert flights.tokens(row) == 3
+        flights.end_try(row)
+        assert flights.tokens(row) is None
+
     def test_a_client_that_left_is_told_nothing(self) -> None:
         request = make_mocked_request("POST", "/")
         assert not is_cancelled(request)

@@ -12,6 +12,7 @@ from llamaproxy.config import Config
 from llamaproxy.core.keys import Key
 from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, GatewayError, InvalidApiKey, InvalidRequest
 from llamaproxy.server.guard import Guard, check_exposure, extract_key, fingerprint, is_loopback
+from llamaproxy.server.sessions import COOKIE, Sessions
 
 SECRET = "lp-abcdefghijklmnopqrstuvwxyz234567"
 KEYS = {"alice": {"sha256": hashlib.sha256(SECRET.encode()).hexdigest()}}
@@ -408,3 +409,66 @@ class TestAdmin:
     @pytest.mark.parametrize("path", ["/v1/models", "/models", "/v1/chat/completions", "/upstream/api/x"])
     def test_models_are_for_every_key(self, path: str) -> None:
         assert passes(guard({**KEYS, "root": ADMIN}, host="0.0.0.0"), path=path, X_Api_Key=SECRET)
+
+
+class TestCookie:
+    """Whose page a browser asks for, it says; a cookie goes with every request, whoever made it."""
+
+    def judge(self) -> tuple[Guard, str]:
+        sessions = Sessions()
+        config = Config.model_validate({"keys": KEYS})
+        return Guard(config, sessions=sessions), f"{COOKIE}={sessions.begin(KEYS['alice']['sha256'])}"
+
+    @pytest.mark.parametrize(
+        ("method", "said"),
+        [
+            ("GET", {"Sec_Fetch_Site": "same-origin"}),
+            ("POST", {"Sec_Fetch_Site": "same-origin", "Origin": "http://localhost:8080"}),
+            ("GET", {"Sec_Fetch_Site": "none"}),
+            ("GET", {}),
+            ("POST", {"Origin": "http://localhost:8080"}),
+            ("GET", {"Origin": "http://localhost:8080", "Upgrade": "websocket"}),
+        ],
+    )
+    def test_own_pages(self, method: str, said: dict[str, str]) -> None:
+        guard, cookie = self.judge()
+        for path in ("/api/models", "/llamaproxws", "/v1/chat/completions"):
+            assert passes(guard, method, path, Cookie=cookie, **said)
+            assert not passes(guard, method, path, Cookie=f"{COOKIE}={'x' * 43}", **said)
+
+    @pytest.mark.parametrize(
+        ("method", "said"),
+        [
+            *(
+                (method, {"Sec_Fetch_Site": site})
+                for method in ("GET", "POST")
+                for site in ("same-site", "cross-site", "x")
+            ),
+            ("POST", {"Sec_Fetch_Site": "none"}),
+            ("POST", {}),
+            ("GET", {"Upgrade": "websocket"}),
+            ("GET", {"Sec_Fetch_Site": "none", "Upgrade": "websocket"}),
+            ("GET", {"Origin": "http://localhost:3000"}),
+            ("POST", {"Origin": "http://localhost:3000"}),
+            ("POST", {"Origin": "null"}),
+        ],
+    )
+    def test_all_others(self, method: str, said: dict[str, str]) -> None:
+        guard, cookie = self.judge()
+        for path in ("/api/models", "/llamaproxws", "/v1/chat/completions"):
+            assert not passes(guard, method, path, Cookie=cookie, **said)
+
+    @pytest.mark.parametrize("path", ["/metrics", "/models/load", "/upstream/m/v1/models", "/completion", "/apix"])
+    def test_opens_nothing_else(self, path: str) -> None:
+        guard, cookie = self.judge()
+        assert not passes(guard, "GET", path, Cookie=cookie, Sec_Fetch_Site="same-origin")
+
+    def test_key_that_is_shown_counts_and_no_other(self) -> None:
+        guard, cookie = self.judge()
+        assert not passes(guard, Cookie=cookie, Sec_Fetch_Site="same-origin", x_api_key="wrong")
+
+    def test_signing_in_needs_no_key(self) -> None:
+        guard, _ = self.judge()
+        assert passes(guard, "POST", "/api/session")
+        assert not passes(guard, "POST", "/api/session", Origin="http://evil.com")
+        assert not passes(guard, "POST", "/api/session/")

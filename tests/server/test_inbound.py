@@ -53,8 +53,8 @@ async def listen() -> AsyncIterator[Listen]:
     """Starts a server for a handler; returns its port."""
     servers: list[InboundServer] = []
 
-    async def start(handler: Handler = echo, patience: float = PATIENCE) -> int:
-        server = InboundServer(Inbound(handler, lambda: patience))
+    async def start(handler: Handler = echo, patience: float = PATIENCE, prefix: str = "") -> int:
+        server = InboundServer(Inbound(handler, lambda: patience, lambda: prefix))
         await server.start_server()
         servers.append(server)
         assert server.port
@@ -354,3 +354,35 @@ async def test_failure_outside_of_the_handler_is_an_answer_too(listen: Listen) -
     answers = await say(await listen(fail), ASK)
     assert isinstance(answers, Answers)
     assert (answers.statuses, answers.error["code"]) == ([500], "internal_error")
+
+
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        ("/a/b/v1/x?y=%2F&z", "/v1/x?y=%2F&z"),
+        ("/a/b/", "/"),
+        ("/a/b//v1", "/v1"),
+        ("/a/b/a/b/x", "/a/b/x"),
+        ("/v1/x", "/v1/x"),
+        ("/a/bc/x", "/a/bc/x"),
+        ("/a", "/a"),
+        ("/A/B/x", "/A/B/x"),
+        ("http://x/a/b/v1", "/v1"),
+    ],
+)
+async def test_prefix_of_a_proxy_in_front_is_taken_away(listen: Listen, target: str, seen: str) -> None:
+    port = await listen(prefix="/a/b")
+    answers = await say(port, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert answers.text.endswith(f"\r\n\r\nGET {seen} x b''".encode())
+
+
+async def test_prefix_alone_is_a_folder(listen: Listen) -> None:
+    answers = await say(await listen(prefix="/a/b"), b"GET /a/b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answers.text.startswith(b"HTTP/1.1 308 ")
+    assert b"\r\nLocation: /a/b/\r\n" in answers.text
+
+
+async def test_body_comes_through_below_a_prefix(listen: Listen) -> None:
+    ask = b"POST /a/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
+    answers = await say(await listen(prefix="/a"), ask)
+    assert answers.text.endswith(b"POST /x x b'hi'")

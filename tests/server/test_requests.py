@@ -9,11 +9,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
-from llamaproxy.config import TelemetryConfig
+from llamaproxy.backends.life import Life
+from llamaproxy.backends.pool import Pool
+from llamaproxy.config import Config, TelemetryConfig
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.flights import Flights
+from llamaproxy.server.progress import Progress
 from llamaproxy.server.requests import Requests
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.ledger import RequestRow, RequestState
@@ -35,9 +38,19 @@ async def history(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     await made.close()
 
 
+def made(history: History, traffic: Traffic) -> Requests:
+    """Without any backend."""
+    flights, pool = Flights(), Pool({}, Config(), no_launch)
+    return Requests(history, flights, traffic, Progress(history.ledger, flights, pool))
+
+
+def no_launch(model: str, number: int) -> Life:
+    raise AssertionError(model)
+
+
 @pytest.fixture
 async def client(history: History, aiohttp_client: AiohttpClient) -> Client:
-    requests = Requests(history, Flights(), Traffic())
+    requests = made(history, Traffic())
 
     async def one(request: web.Request) -> web.Response:
         return await requests.one(request, request.match_info["id"])
@@ -164,7 +177,7 @@ async def test_usage_tells_the_last_minute(aiohttp_client: AiohttpClient) -> Non
     traffic.allow(["m"], ["alice"])
     history = History(TelemetryConfig(database="off"), traffic.ended)
     app = web.Application()
-    app.router.add_get("/api/usage", Requests(history, Flights(), traffic).usage)
+    app.router.add_get("/api/usage", made(history, traffic).usage)
     client = await aiohttp_client(app)
     add(history, "a", model="m", key="alice", prompt_tokens=3, completion_tokens=4)
     add(history, "b", RequestState.CLIENT_ABORT, model="m", completion_tokens=2)

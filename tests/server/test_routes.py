@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, make_mocked_request
 from pydantic import BaseModel
 from pytest_aiohttp.plugin import AiohttpClient
 
-from llamaproxy.errors import Unavailable
+from llamaproxy.errors import InvalidRequest, MethodNotAllowed, NotFound, Unavailable
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.routes import Route, Routes
 
@@ -143,3 +143,20 @@ async def test_errors_are_answers(client: Client) -> None:
 def test_what_a_path_takes() -> None:
     assert ROUTES.methods("/api/m/q") == ["DELETE", "GET"]
     assert ROUTES.methods("/x") == []
+
+
+async def test_content_that_came_another_way_is_checked_alike() -> None:
+    def asked(method: str, path: str) -> web.Request:
+        return make_mocked_request(method, path)
+
+    done = await ROUTES.perform(asked("PATCH", "/api/order"), {"size": 3})
+    assert done.body == b'["PATCH /api/order",3]'
+    assert (await ROUTES.perform(asked("GET", "/api/m/q"), {})).body == b'["GET /api/m/{name}","q"]'
+    with pytest.raises(InvalidRequest, match="size"):
+        await ROUTES.perform(asked("PATCH", "/api/order"), {"size": "large"})
+    with pytest.raises(InvalidRequest, match="unknown key"):
+        await ROUTES.perform(asked("POST", "/api/m/q/start"), {"other": 1})
+    with pytest.raises(NotFound):
+        await ROUTES.perform(asked("GET", "/api/none"), {})
+    with pytest.raises(MethodNotAllowed):
+        await ROUTES.perform(asked("PUT", "/api/m"), {})

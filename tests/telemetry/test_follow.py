@@ -58,3 +58,16 @@ async def test_who_leaves_is_forgotten() -> None:
     with followers.follow():
         assert len(followers) == 1
     assert len(followers) == 0
+
+
+async def test_first_is_the_oldest_that_waits() -> None:
+    followers: Followers[int] = Followers()
+    seen: list[int | None] = []
+    with followers.follow(2) as subscription:
+        seen.append(subscription.first)
+        for number in (1, 2, 3):
+            followers.tell(number)
+        seen.append(subscription.first)
+        subscription.take()
+        seen.append(subscription.first)
+    assert seen == [None, 2, None]
