@@ -12,6 +12,10 @@ from typing import TypeAlias
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_NOT_FOUND = 4
+EXIT_CONFLICT = 5
+EXIT_DENIED = 6
+EXIT_TIMEOUT = 7
 EXIT_UNAVAILABLE = 69
 """No gateway answers. Source of 69 and 78: sysexits.h."""
 EXIT_CONFIGURATION = 78
@@ -56,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _client_options(reload)
     _add_shows(verbs)
     _add_actions(verbs)
+    _pull_verb(verbs.add_parser("pull", help="download a model from the Hugging Face hub into catalog.models_dir"))
     verbs.add_parser("version", help="print the version")
     return root
 
@@ -89,6 +94,18 @@ def _add_actions(verbs: Verbs) -> None:
         act.add_argument("--dry-run", action="store_true", help="say what would be asked for, and ask for nothing")
         _client_options(act)
         _json_option(act)
+
+
+def _pull_verb(pull: argparse.ArgumentParser) -> None:
+    pull.add_argument("reference", metavar="OWNER/REPO[:QUANT]", help="a repository, and which quantisation [Q4_K_M]")
+    pull.add_argument("--list", action="store_true", help="say which there are, and whether they fit this machine")
+    pull.add_argument("--dry-run", action="store_true", help="say what would be downloaded, and download nothing")
+    pull.add_argument("--name", help="what the model shall be called [as its file]")
+    pull.add_argument("--revision", default="main", help="branch, tag or commit [main]")
+    pull.add_argument("--dir", type=Path, metavar="FOLDER", help="where models are [catalog.models_dir]")
+    pull.add_argument("--no-mmproj", action="store_true", help="leave the projector for images and sound out")
+    _client_options(pull)
+    _json_option(pull)
 
 
 def _json_option(verb: argparse.ArgumentParser) -> None:

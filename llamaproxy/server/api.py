@@ -11,24 +11,38 @@ from pydantic import create_model
 
 from llamaproxy.errors import (
     ConfigError,
+    Conflict,
+    DuplicateModel,
     EngineMissing,
     GatewayError,
+    GatewayTimeout,
+    HubBusy,
+    HubDenied,
+    HubError,
     InvalidRequest,
+    LoadTimeout,
     ModelNotFound,
     ModelStartFailed,
     NotFound,
+    QueueFull,
+    RateLimitExceeded,
+    RepositoryNotFound,
+    Unavailable,
+    UpstreamError,
 )
 from llamaproxy.server.adjust import Settings
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.captures import CaptureRoutes, Forgotten, ShownCapture
 from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig, ShownSettings
+from llamaproxy.server.deploy import Deploy, JobPage, Plan, ShownJob, Wanted
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
 from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
+from llamaproxy.server.proxy import Chat
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
-from llamaproxy.server.routes import Parameter, Route, Routes
+from llamaproxy.server.routes import Handler, Parameter, Route, Routes
 from llamaproxy.server.system import System
 from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
@@ -45,7 +59,12 @@ _SINCE = Parameter(
     "seconds since the epoch (UTC)",
     {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12, "default": 0},
 )
+_WORD = "[A-Za-z0-9][A-Za-z0-9._-]*"
 _STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, ModelStartFailed)
+_CHAT: tuple[type[GatewayError], ...] = (
+    *(ModelNotFound, DuplicateModel, QueueFull, RateLimitExceeded),
+    *(UpstreamError, Unavailable, EngineMissing, GatewayTimeout, LoadTimeout),
+)
 _UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
 
 
@@ -58,6 +77,8 @@ def api_routes(
     keys: KeyRoutes,
     logs: LogRoutes,
     captures: CaptureRoutes,
+    deploy: Deploy,
+    chat: Handler,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
@@ -69,6 +90,8 @@ def api_routes(
         *_keys(keys),
         *_logs(logs),
         *_captures(captures),
+        *_deploy(deploy),
+        _chat(chat),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -232,3 +255,71 @@ def _captures(captures: CaptureRoutes) -> list[Route]:
         Route("DELETE", path, captures.forget, "Forget the bodies of a request", Forgotten, errors=none),
         Route("DELETE", "/api/captures", captures.clear, "Forget all captured bodies", Forgotten),
     ]
+
+
+def _deploy(deploy: Deploy) -> list[Route]:
+    off = "Needs `catalog.downloads`."
+    asked = (
+        Parameter("repo", "such as Qwen/Qwen3-0.6B-GGUF", {"type": "string", "pattern": rf"^{_WORD}/{_WORD}$"}),
+        Parameter("revision", "branch, tag or commit", {"type": "string", "pattern": f"^{_WORD}$", "default": "main"}),
+    )
+    faults = (ConfigError, InvalidRequest, RepositoryNotFound, HubError, HubDenied, HubBusy)
+    return [
+        Route("GET", "/api/deploy", deploy.page, "List downloads of models", JobPage),
+        Route(
+            "GET",
+            "/api/deploy/plan",
+            deploy.plan,
+            "What a repository of the Hugging Face hub offers",
+            Plan,
+            off,
+            query=asked,
+            errors=faults,
+        ),
+        Route(
+            "POST",
+            "/api/deploy",
+            deploy.start,
+            "Pull a model from the Hugging Face hub",
+            ShownJob,
+            f"Without `quant` and `files` it is Q4_K_M, or the only one there is. {off}",
+            body=Wanted,
+            errors=(*faults, Conflict, QueueFull),
+            status=202,
+        ),
+        Route(
+            "GET",
+            "/api/deploy/stream",
+            deploy.stream,
+            "Follow downloads",
+            JobPage,
+            "Events `jobs`, twice a second at most, until none is on its way; then one `end`.",
+            errors=(QueueFull,),
+            media="text/event-stream",
+        ),
+        Route("GET", "/api/deploy/{id}", deploy.one, "Show a download", ShownJob, errors=(NotFound,)),
+        Route(
+            "DELETE",
+            "/api/deploy/{id}",
+            deploy.cancel,
+            "Cancel a download",
+            ShownJob,
+            "What there is of it stays: the next one of the same goes on there.",
+            errors=(NotFound,),
+        ),
+    ]
+
+
+def _chat(chat: Handler) -> Route:
+    return Route(
+        "POST",
+        "/api/chat",
+        chat,
+        "Chat with a model",
+        str,
+        "`/v1/chat/completions`, and always as a stream of its events.",
+        body=Chat,
+        errors=_CHAT,
+        media="text/event-stream",
+        raw=True,
+    )

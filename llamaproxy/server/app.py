@@ -21,6 +21,7 @@ from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
 from llamaproxy.server.configuration import Configuration
+from llamaproxy.server.deploy import Deploy
 from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.health import Health
@@ -64,6 +65,10 @@ class Server:
             KeyRoutes(gateway.current, gateway.keyring),
             LogRoutes(gateway.logs),
             CaptureRoutes(gateway.captures),
+            Deploy(
+                gateway.current, gateway.downloads, lambda: sum(gpu.memory_total or 0 for gpu in gateway.monitor.gpus)
+            ),
+            self._proxy.chat,
         )
         self._routes: dict[str, dict[str, Handler]] = {
             "/": {"GET": page.index},

@@ -17,7 +17,7 @@ from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.posted import read_as
 
-Handler = Callable[..., Awaitable[web.Response]]
+Handler = Callable[..., Awaitable[web.StreamResponse]]
 _READING = "GET"
 _NOT_STORED = {"Cache-Control": "no-store"}
 
@@ -43,7 +43,8 @@ class Route:
 
     `{name}` in the path stands for one part or more, so that names with slashes may be spelled with them or with
     escapes. The handler is given the request, what the path says there, and the body where there is a type for one.
-    `answer` is any type that pydantic has a schema for; `errors` are those beside what every route may answer.
+    `answer` is any type that pydantic has a schema for; `errors` are those beside what every route may answer. A `raw`
+    one reads the body itself: it may be as large as any request's. `media` is the type of what it answers with.
     """
 
     method: str
@@ -56,6 +57,8 @@ class Route:
     body: type[BaseModel] | None = None
     errors: tuple[type[GatewayError], ...] = ()
     status: int = 200
+    media: str = "application/json"
+    raw: bool = False
 
     @property
     def unsafe(self) -> bool:
@@ -76,13 +79,15 @@ class Routes:
         for route in sorted(self.routes, key=_particular):
             self._paths.setdefault(route.parts, {})[route.method] = route
 
-    async def serve(self, request: web.Request) -> web.Response:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """The whole answer, errors included."""
+        response: web.StreamResponse
         try:
             response = await self._answer(request)
         except GatewayError as error:
             response = error_response(error, Dialect.OPENAI)
-        response.headers.setdefault("Cache-Control", _NOT_STORED["Cache-Control"])
+        if not response.prepared:
+            response.headers.setdefault("Cache-Control", _NOT_STORED["Cache-Control"])
         return response
 
     def methods(self, raw_path: str) -> list[str]:
@@ -90,7 +95,7 @@ class Routes:
         found = self._find(raw_path)
         return sorted(found[0]) if found else []
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         raw_path = request.rel_url.raw_path
         found = self._find(raw_path)
         if found is None:
@@ -101,7 +106,7 @@ class Routes:
             allowed = [*methods, "HEAD"] if _READING in methods else methods
             raise MethodNotAllowed.taking(unquote(raw_path)[:200], allowed)
         given: list[Any] = [*named]
-        if route.unsafe:
+        if route.unsafe and not route.raw:
             content = await read_as(request, route.body or Nothing)
             given += [content] if route.body else []
         return await route.handler(request, *given)
