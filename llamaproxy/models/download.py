@@ -1,8 +1,8 @@
 """One file of the hub on its way to the disk: resumed, checked, bounded.
 
-Owns the `.part` file, which is named after the checksum of what it will be, so that parts of another version are never
-taken for parts of this one. Disk and hashing have threads; the event loop only hands bytes over. Knows nothing of
-models.
+Owns the `.part` file, which is named after the name and the checksum of what it will be, so that parts of another
+version are never taken for parts of this one. Disk and hashing have threads; the event loop only hands bytes over.
+Knows nothing of models.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ class Part:
     """What is there of a file; blocks on the disk, but for `size`."""
 
     def __init__(self, folder: Path, file: HubFile, margin: int) -> None:
-        self.path = folder / f"{file.sha256}.part"
-        self._etag = folder / f"{file.sha256}.etag"
+        self.path = folder / f"{file.identity}.part"
+        self._etag = folder / f"{file.identity}.etag"
         self._file = file
         self._margin = margin
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)

@@ -117,14 +117,14 @@ class Pull:
         try:
             self._whole.mkdir(parents=True, exist_ok=True)
             known, wanted = _origin(self._whole), self._wanted()
-            useful = {f"{file.sha256}.{kind}" for file in self._files for kind in ("part", "etag")}
+            useful = {f"{file.identity}.{kind}" for file in self._files for kind in ("part", "etag")}
             for entry in [*self._whole.iterdir(), *self._staging.iterdir()]:
                 kept = entry.name in useful if entry.parent == self._staging else wanted.get(entry.name)
                 if entry != self._whole and not (kept and (kept is True or kept == known.get(entry.name))):
                     _remove(entry)
             _write_origin(self._whole, self.selection)
             missing = [file for file in self._files if not (self._whole / file.name).exists()]
-            here = sum(_size(self._staging / f"{file.sha256}.part") for file in missing)
+            here = sum(_size(self._staging / f"{file.identity}.part") for file in missing)
             check_disk(self._staging, sum(file.size for file in missing) - here, self._rules.margin)
         except OSError as error:
             raise GatewayError(f"{self._directory} cannot be written: {error.strerror}") from error

@@ -4,6 +4,7 @@ Pure. Owns what a name may be: everything here was written by strangers, and som
 cannot be used is told as a problem, and never offered.
 """
 
+import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,11 @@ class HubFile:
     @property
     def name(self) -> str:
         return self.path.rpartition("/")[2]
+
+    @property
+    def identity(self) -> str:
+        """Of this content under this name; two files may be alike."""
+        return hashlib.sha256(f"{self.sha256} {self.name}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

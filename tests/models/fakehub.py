@@ -110,9 +110,8 @@ class FakeHub:
         self._note("storage", request)
         path = request.match_info["path"]
         if self.storage:
-            answer = self.storage(path, request)
-            if asyncio.iscoroutine(answer):
-                answer = await answer
+            told = self.storage(path, request)
+            answer: web.StreamResponse | None = await told if asyncio.iscoroutine(told) else told
             if answer is not None:
                 return answer
         return self.part(path, request)

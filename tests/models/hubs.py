@@ -19,8 +19,8 @@ async def selected(hub: Hub, quantisation: str | None = None, name: str | None =
     return choose(await hub.repository(REPOSITORY), quantisation, name)
 
 
-def model(folder: Path, **settings: object) -> bytes:
-    return ggufs.write(folder / "made.gguf", **{"block_count": 1, "context_length": 2048, **settings}).read_bytes()
+def model(folder: Path) -> bytes:
+    return ggufs.write(folder / "made.gguf", block_count=1, context_length=2048).read_bytes()
 
 
 def sharded(folder: Path) -> dict[str, bytes]:

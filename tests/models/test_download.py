@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from llamaproxy.errors import ChecksumMismatch, DiskFull, GatewayError, HubBusy,
 from llamaproxy.models import download
 from llamaproxy.models.download import Download, Part, Rules, check_disk, in_thread
 from llamaproxy.models.hub import Hub
-from llamaproxy.models.repository import Selection
+from llamaproxy.models.repository import HubFile, Selection
+from tests.gateway import until
 from tests.models.fakehub import FakeHub, broken
 from tests.models.hubs import QUICK, access, selected
 
@@ -40,7 +43,7 @@ class Bench:
     @property
     def part(self) -> Path:
         assert self.selection
-        return self.folder / f"{self.selection.files[0].sha256}.part"
+        return self.folder / f"{self.selection.files[0].identity}.part"
 
     async def run(self, rules: Rules = QUICK, stall: float = 5.0) -> bytes:
         async with Hub(access(self.fake), stall) as hub:
@@ -88,7 +91,6 @@ async def test_gives_up_after_so_many_tries_and_keeps_what_came(bench: Bench) ->
         await bench.run()
     assert len(bench.fake.ranges()) == QUICK.tries
     bench.breaks(700, times=3)
-    bench.fake.refusals += [web.Response(status=500)] * 0
     with pytest.raises(HubError):
         await bench.run(Rules(margin=0, tries=3, progress=1000, delay=0.001))
     assert bench.part.stat().st_size == 2100
@@ -210,7 +212,7 @@ async def test_who_is_told_to_wait_waits(bench: Bench, monkeypatch: pytest.Monke
     async with Hub(access(bench.fake)) as hub:
         bench.selection = await selected(hub)
     bench.fake.refusals = [web.Response(status=429, headers={"Retry-After": "42"}), web.Response(status=502)]
-    monkeypatch.setattr(download.asyncio, "sleep", noted)
+    monkeypatch.setattr("llamaproxy.models.download.asyncio.sleep", noted)
     assert await bench.run() == CONTENT
     assert waits[0] == 42
     assert waits[1] <= QUICK.longest_delay
@@ -234,7 +236,7 @@ class TestDisk:
         def full(*_: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(download.os, "write", full)
+        monkeypatch.setattr("llamaproxy.models.download.os.write", full)
         with pytest.raises(DiskFull, match="No space left"):
             await bench.run()
         monkeypatch.undo()
@@ -267,8 +269,7 @@ async def test_cancelled_it_keeps_what_came(bench: Bench) -> None:
     bench.fake.storage = slow
     running = asyncio.get_running_loop().create_task(bench.run())
     await arrived.wait()
-    while not bench.told:
-        await asyncio.sleep(0.01)
+    await until(lambda: bench.told, "something is written")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -279,8 +280,6 @@ async def test_cancelled_it_keeps_what_came(bench: Bench) -> None:
 
 
 async def test_what_a_thread_does_ends_before_its_caller(tmp_path: Path) -> None:
-    import threading
-
     begun, go, done = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -298,18 +297,18 @@ async def test_what_a_thread_does_ends_before_its_caller(tmp_path: Path) -> None
 
 
 def test_a_part_begins_where_the_one_before_ended(tmp_path: Path) -> None:
-    from tests.models.test_hub import CONTENT, FILE
-
-    first = Part(tmp_path, FILE, 0)
-    first.write(CONTENT[:100])
+    content = CONTENT[:2000]
+    file = HubFile(PATH, len(content), hashlib.sha256(content).hexdigest())
+    first = Part(tmp_path, file, 0)
+    first.write(content[:100])
     first.note_sender('"x"')
     first.close()
-    second = Part(tmp_path, FILE, 0)
+    second = Part(tmp_path, file, 0)
     while second.take_up():
         pass
     assert (second.size, second.sender()) == (100, '"x"')
-    second.write(CONTENT[100:])
+    second.write(content[100:])
     second.finish(tmp_path / "m")
     second.close()
-    assert (tmp_path / "m").read_bytes() == CONTENT
+    assert (tmp_path / "m").read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
