@@ -10,7 +10,7 @@ import gguf
 import pytest
 from aiohttp import web
 
-from tests.gateway import Client, GatewayProcess
+from tests.gateway import Client, GatewayProcess, Table
 from tests.models.fakehub import REPOSITORY, FakeHub, broken
 
 
@@ -62,7 +62,7 @@ async def test_three_shards_over_a_line_that_breaks_twice(binary: str, model_fil
     fake.storage = storage
     models = tmp_path / "models"
     models.mkdir()
-    config = {
+    config: dict[str, Table] = {
         "engine": {"binary": binary, "args": ["--threads", "2", "--ctx-size", "512"]},
         "catalog": {"models_dir": str(models), "downloads": True},
     }

@@ -69,13 +69,14 @@ async def test_a_projector_comes_with_it(fake: FakeHub, directory: Path, tmp_pat
 
 
 async def test_until_all_of_it_is_there_nobody_sees_it(fake: FakeHub, directory: Path) -> None:
-    fake.storage = lambda path, _: web.Response(status=500) if "00003" in path else None
+    fake.storage = lambda path, _: web.Response(status=500) if "00003-of" in path else None
     with pytest.raises(HubError):
         await pulled(fake, directory)
     assert listed(directory) == ([], [])
-    fake.storage = None
+    fake.storage, asked = None, len(fake.of("storage"))
     await pulled(fake, directory)
     assert listed(directory) == (["tiny"], [])
+    assert len(fake.of("storage")) - asked <= 3
 
 
 async def test_what_is_whole_is_not_fetched_again(fake: FakeHub, directory: Path) -> None:
@@ -104,12 +105,12 @@ async def test_files_that_changed_in_between_are_fetched_anew(fake: FakeHub, dir
 
     def third_breaks(path: str, request: web.Request) -> Any:
         whole = fake.files[path]
-        return broken(request, whole, 0, 100, len(whole)) if "00003" in path else None
+        return broken(request, whole, 0, 100, len(whole)) if "00003-of" in path else None
 
     fake.storage = third_breaks
     with pytest.raises(HubError):
         await pulled(fake, directory, rules=Rules(margin=0, tries=1))
-    changed = next(path for path in fake.files if "00002" in path)
+    changed = next(path for path in fake.files if "00002-of" in path)
     fake.files[changed] += bytes(32)
     fake.commit, fake.storage = "d" * 40, None
     await pulled(fake, directory)
@@ -169,7 +170,7 @@ async def test_what_is_no_model_is_not_put_in_its_place(fake: FakeHub, directory
 
 
 async def test_one_wrong_shard_spoils_it(fake: FakeHub, directory: Path) -> None:
-    fake.storage = lambda path, _: web.Response(body=bytes(len(fake.files[path]))) if "00002" in path else None
+    fake.storage = lambda path, _: web.Response(body=bytes(len(fake.files[path]))) if "00002-of" in path else None
     with pytest.raises(ChecksumMismatch):
         await pulled(fake, directory)
     assert listed(directory) == ([], [])
@@ -177,7 +178,7 @@ async def test_one_wrong_shard_spoils_it(fake: FakeHub, directory: Path) -> None
 
 async def test_cancelled_it_goes_on_later(fake: FakeHub, directory: Path) -> None:
     async def hang(path: str, request: web.Request) -> web.StreamResponse:
-        if "00002" not in path:
+        if "00002-of" not in path:
             return fake.part(path, request)
         await asyncio.Event().wait()
         raise AssertionError
