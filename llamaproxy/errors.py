@@ -104,7 +104,7 @@ class Conflict(GatewayError):
     """Something of this name is there already."""
 
     status = 409
-    type = "invalid_request_error"
+    type = "conflict_error"
     code = "conflict"
 
 

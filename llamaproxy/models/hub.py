@@ -174,10 +174,12 @@ class Hub:
         return {"User-Agent": f"llamaproxy/{__version__}", "Accept-Encoding": "identity", **token, **headers}
 
     def _opened(self) -> aiohttp.ClientSession:
-        """Without cookies: nothing but the token says who asks."""
+        """Without cookies: nothing but the token says who asks. Proxies are those of the environment."""
         if self._session is None:
             jar = aiohttp.DummyCookieJar()
-            self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=jar, auto_decompress=False)
+            self._session = aiohttp.ClientSession(
+                timeout=self._timeout, cookie_jar=jar, auto_decompress=False, trust_env=True
+            )
         return self._session
 
 

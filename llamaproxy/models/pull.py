@@ -146,7 +146,7 @@ class Pull:
             self.progress.note(file.name, size, time.monotonic())
             self._changed()
 
-        async with self._streams:
+        if True:
             download = Download(self._hub, self.selection, file, self._rules, told)
             await download.run(self._staging, self._whole / file.name)
 
@@ -155,7 +155,7 @@ class Pull:
         found = scan(self._staging)
         if not any(model.name == self.selection.name for model in found.models):
             reason = found.problems[0].reason if found.problems else "it is not offered"
-            raise HubError(f"what was downloaded is no model that could be served: {reason}")
+            raise HubError(f"what was downloaded is no model that could be served: {reason}; it is in {self._whole}")
         try:
             os.rename(self._whole, self.place)
             shutil.rmtree(self._staging, ignore_errors=True)

@@ -103,9 +103,13 @@ async def test_another_model_of_the_name_stays(fake: FakeHub, directory: Path) -
 async def test_files_that_changed_in_between_are_fetched_anew(fake: FakeHub, directory: Path) -> None:
     """Some of the first version were whole, one had begun: only what is still the same is kept."""
 
-    def third_breaks(path: str, request: web.Request) -> Any:
-        whole = fake.files[path]
-        return broken(request, whole, 0, 100, len(whole)) if "00003-of" in path else None
+    gathered = directory / STAGING / "tiny" / "tiny"
+
+    async def third_breaks(path: str, request: web.Request) -> Any:
+        if "00003-of" not in path:
+            return None
+        await until(lambda: len(list(gathered.glob("*.gguf"))) == 2, "the others are whole")
+        return await broken(request, fake.files[path], 0, 100, len(fake.files[path]))
 
     fake.storage = third_breaks
     with pytest.raises(HubError):
