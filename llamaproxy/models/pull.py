@@ -146,7 +146,7 @@ class Pull:
             self.progress.note(file.name, size, time.monotonic())
             self._changed()
 
-        if True:
+        async with self._streams:
             download = Download(self._hub, self.selection, file, self._rules, told)
             await download.run(self._staging, self._whole / file.name)
 

@@ -267,16 +267,6 @@ def _deploy(deploy: Deploy) -> list[Route]:
     return [
         Route("GET", "/api/deploy", deploy.page, "List downloads of models", JobPage),
         Route(
-            "GET",
-            "/api/deploy/plan",
-            deploy.plan,
-            "What a repository of the Hugging Face hub offers",
-            Plan,
-            off,
-            query=asked,
-            errors=faults,
-        ),
-        Route(
             "POST",
             "/api/deploy",
             deploy.start,
@@ -286,6 +276,16 @@ def _deploy(deploy: Deploy) -> list[Route]:
             body=Wanted,
             errors=(*faults, Conflict, QueueFull),
             status=202,
+        ),
+        Route(
+            "GET",
+            "/api/deploy/plan",
+            deploy.plan,
+            "What a repository of the Hugging Face hub offers",
+            Plan,
+            off,
+            query=asked,
+            errors=faults,
         ),
         Route(
             "GET",
