@@ -61,6 +61,9 @@ class ServerConfig(_Section):
     keys_file: Text | None = Field(
         None, min_length=1, description="file of keys made at run time; unset: in the user's state directory"
     )
+    edits_file: Text | None = Field(
+        None, min_length=1, description="file of what is changed over HTTP; unset: in the user's state directory"
+    )
 
 
 class EngineConfig(_Section):
@@ -264,7 +267,7 @@ class KeyConfig(_Section):
     rpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="requests a minute; unset: no limit")
     tpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="tokens a minute; unset: no limit")
     concurrency: int | None = Field(None, ge=1, le=100_000, description="requests at once; unset: no limit")
-    priority: int = Field(0, ge=-1000, le=1000, description="kept; the scheduler ignores it yet")
+    priority: int = Field(0, ge=-1000, le=1000, description="higher ones go first in the queue")
     expires: Moment | None = Field(None, description="when it becomes invalid; unset: never")
     admin: bool = Field(False, description="may use /api, load and unload models")
 

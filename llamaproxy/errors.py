@@ -56,6 +56,13 @@ class InvalidRequest(GatewayError):
     code = "invalid_request"
 
 
+class Conflict(InvalidRequest):
+    """What is asked for contradicts what is there; the message says what."""
+
+    status = 409
+    code = "conflict"
+
+
 class InvalidJson(InvalidRequest):
     code = "invalid_json"
 
@@ -98,14 +105,6 @@ class RepositoryNotFound(NotFound):
     """The hub has no such repository, revision or file, or shows it to nobody without a token."""
 
     code = "repository_not_found"
-
-
-class Conflict(GatewayError):
-    """Something of this name is there already."""
-
-    status = 409
-    type = "conflict_error"
-    code = "conflict"
 
 
 class MethodNotAllowed(InvalidRequest):

@@ -116,8 +116,7 @@ class Pool:
                 return f"loading {model}"
             elapsed = time.monotonic() - backend.started_at
             return f"loading {model}, {min(99, int(100 * elapsed / backend.load_seconds))} %"
-        position = list(backend.queue).index(ticket) + 1 if ticket in backend.queue else 1
-        return f"queued, position {position}"
+        return f"queued, position {self._scheduler.position(ticket, model, time.monotonic())}"
 
     def lease(
         self,
@@ -127,15 +126,17 @@ class Pool:
         since: float | None = None,
         exclusive: bool = False,
         ticket: str | None = None,
+        priority: int = 0,
     ) -> Lease:
         """A place on the model's backend, to be waited for.
 
         `since`, in seconds of the monotonic clock, is when a replayed request first arrived; `exclusive` leases have
-        their backend to themselves.
+        their backend to themselves; those of higher `priority` go first in the model's queue.
         """
         first = time.monotonic() if since is None else since
         request = ticket or self.ticket(model)
-        return Lease(self, RequestArrived(request, model, first + self._queue_timeout, light, first, exclusive))
+        deadline = first + self._queue_timeout
+        return Lease(self, RequestArrived(request, model, deadline, light, first, exclusive, priority))
 
     def start(self, model: str) -> None:
         """Raises GatewayError where the check does."""

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import psutil
 
-from llamaproxy import configfile
+from llamaproxy import configfile, document
 from llamaproxy.cli import (
     EXIT_CONFIGURATION,
     EXIT_CONFLICT,
@@ -56,9 +56,9 @@ _EVERY = {True: 0.2, False: 5.0}
 """Seconds between two words about the progress, on a terminal and elsewhere."""
 _RELOAD_TIMEOUT = 30.0
 _CODES: tuple[tuple[type[GatewayError], int], ...] = (
+    (Conflict, EXIT_CONFLICT),
     (InvalidRequest, EXIT_USAGE),
     (RepositoryNotFound, EXIT_NOT_FOUND),
-    (Conflict, EXIT_CONFLICT),
     (HubDenied, EXIT_DENIED),
     (HubBusy, EXIT_TIMEOUT),
     (ConfigError, EXIT_CONFIGURATION),
@@ -83,7 +83,7 @@ async def _run(arguments: argparse.Namespace) -> int:
     repository.check_repository(name)
     if arguments.name is not None:
         repository.check_model_name(arguments.name)
-    config = configfile.load(configfile.find_file(arguments.config))
+    config = configfile.load(document.find_file(arguments.config))
     async with Hub(access()) as hub:
         found = await hub.repository(name, arguments.revision)
         if arguments.list:

@@ -42,6 +42,7 @@ class RequestArrived:
     `exclusive` requests get the backend to themselves: they are suspected of killing it.
     `light` requests cost the engine next to nothing and do not count towards the model's concurrency.
     `since` is the first arrival of a request that is being replayed: it goes before everyone who came later.
+    `priority` is that of its key: the higher goes first in the queue of its model.
     """
 
     request: str
@@ -50,6 +51,7 @@ class RequestArrived:
     light: bool = False
     since: float | None = None
     exclusive: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

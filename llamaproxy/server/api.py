@@ -38,12 +38,14 @@ from llamaproxy.server.deploy import Deploy, JobPage, Plan, ShownJob, Wanted
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
+from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
 from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.proxy import Chat
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Handler, Parameter, Route, Routes
 from llamaproxy.server.system import System
+from llamaproxy.server.wanted import ConfigEdit, ModelEdit, NewModel
 from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
 from llamaproxy.telemetry.series import TIERS
@@ -67,6 +69,8 @@ _CHAT: tuple[type[GatewayError], ...] = (
 )
 _UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
 
+_KEPT = "Kept over restarts and put in force like a reload: processes that are others then end what they are answering."
+
 
 def api_routes(
     models: Models,
@@ -77,12 +81,13 @@ def api_routes(
     keys: KeyRoutes,
     logs: LogRoutes,
     captures: CaptureRoutes,
+    edited: ModelRoutes,
     deploy: Deploy,
     chat: Handler,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
-        *_models(models),
+        *_models(models, edited),
         *_requests(requests),
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
@@ -102,15 +107,19 @@ def api_routes(
     return Routes(table)
 
 
-def _models(models: Models) -> list[Route]:
+def _models(models: Models, edited: ModelRoutes) -> list[Route]:
     def action(verb: str, handler: Any, title: str, description: str, errors: Any = (ModelNotFound,)) -> Route:
         path = f"/api/models/{{name}}/{verb}"
         return Route("POST", path, handler, title, ShownModel, description, errors=errors)
 
     at_once = "Answers at once with the model as it is then."
+    create, scan = _making(edited)
     return [
         Route("GET", "/api/models", models.page, "List models", ModelPage),
+        create,
+        scan,
         Route("GET", "/api/models/{name}", models.one, "Show a model", ModelDetails, errors=(ModelNotFound,)),
+        *_editing(edited),
         action("start", models.start, "Start a model", f"Closes its breaker. {at_once}", _STARTING),
         action(
             "stop", models.stop, "Stop a model", f"Requests in flight end first, queued ones are refused. {at_once}"
@@ -125,6 +134,52 @@ def _models(models: Models) -> list[Route]:
         action("pin", models.pin, "Pin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
         action("unpin", models.unpin, "Unpin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
         action("reset-breaker", models.reset_breaker, "Close a model's breaker", "The next request may try it again."),
+    ]
+
+
+def _making(edited: ModelRoutes) -> tuple[Route, Route]:
+    return (
+        Route(
+            *("POST", "/api/models", edited.create, "Make a model of a file", ModelDetails),
+            "The file lies inside catalog.models_dir. Kept over restarts.",
+            body=NewModel,
+            errors=(Conflict, ConfigError),
+            status=201,
+        ),
+        Route(
+            *("POST", "/api/models/scan", edited.scan, "Look for models in the directory again", Scanned),
+            "The configuration is read again, too.",
+            errors=(Conflict, ConfigError),
+        ),
+    )
+
+
+def _editing(edited: ModelRoutes) -> list[Route]:
+    path, errors = "/api/models/{name}", (ModelNotFound, Conflict, ConfigError)
+    truth = {"type": "string", "enum": ["true", "false"], "default": "false"}
+    asked = (
+        Parameter("file", "delete its files, too, where they lie inside catalog.models_dir", truth),
+        Parameter("force", "although requests are in flight; they end first, those that wait are refused", truth),
+    )
+    return [
+        Route(
+            *("PATCH", path, edited.change, "Edit a model", ModelDetails),
+            f"Only what is named; null takes an edit back. {_KEPT}",
+            body=ModelEdit,
+            errors=errors,
+        ),
+        Route(
+            *("PUT", path, edited.replace, "Replace a model's edits", ModelDetails),
+            f"What is not named is as without an edit. {_KEPT}",
+            body=ModelEdit,
+            errors=errors,
+        ),
+        Route(
+            *("DELETE", path, edited.delete, "Delete a model, or take its edits back", Deleted),
+            "One that was made here is removed; of any other the edits are taken back. Requests in flight end first.",
+            query=asked,
+            errors=errors,
+        ),
     ]
 
 
@@ -168,6 +223,16 @@ def _requests(requests: Requests) -> list[Route]:
 def _configuration(configuration: Configuration) -> list[Route]:
     return [
         Route("GET", "/api/config", configuration.show, "Show the configuration, secrets masked", ShownConfig),
+        Route(
+            "PATCH",
+            "/api/config",
+            configuration.edit,
+            "Edit the configuration",
+            ShownConfig,
+            f"Only what is named; null takes an edit back. {_KEPT}",
+            body=ConfigEdit,
+            errors=(Conflict, ConfigError),
+        ),
         Route(
             "POST",
             "/api/reload",

@@ -29,7 +29,8 @@ from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
-from llamaproxy.server.models import Models
+from llamaproxy.server.modelroutes import ModelRoutes
+from llamaproxy.server.models import Models, Observed
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
@@ -54,7 +55,7 @@ class Server:
         self._quota = quota.Quota()
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
-        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
+        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, self._observed)
         metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
             models,
@@ -65,6 +66,7 @@ class Server:
             KeyRoutes(gateway.current, gateway.keyring),
             LogRoutes(gateway.logs),
             CaptureRoutes(gateway.captures),
+            ModelRoutes(models, gateway.pool, gateway.reloader),
             Deploy(
                 gateway.current, gateway.downloads, lambda: sum(gpu.memory_total or 0 for gpu in gateway.monitor.gpus)
             ),
@@ -81,6 +83,12 @@ class Server:
             "/models/unload": {"POST": models.unload},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
+
+    def _observed(self, name: str) -> Observed:
+        gateway = self._gateway
+        log = gateway.logs.files.path(name) if gateway.logs.files else None
+        latency, version = gateway.traffic.latency(name), gateway.monitor.engines.version(name)
+        return Observed(latency, version, str(log) if log else None)
 
     def inbound(self) -> Inbound:
         """The server of connections, to be run."""

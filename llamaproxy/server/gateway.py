@@ -60,7 +60,8 @@ class Gateway:
 
     def __init__(self, config: Config, runtime_base: Path | None = None, source: Source | None = None) -> None:
         check(config)
-        loaded = reload.load(config, origins=source.origins if source else None)
+        source = source or Fixed(config)
+        loaded = reload.load(config, origins=source.origins, edited=source.found)
         reload.tell_problems(loaded.found)
         self.traffic = Traffic()
         self.history = History(config.telemetry, self.traffic.ended)
@@ -70,7 +71,7 @@ class Gateway:
         self.captures = Captures(config.telemetry.captures)
         self.current = Current(config, loaded.catalogue)
         self.keyring = Keyring(self.current, self._name_in_labels)
-        self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
+        self.reloader = Reloader(source, self._apply, loaded)
         self.downloads = Downloads(self.reloader.reload)
         self.headers = Headers()
         self.created = int(time.time())

@@ -185,6 +185,7 @@ class Proxy:
                 since=since,
                 exclusive=crashes >= SUSPECT_AFTER,
                 ticket=ticket,
+                priority=quota.priority(job.request),
             ) as lease:
                 begun = await waiting.stop() if waiting else None
                 try:
@@ -204,7 +205,8 @@ class Proxy:
             outgoing = _without_files(outgoing)
         content = outgoing.body or b""
         capture = self._captures.begin(job.row, content)
-        account = Account(self._ledger, job.row, lease, job.endpoint, content, capture.observe if capture else None)
+        observe = capture.observe if capture else None
+        account = Account(self._ledger, job.row, lease, job.endpoint, content, observe, outgoing.unasked)
         own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
         whole = False
         try:

@@ -4,7 +4,7 @@ One table drives dispatching and the description in `openapi`. Owns how paths ar
 answer here. Knows no route by name: `api` does.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -92,17 +92,17 @@ class Routes:
 
     def methods(self, raw_path: str) -> list[str]:
         """What the path takes; nothing where there is none."""
-        found = self._find(raw_path)
-        return sorted(found[0]) if found else []
+        return sorted({method for methods, _ in self._find(raw_path) for method in methods})
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         raw_path = request.rel_url.raw_path
-        found = self._find(raw_path)
-        if found is None:
+        method = _READING if request.method == "HEAD" else request.method
+        found = list(self._find(raw_path))
+        if not found:
             raise NotFound(f"there is no {unquote(raw_path)[:200]!r} here")
-        methods, named = found
-        route = methods.get(_READING if request.method == "HEAD" else request.method)
+        route, named = next(((methods[method], named) for methods, named in found if method in methods), (None, []))
         if route is None:
+            methods = self.methods(raw_path)
             allowed = [*methods, "HEAD"] if _READING in methods else methods
             raise MethodNotAllowed.taking(unquote(raw_path)[:200], allowed)
         given: list[Any] = [*named]
@@ -111,12 +111,14 @@ class Routes:
             given += [content] if route.body else []
         return await route.handler(request, *given)
 
-    def _find(self, raw_path: str) -> tuple[dict[str, Route], list[str]] | None:
+    def _find(self, raw_path: str) -> Iterator[tuple[dict[str, Route], list[str]]]:
+        """The first match; where that has no parameter, its last word may be somebody's name: the next one, too."""
         spelled = [unquote(part) for part in raw_path.split("/") if part]
         for parts, methods in self._paths.items():
             if (named := _matched(parts, spelled)) is not None:
-                return methods, named
-        return None
+                yield methods, named
+                if named:
+                    return
 
 
 def _matched(parts: tuple[str, ...], spelled: list[str]) -> list[str] | None:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from llamaproxy.config import TelemetryConfig
+from llamaproxy.statefile import state_directory
 from llamaproxy.telemetry import query as queries
 from llamaproxy.telemetry import usage as sums
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, Told
@@ -38,16 +37,6 @@ def location(database: str | None, environ: Mapping[str, str] = os.environ) -> P
     if database is not None:
         return None if database in _OFF else Path(database).expanduser()
     return state_directory(environ) / _FILE
-
-
-def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """For what outlives the process.
-
-    systemd names a service's own directory in $STATE_DIRECTORY (systemd.exec(5)); else it is the user's, as the XDG
-    Base Directory Specification has it.
-    """
-    own, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
-    return Path(own) if own else platformdirs.user_state_path("llamaproxy")
 
 
 @dataclass(frozen=True, slots=True)
