@@ -33,18 +33,19 @@ _HEARTBEAT = 15.0
 _PATIENCE = 10.0
 """Seconds for a client to take an event."""
 
-FileName = Annotated[str, Field(min_length=1, max_length=1024)]
+FileName = Annotated[str, Field(min_length=1)]
+"""A body has 64 KiB at most; what the hub does not offer is refused."""
 
 
 class Wanted(BaseModel):
     """A repository, and one of its quantisations, or the files of one; `name` is what the model shall be called."""
 
     model_config = ConfigDict(extra="forbid")
-    repo: str = Field(min_length=3, max_length=200)
-    quant: str | None = Field(None, min_length=1, max_length=255)
-    files: list[FileName] | None = Field(None, min_length=1, max_length=1001)
-    name: str | None = Field(None, min_length=1, max_length=128)
-    revision: str = Field("main", min_length=1, max_length=128)
+    repo: str
+    quant: FileName | None = None
+    files: list[FileName] | None = Field(None, min_length=1)
+    name: str | None = None
+    revision: str = "main"
 
 
 @dataclass(frozen=True, slots=True)
