@@ -37,6 +37,7 @@ def parser() -> Parser:
     _keys(verbs.add_parser("keys", help="make, list and revoke API keys"))
     health = verbs.add_parser("health", help="whether the gateway lives: 0 or 1, for a container's HEALTHCHECK")
     _client_options(health)
+    _pull(verbs.add_parser("pull", help="download a model from the Hugging Face hub into catalog.models_dir"))
     _service(verbs.add_parser("service", help="have systemd or launchd run the gateway for this user"))
     completion = verbs.add_parser("completion", help="print a shell's completion of these words")
     completion.add_argument("shell", choices=SHELLS)
@@ -49,6 +50,18 @@ def _serve(serve: Parser) -> None:
     _config_option(serve)
     serve.add_argument("--host", help="address to listen on, instead of server.host")
     serve.add_argument("--port", type=int, help="port to listen on, instead of server.port")
+
+
+def _pull(pull: Parser) -> None:
+    pull.add_argument("reference", metavar="OWNER/REPO[:QUANT]", help="a repository, and which quantisation [Q4_K_M]")
+    pull.add_argument("--list", action="store_true", help="say which there are, and whether they fit this machine")
+    pull.add_argument("--dry-run", action="store_true", help="say what would be downloaded, and download nothing")
+    pull.add_argument("--name", help="what the model shall be called [as its file]")
+    pull.add_argument("--revision", default="main", help="branch, tag or commit [main]")
+    pull.add_argument("--dir", type=Path, metavar="FOLDER", help="where models are [catalog.models_dir]")
+    pull.add_argument("--no-mmproj", action="store_true", help="leave the projector for images and sound out")
+    _client_options(pull)
+    _json_option(pull)
 
 
 def _init(init: Parser) -> None:

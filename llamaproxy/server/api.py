@@ -12,17 +12,29 @@ from pydantic import create_model
 from llamaproxy.errors import (
     ConfigError,
     Conflict,
+    DuplicateModel,
     EngineMissing,
     GatewayError,
+    GatewayTimeout,
+    HubBusy,
+    HubDenied,
+    HubError,
     InvalidRequest,
+    LoadTimeout,
     ModelNotFound,
     ModelStartFailed,
     NotFound,
+    QueueFull,
+    RateLimitExceeded,
+    RepositoryNotFound,
+    Unavailable,
+    UpstreamError,
 )
 from llamaproxy.server.adjust import Settings
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.captures import CaptureRoutes, Forgotten, ShownCapture
 from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig, ShownSettings
+from llamaproxy.server.deploy import Deploy, JobPage, Plan, ShownJob, Wanted
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
@@ -30,8 +42,9 @@ from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
 from llamaproxy.server.models import EventPage, ModelDetails, ModelPage, Models, ShownModel
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.progress import Phase
+from llamaproxy.server.proxy import Chat
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
-from llamaproxy.server.routes import Parameter, Route, Routes
+from llamaproxy.server.routes import Handler, Parameter, Route, Routes
 from llamaproxy.server.signin import Credentials, ShownSession, SignedOut, SignIn
 from llamaproxy.server.system import System
 from llamaproxy.server.wanted import ConfigEdit, ModelEdit, NewModel
@@ -51,7 +64,12 @@ _SINCE = Parameter(
     "seconds since the epoch (UTC)",
     {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12, "default": 0},
 )
+_WORD = "[A-Za-z0-9][A-Za-z0-9._-]*"
 _STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, ModelStartFailed)
+_CHAT: tuple[type[GatewayError], ...] = (
+    *(ModelNotFound, DuplicateModel, QueueFull, RateLimitExceeded),
+    *(UpstreamError, Unavailable, EngineMissing, GatewayTimeout, LoadTimeout),
+)
 _UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
 
 _KEPT = "Kept over restarts and put in force like a reload: processes that are others then end what they are answering."
@@ -68,6 +86,8 @@ def api_routes(
     captures: CaptureRoutes,
     edited: ModelRoutes,
     sign_in: SignIn,
+    deploy: Deploy,
+    chat: Handler,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
@@ -80,6 +100,8 @@ def api_routes(
         *_logs(logs),
         *_captures(captures),
         *_sessions(sign_in),
+        *_deploy(deploy),
+        _chat(chat),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -330,3 +352,71 @@ def _sessions(sign_in: SignIn) -> list[Route]:
         ),
         Route("DELETE", path, sign_in.end, "Sign out", SignedOut),
     ]
+
+
+def _deploy(deploy: Deploy) -> list[Route]:
+    off = "Needs `catalog.downloads`."
+    asked = (
+        Parameter("repo", "such as Qwen/Qwen3-0.6B-GGUF", {"type": "string", "pattern": rf"^{_WORD}/{_WORD}$"}),
+        Parameter("revision", "branch, tag or commit", {"type": "string", "pattern": f"^{_WORD}$", "default": "main"}),
+    )
+    faults = (ConfigError, InvalidRequest, RepositoryNotFound, HubError, HubDenied, HubBusy)
+    return [
+        Route("GET", "/api/deploy", deploy.page, "List downloads of models", JobPage),
+        Route(
+            "POST",
+            "/api/deploy",
+            deploy.start,
+            "Pull a model from the Hugging Face hub",
+            ShownJob,
+            f"Without `quant` and `files` it is Q4_K_M, or the only one there is. {off}",
+            body=Wanted,
+            errors=(*faults, Conflict, QueueFull),
+            status=202,
+        ),
+        Route(
+            "GET",
+            "/api/deploy/plan",
+            deploy.plan,
+            "What a repository of the Hugging Face hub offers",
+            Plan,
+            off,
+            query=asked,
+            errors=faults,
+        ),
+        Route(
+            "GET",
+            "/api/deploy/stream",
+            deploy.stream,
+            "Follow downloads",
+            JobPage,
+            "Events `jobs`, twice a second at most, until none is on its way; then one `end`.",
+            errors=(QueueFull,),
+            media="text/event-stream",
+        ),
+        Route("GET", "/api/deploy/{id}", deploy.one, "Show a download", ShownJob, errors=(NotFound,)),
+        Route(
+            "DELETE",
+            "/api/deploy/{id}",
+            deploy.cancel,
+            "Cancel a download",
+            ShownJob,
+            "What there is of it stays: the next one of the same goes on there.",
+            errors=(NotFound,),
+        ),
+    ]
+
+
+def _chat(chat: Handler) -> Route:
+    return Route(
+        "POST",
+        "/api/chat",
+        chat,
+        "Chat with a model",
+        str,
+        "`/v1/chat/completions`, and always as a stream of its events.",
+        body=Chat,
+        errors=_CHAT,
+        media="text/event-stream",
+        raw=True,
+    )

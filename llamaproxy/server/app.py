@@ -22,6 +22,7 @@ from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
 from llamaproxy.server.configuration import Configuration
+from llamaproxy.server.deploy import Deploy
 from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.guard import Guard
@@ -79,6 +80,10 @@ class Server:
             CaptureRoutes(gateway.captures),
             ModelRoutes(models, gateway.pool, gateway.reloader),
             SignIn(gateway.current),
+            Deploy(
+                gateway.current, gateway.downloads, lambda: sum(gpu.memory_total or 0 for gpu in gateway.monitor.gpus)
+            ),
+            self._proxy.chat,
         )
         topics = {
             "models": ModelsTopic(gateway.current, models),

@@ -30,6 +30,7 @@ from llamaproxy.models.estimate import estimate, files
 from llamaproxy.models.headers import Headers
 from llamaproxy.server import keyfile, reload
 from llamaproxy.server.current import Current
+from llamaproxy.server.downloads import Downloads
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.keyring import Keyring
 from llamaproxy.server.monitor import Monitor
@@ -84,6 +85,7 @@ class Gateway:
         self.current = Current(config, loaded.catalogue)
         self.keyring = Keyring(self.current, self._name_in_labels)
         self.reloader = Reloader(source, self._apply, loaded)
+        self.downloads = Downloads(self.reloader.reload)
         self.headers = Headers()
         self.created = int(time.time())
         for pid in orphans.reap(runtime_base):
@@ -157,6 +159,7 @@ class Gateway:
         """Drain, then stop everything; False where requests had to be cut off."""
         self.draining = True
         self._read_ahead.cancel()
+        await self.downloads.close()
         drained = await self.pool.close(drain_timeout)
         if self._watchdog:
             self._watchdog.kill()
@@ -166,6 +169,7 @@ class Gateway:
 
     async def settle(self) -> None:
         """Write down how the last requests ended; after the last one was answered."""
+        await self.downloads.close()
         await self.monitor.close()
         await self.history.close()
         await self.logs.close()
