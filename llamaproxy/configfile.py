@@ -1,29 +1,26 @@
 """From file and environment to a Config.
 
-Owns the search for the file, the order of precedence (flag, environment, file, default) and the words in which
-faults are told: an unknown name is answered with the one that was probably meant. The keys themselves stand
-in `config`.
+Owns the order of precedence (flag, environment, file, default) and the words in which faults are told: an unknown name
+is answered with the one that was probably meant. The keys themselves stand in `config`, the file is `document`'s.
 """
 
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_config_path
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from llamaproxy.config import Config, KeyConfig, ModelConfig
+from llamaproxy.document import FILE_VARIABLE, find_file, read
 from llamaproxy.effective import Origin, Origins, trace
 from llamaproxy.errors import ConfigError
 
 PREFIX = "LLAMAPROXY_"
-FILE_VARIABLE = "LLAMAPROXY_CONFIG"
 _NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY"}
 _TABLES: dict[str, type[BaseModel]] = {"models": ModelConfig, "keys": KeyConfig}
 Layers = Mapping[Origin, Mapping[str, Any]]
@@ -37,34 +34,21 @@ _SERVICE_LINK = re.compile(
 )
 
 
-def find_file(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The configuration file to read: `explicit`, $LLAMAPROXY_CONFIG, ./llamaproxy.toml, the user's own; or none.
-
-    Raises ConfigError where a file was asked for and is not there.
-    """
-    named = explicit or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
-    if not named:
-        candidates = (Path("llamaproxy.toml"), user_config_path("llamaproxy") / "llamaproxy.toml")
-        # Not Path.is_file: it raises where a service runs under a home directory that it may not enter.
-        return next((path for path in candidates if os.path.isfile(path)), None)
-    if os.path.isdir(named):
-        raise ConfigError(f"{named}: is a directory, not a configuration file")
-    if not os.path.exists(named):
-        raise ConfigError(f"{named}: no such configuration file (`llamaproxy init {named}` writes one)")
-    return named
-
-
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
     """The effective configuration: `overrides` (flags) over environment over file over defaults.
 
     Raises ConfigError with one line per fault.
     """
-    return _validated(_layers(path, overrides))
+    return judge(read(path) if path else {}, overrides)
 
 
-def _layers(path: Path | None, overrides: Mapping[str, Any] | None) -> Layers:
+def judge(document: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Config:
+    """The same, of what stands in a file or is to stand there."""
+    return _validated(_layers(document, overrides))
+
+
+def _layers(document: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Layers:
     """What each place says, the weakest first."""
-    document = _read(path) if path else {}
     if unknown := list(_unknown_variables(os.environ)):
         raise ConfigError("\n".join(unknown))
     return {Origin.FILE: document, Origin.ENVIRONMENT: _nested(os.environ), Origin.FLAG: overrides or {}}
@@ -109,7 +93,7 @@ class Source:
     def load(self) -> Config:
         """Raises ConfigError with one line per fault."""
         self.path = find_file(self.path or self._explicit)
-        layers = _layers(self.path, self._overrides)
+        layers = _layers(read(self.path) if self.path else {}, self._overrides)
         config = _validated(layers)
         self.origins = trace(layers)
         return config
@@ -154,17 +138,6 @@ class _Tables(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         return self._tables
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

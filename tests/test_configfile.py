@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from llamaproxy import configfile
+from llamaproxy import configfile, document
 from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.effective import Origin
@@ -27,7 +27,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    monkeypatch.setattr(configfile, "user_config_path", lambda name: tmp_path / "user" / name)
+    monkeypatch.setattr(document, "user_file", lambda: tmp_path / "user" / "llamaproxy.toml")
 
 
 @pytest.fixture
@@ -45,54 +45,6 @@ def told(path: Path | None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         configfile.load(path)
     return caught.value.message.replace(f"{path}: ", "").splitlines()
-
-
-class TestFindFile:
-    def test_no_file_is_fine(self) -> None:
-        assert configfile.find_file(None, {}) is None
-
-    def test_the_order(self, tmp_path: Path) -> None:
-        flag, variable = tmp_path / "flag.toml", tmp_path / "variable.toml"
-        user, here = tmp_path / "user" / "llamaproxy" / "llamaproxy.toml", Path("llamaproxy.toml")
-        environ = {"LLAMAPROXY_CONFIG": str(variable)}
-        user.parent.mkdir(parents=True)
-        user.touch()
-        assert configfile.find_file(None, {}) == user
-        here.touch()
-        assert configfile.find_file(None, {}) == here
-        variable.touch()
-        assert configfile.find_file(None, environ) == variable
-        flag.touch()
-        assert configfile.find_file(flag, environ) == flag
-        assert configfile.find_file(None, {"LLAMAPROXY_CONFIG": ""}) == here
-
-    def test_the_real_environment_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
-        path = write("")
-        monkeypatch.setenv("LLAMAPROXY_CONFIG", str(path))
-        assert configfile.find_file(None) == path
-
-    @pytest.mark.parametrize("name", ["missing.toml", "no/such/folder.toml", "x" * 5000, "a\0b"])
-    def test_a_file_that_was_asked_for_must_be_there(self, name: str) -> None:
-        for explicit, environ in ((Path(name), {}), (None, {"LLAMAPROXY_CONFIG": name})):
-            with pytest.raises(ConfigError, match=r"no such configuration file.*llamaproxy init"):
-                configfile.find_file(explicit, environ)
-
-    def test_a_directory_is_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="is a directory"):
-            configfile.find_file(tmp_path, {})
-
-    def test_a_directory_of_that_name_is_passed_over(self) -> None:
-        Path("llamaproxy.toml").mkdir()
-        assert configfile.find_file(None, {}) is None
-
-    def test_a_home_that_may_not_be_entered_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As where a service runs as a user of its own under root's HOME."""
-
-        def refuse(path: object, **_: object) -> os.stat_result:
-            raise PermissionError(13, "Permission denied", str(path))
-
-        monkeypatch.setattr(os, "stat", refuse)
-        assert configfile.find_file(None, {}) is None
 
 
 class TestPrecedence:

@@ -28,7 +28,7 @@ from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
-from llamaproxy.server.models import Models
+from llamaproxy.server.models import Models, Observed
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.proxy import Proxy
@@ -53,7 +53,7 @@ class Server:
         self._quota = quota.Quota()
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
-        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier)
+        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, self._observed)
         metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
             models,
@@ -76,6 +76,12 @@ class Server:
             "/models/unload": {"POST": models.unload},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
+
+    def _observed(self, name: str) -> Observed:
+        gateway = self._gateway
+        log = gateway.logs.files.path(name) if gateway.logs.files else None
+        latency, version = gateway.traffic.latency(name), gateway.monitor.engines.version(name)
+        return Observed(latency, version, str(log) if log else None)
 
     def inbound(self) -> Inbound:
         """The server of connections, to be run."""

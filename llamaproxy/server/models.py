@@ -59,9 +59,21 @@ class ShownFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What others know of a model. `latency_ms`: to the first byte of its last answer; `version`: the engine's own;
+    `log`: the file with what its engine prints."""
+
+    latency_ms: Duration | None = None
+    version: str | None = None
+    log: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ShownModel:
-    """Times in seconds. `endpoint` is an OpenAI base path of this model's own, below the gateway's address; `leaving`
-    is why its process is going, `starts` how many it has had; `source` says where the model comes from."""
+    """Times in seconds, but for those in `_ms`. `endpoint` is an OpenAI base path of this model's own, below the
+    gateway's address; `port` where its engine listens on one; `leaving` is why its process is going, `starts` how many
+    it has had; `source` says where the model comes from. `latency_ms`: from its last request to the first byte of the
+    answer; `version`: the engine's own; `log`: the file with what its engine prints."""
 
     name: str
     aliases: tuple[str, ...]
@@ -73,9 +85,11 @@ class ShownModel:
     endpoint: str
     state: BackendState
     pid: int | None
+    port: int | None
     uptime: Duration | None
     in_flight: Count
     queued: Count
+    latency_ms: Duration | None
     pinned: bool
     starts: Count
     load_seconds: Duration | None
@@ -84,6 +98,8 @@ class ShownModel:
     last_failure: ShownFailure | None
     kv: dict[str, Any]
     leaving: StopReason | None
+    version: str | None
+    log: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +127,19 @@ class Done:
 class Models:
     """Handlers for `/api/models`, and for llama-server's `/models/load` and `/models/unload`."""
 
-    def __init__(self, current: Current, pool: Pool, reloader: Reloader, carrier: Carrier) -> None:
+    def __init__(
+        self,
+        current: Current,
+        pool: Pool,
+        reloader: Reloader,
+        carrier: Carrier,
+        observed: Callable[[str], Observed] = lambda name: Observed(),
+    ) -> None:
         self._current = current
         self._pool = pool
         self._reloader = reloader
         self._carrier = carrier
+        self._observed = observed
 
     async def page(self, request: web.Request) -> web.Response:
         return json_response(ModelPage([self._shown(m) for m in self._current.catalogue.models.values()]))
@@ -179,6 +203,7 @@ class Models:
     def _shown(self, model: Model) -> ShownModel:
         backend = self._pool.backends[model.name]
         running = self._pool.running(model.name)
+        seen = self._observed(model.name)
         now = time.monotonic()
         return ShownModel(
             name=model.name,
@@ -191,9 +216,11 @@ class Models:
             endpoint=f"/upstream/{quote(model.name, safe='')}/v1",
             state=backend.state,
             pid=running.pid if running else None,
+            port=running.upstream.address.port if running else None,
             uptime=round(now - running.started_at, 1) if running else None,
             in_flight=len(backend.leases),
             queued=len(backend.queue),
+            latency_ms=None if seen.latency_ms is None else round(seen.latency_ms, 1),
             pinned=model.config.pinned,
             starts=backend.spawn,
             load_seconds=backend.load_seconds,
@@ -202,6 +229,8 @@ class Models:
             last_failure=_failure(backend),
             kv=self._carrier.describe(model.name, model.config),
             leaving=backend.leaving,
+            version=seen.version,
+            log=seen.log,
         )
 
 

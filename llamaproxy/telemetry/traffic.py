@@ -60,6 +60,7 @@ class Traffic:
         self._starting: dict[tuple[str, int], float] = {}
         self._told_to_stop: set[tuple[str, int]] = set()
         self._of_models, self._of_keys, self._of_all = Rates(), Rates(), Rates()
+        self._latencies: dict[str, float] = {}
         self.requests = counters(
             "llamaproxy_requests_total", "Requests that have ended", "model", "endpoint", "state", "status"
         )
@@ -92,6 +93,7 @@ class Traffic:
         self.settle()
         self._models, self._keys = frozenset(models), frozenset(keys)
         self._books.clear()
+        self._latencies = {model: latency for model, latency in self._latencies.items() if model in self._models}
         for family in self._families:
             family.keep("model", lambda name: name in {*self._models, OTHER, ""})
             family.keep("key", lambda name: name in {*self._keys, OTHER, ""})
@@ -144,6 +146,8 @@ class Traffic:
             book.tokens, (row.prompt_tokens, row.cached_tokens, row.completion_tokens), strict=True
         ):
             counter.value += count or 0
+        if row.ttfb_ms is not None:
+            self._latencies[book.model] = row.ttfb_ms
         book.news[0] += 1
         book.news[1] += (row.prompt_tokens or 0) + (row.completion_tokens or 0)
         return book
@@ -189,6 +193,11 @@ class Traffic:
         self.settle()
         now = self._clock()
         return self._of_models.all(now), self._of_keys.all(now)
+
+    def latency(self, model: str) -> float | None:
+        """Milliseconds from the model's last request to the first byte of its answer, its waits included."""
+        self.settle()
+        return self._latencies.get(model)
 
     def families(self) -> Iterator[str]:
         """Everything that was counted, as Prometheus reads it, one family after the other."""

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
 from llamaproxy.backends.carrier import Carrier
+from llamaproxy.backends.command import Address
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config, KvConfig
@@ -112,9 +113,11 @@ class TestModels:
             "endpoint": "/upstream/qwen/v1",
             "state": "stopped",
             "pid": None,
+            "port": None,
             "uptime": None,
             "in_flight": 0,
             "queued": 0,
+            "latency_ms": None,
             "pinned": True,
             "starts": 0,
             "load_seconds": None,
@@ -128,17 +131,20 @@ class TestModels:
                 "restored_tokens": 0,
             },
             "leaving": None,
+            "version": None,
+            "log": None,
         }
         assert not room.wanted
 
     async def test_a_model_that_runs(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-        running = SimpleNamespace(pid=4711, started_at=time.monotonic() - 90)
+        upstream = SimpleNamespace(address=Address(port=9001))
+        running = SimpleNamespace(pid=4711, started_at=time.monotonic() - 90, upstream=upstream)
         monkeypatch.setattr(room.pool, "running", lambda name: running if name == "qwen" else None)
         backend = room.pool.backends["qwen"]
         backend.state = BackendState.READY
         backend.add_lease("r1", light=False)
         qwen, llama = (await get(client, "/api/models"))[1]["models"]
-        assert (qwen["state"], qwen["pid"], qwen["in_flight"]) == ("ready", 4711, 1)
+        assert (qwen["state"], qwen["pid"], qwen["port"], qwen["in_flight"]) == ("ready", 4711, 9001, 1)
         assert 90 <= qwen["uptime"] < 100
         assert llama["pid"] is None
         backend.end_lease("r1", 0)
