@@ -16,30 +16,26 @@ from llamaproxy.errors import (
     EngineMissing,
     GatewayError,
     GatewayTimeout,
-    HubBusy,
-    HubDenied,
-    HubError,
     InvalidRequest,
     LoadTimeout,
     ModelNotFound,
-    ModelStartFailed,
     NotFound,
     QueueFull,
     RateLimitExceeded,
-    RepositoryNotFound,
     Unavailable,
     UpstreamError,
 )
 from llamaproxy.server.adjust import Settings
 from llamaproxy.server.answers import json_response
+from llamaproxy.server.api_models import KEPT, UNTIL_RELOAD, deploy_routes, model_routes
 from llamaproxy.server.captures import CaptureRoutes, Forgotten, ShownCapture
 from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig, ShownSettings
-from llamaproxy.server.deploy import Deploy, JobPage, Plan, ShownJob, Wanted
+from llamaproxy.server.deploy import Deploy
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
-from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
-from llamaproxy.server.models import EventPage, ModelDetails, ModelPage, Models, ShownModel
+from llamaproxy.server.modelroutes import ModelRoutes
+from llamaproxy.server.models import Models
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.progress import Phase
 from llamaproxy.server.proxy import Chat
@@ -47,10 +43,9 @@ from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Handler, Parameter, Route, Routes
 from llamaproxy.server.signin import Credentials, ShownSession, SignedOut, SignIn
 from llamaproxy.server.system import System
-from llamaproxy.server.wanted import ConfigEdit, ModelEdit, NewModel
+from llamaproxy.server.wanted import ConfigEdit
 from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
-from llamaproxy.telemetry.modelhistory import RANGES
 from llamaproxy.telemetry.series import TIERS
 
 _COLUMNS: Any = {field.name: (field.type, ...) for field in fields(RequestRow) if field.name in FIELDS}
@@ -64,15 +59,10 @@ _SINCE = Parameter(
     "seconds since the epoch (UTC)",
     {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12, "default": 0},
 )
-_WORD = "[A-Za-z0-9][A-Za-z0-9._-]*"
-_STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, ModelStartFailed)
 _CHAT: tuple[type[GatewayError], ...] = (
     *(ModelNotFound, DuplicateModel, QueueFull, RateLimitExceeded),
     *(UpstreamError, Unavailable, EngineMissing, GatewayTimeout, LoadTimeout),
 )
-_UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
-
-_KEPT = "Kept over restarts and put in force like a reload: processes that are others then end what they are answering."
 
 
 def api_routes(
@@ -91,7 +81,7 @@ def api_routes(
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
-        *_models(models, edited),
+        *model_routes(models, edited),
         *_requests(requests),
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
@@ -100,7 +90,7 @@ def api_routes(
         *_logs(logs),
         *_captures(captures),
         *_sessions(sign_in),
-        *_deploy(deploy),
+        *deploy_routes(deploy),
         _chat(chat),
     ]
 
@@ -110,93 +100,6 @@ def api_routes(
     table.append(Route("GET", "/api/openapi.json", openapi, "This description, as OpenAPI 3.1", dict[str, Any]))
     description = describe(table)
     return Routes(table)
-
-
-def _models(models: Models, edited: ModelRoutes) -> list[Route]:
-    def action(verb: str, handler: Any, title: str, description: str, errors: Any = (ModelNotFound,)) -> Route:
-        path = f"/api/models/{{name}}/{verb}"
-        return Route("POST", path, handler, title, ShownModel, description, errors=errors)
-
-    span = Parameter("range", "how far back", {"type": "string", "enum": list(RANGES), "default": "1h"})
-    at_once = "Answers at once with the model as it is then."
-    create, scan = _making(edited)
-    return [
-        Route("GET", "/api/models", models.page, "List models", ModelPage),
-        create,
-        scan,
-        Route(
-            "GET",
-            "/api/models/history",
-            models.past,
-            "What happened to the models",
-            EventPage,
-            "States of processes and circuit breakers, and why.",
-            query=(span,),
-            errors=(InvalidRequest,),
-        ),
-        Route("GET", "/api/models/{name}", models.one, "Show a model", ModelDetails, errors=(ModelNotFound,)),
-        *_editing(edited),
-        action("start", models.start, "Start a model", f"Closes its breaker. {at_once}", _STARTING),
-        action(
-            "stop", models.stop, "Stop a model", f"Requests in flight end first, queued ones are refused. {at_once}"
-        ),
-        action(
-            "restart",
-            models.restart,
-            "Restart a model",
-            f"Requests in flight end first, queued ones wait for the new process. {at_once}",
-            _STARTING,
-        ),
-        action("pin", models.pin, "Pin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
-        action("unpin", models.unpin, "Unpin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
-        action("reset-breaker", models.reset_breaker, "Close a model's breaker", "The next request may try it again."),
-    ]
-
-
-def _making(edited: ModelRoutes) -> tuple[Route, Route]:
-    return (
-        Route(
-            *("POST", "/api/models", edited.create, "Make a model of a file", ModelDetails),
-            "The file lies inside catalog.models_dir. Kept over restarts.",
-            body=NewModel,
-            errors=(Conflict, ConfigError),
-            status=201,
-        ),
-        Route(
-            *("POST", "/api/models/scan", edited.scan, "Look for models in the directory again", Scanned),
-            "The configuration is read again, too.",
-            errors=(Conflict, ConfigError),
-        ),
-    )
-
-
-def _editing(edited: ModelRoutes) -> list[Route]:
-    path, errors = "/api/models/{name}", (ModelNotFound, Conflict, ConfigError)
-    truth = {"type": "string", "enum": ["true", "false"], "default": "false"}
-    asked = (
-        Parameter("file", "delete its files, too, where they lie inside catalog.models_dir", truth),
-        Parameter("force", "although requests are in flight; they end first, those that wait are refused", truth),
-    )
-    return [
-        Route(
-            *("PATCH", path, edited.change, "Edit a model", ModelDetails),
-            f"Only what is named; null takes an edit back. {_KEPT}",
-            body=ModelEdit,
-            errors=errors,
-        ),
-        Route(
-            *("PUT", path, edited.replace, "Replace a model's edits", ModelDetails),
-            f"What is not named is as without an edit. {_KEPT}",
-            body=ModelEdit,
-            errors=errors,
-        ),
-        Route(
-            *("DELETE", path, edited.delete, "Delete a model, or take its edits back", Deleted),
-            "One that was made here is removed; of any other the edits are taken back. Requests in flight end first.",
-            query=asked,
-            errors=errors,
-        ),
-    ]
 
 
 def _requests(requests: Requests) -> list[Route]:
@@ -245,7 +148,7 @@ def _configuration(configuration: Configuration) -> list[Route]:
             configuration.edit,
             "Edit the configuration",
             ShownConfig,
-            f"Only what is named; null takes an edit back. {_KEPT}",
+            f"Only what is named; null takes an edit back. {KEPT}",
             body=ConfigEdit,
             errors=(Conflict, ConfigError),
         ),
@@ -265,7 +168,7 @@ def _configuration(configuration: Configuration) -> list[Route]:
             configuration.change,
             "Change settings",
             ShownSettings,
-            f"Only what is named is changed. {_UNTIL_RELOAD}",
+            f"Only what is named is changed. {UNTIL_RELOAD}",
             body=Settings,
             errors=(ConfigError,),
         ),
@@ -351,59 +254,6 @@ def _sessions(sign_in: SignIn) -> list[Route]:
             body=Credentials,
         ),
         Route("DELETE", path, sign_in.end, "Sign out", SignedOut),
-    ]
-
-
-def _deploy(deploy: Deploy) -> list[Route]:
-    off = "Needs `catalog.downloads`."
-    asked = (
-        Parameter("repo", "such as Qwen/Qwen3-0.6B-GGUF", {"type": "string", "pattern": rf"^{_WORD}/{_WORD}$"}),
-        Parameter("revision", "branch, tag or commit", {"type": "string", "pattern": f"^{_WORD}$", "default": "main"}),
-    )
-    faults = (ConfigError, InvalidRequest, RepositoryNotFound, HubError, HubDenied, HubBusy)
-    return [
-        Route("GET", "/api/deploy", deploy.page, "List downloads of models", JobPage),
-        Route(
-            "POST",
-            "/api/deploy",
-            deploy.start,
-            "Pull a model from the Hugging Face hub",
-            ShownJob,
-            f"Without `quant` and `files` it is Q4_K_M, or the only one there is. {off}",
-            body=Wanted,
-            errors=(*faults, Conflict, QueueFull),
-            status=202,
-        ),
-        Route(
-            "GET",
-            "/api/deploy/plan",
-            deploy.plan,
-            "What a repository of the Hugging Face hub offers",
-            Plan,
-            off,
-            query=asked,
-            errors=faults,
-        ),
-        Route(
-            "GET",
-            "/api/deploy/stream",
-            deploy.stream,
-            "Follow downloads",
-            JobPage,
-            "Events `jobs`, twice a second at most, until none is on its way; then one `end`.",
-            errors=(QueueFull,),
-            media="text/event-stream",
-        ),
-        Route("GET", "/api/deploy/{id}", deploy.one, "Show a download", ShownJob, errors=(NotFound,)),
-        Route(
-            "DELETE",
-            "/api/deploy/{id}",
-            deploy.cancel,
-            "Cancel a download",
-            ShownJob,
-            "What there is of it stays: the next one of the same goes on there.",
-            errors=(NotFound,),
-        ),
     ]
 
 

@@ -26,7 +26,7 @@ from llamaproxy.server.openapi import describe
 from llamaproxy.server.routes import Route
 from tests.gateway import GatewayProcess, fake_model
 
-WORDS = ("/api/models/scan", "/api/deploy/plan", "/api/deploy/stream")
+WORDS = ("/api/models/history", "/api/models/scan", "/api/deploy/plan", "/api/deploy/stream")
 EXAMPLES = 12
 """Of each operation, good ones and bad ones each."""
 CHECKS = [
