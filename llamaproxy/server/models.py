@@ -8,6 +8,7 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from llamaproxy.core.states import BackendState
 from llamaproxy.effective import Origin, Origins, model_values, shown_origins
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
+from llamaproxy.models.headers import Headers
 from llamaproxy.server import adjust
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
@@ -74,8 +76,9 @@ class Observed:
 class ShownModel:
     """Times in seconds, but for those in `_ms`. `endpoint` is an OpenAI base path of this model's own, below the
     gateway's address; `port` where its engine listens on one; `leaving` is why its process is going, `starts` how many
-    it has had; `source` says where the model comes from. `latency_ms`: from its last request to the first byte of the
-    answer; `version`: the engine's own; `log`: the file with what its engine prints."""
+    it has had; `source` says where the model comes from. `size` is that of its file in bytes; `context` in tokens, as
+    configured, else as trained; `idle` counts since its last request. `latency_ms`: from its last request to the first
+    byte of the answer; `version`: the engine's own; `log`: the file with what its engine prints."""
 
     name: str
     aliases: tuple[str, ...]
@@ -84,11 +87,16 @@ class ShownModel:
     kind: str
     path: str | None
     url: str | None
+    size: Count | None
+    quantisation: str | None
+    context: Count | None
     endpoint: str
     state: BackendState
     pid: int | None
     port: int | None
     uptime: Duration | None
+    idle: Duration | None
+    ttl: Duration | None
     in_flight: Count
     queued: Count
     latency_ms: Duration | None
@@ -162,9 +170,11 @@ class Models:
         pool: Pool,
         reloader: Reloader,
         carrier: Carrier,
+        headers: Headers,
         history: ModelHistory,
         observed: Callable[[str], Observed] = lambda name: Observed(),
     ) -> None:
+        self._headers = headers
         self._current = current
         self._pool = pool
         self._reloader = reloader
@@ -259,11 +269,14 @@ class Models:
             kind=model.config.kind,
             path=model.config.path,
             url=model.config.url,
+            **self._of_file(model),
             endpoint=f"/upstream/{quote(model.name, safe='')}/v1",
             state=backend.state,
             pid=running.pid if running else None,
             port=running.upstream.address.port if running else None,
             uptime=round(now - running.started_at, 1) if running else None,
+            idle=_idle(backend, now),
+            ttl=model.config.ttl,
             in_flight=len(backend.leases),
             queued=len(backend.queue),
             latency_ms=None if seen.latency_ms is None else round(seen.latency_ms, 1),
@@ -278,6 +291,21 @@ class Models:
             version=seen.version,
             log=seen.log,
         )
+
+    def _of_file(self, model: Model) -> dict[str, Any]:
+        """What is known of it without a look at the disk."""
+        info = self._headers.peek(Path(model.config.path)) if model.config.path else None
+        return {
+            "size": info.file_size if info else None,
+            "quantisation": info.quantisation if info else None,
+            "context": model.config.ctx_size or (info.context_length if info else None),
+        }
+
+
+def _idle(backend: Backend, now: float) -> float | None:
+    if backend.state is not BackendState.READY or backend.leases:
+        return None
+    return max(0.0, round(now - backend.idle_since, 1))
 
 
 def _footprint(backend: Backend) -> ShownFootprint | None:

@@ -162,6 +162,20 @@ async def test_page_is_served(serve: Serve) -> None:
     assert "default-src 'self'" in response.headers["Content-Security-Policy"]
 
 
+async def test_the_page_opens_without_a_key_and_the_list_of_models_does_not(serve: Serve) -> None:
+    client = await serve(keys={"me": {"sha256": fingerprint("lp-secret")}})
+    for path in ("/", "/models", "/requests"):
+        opened = await client.get(path, headers={"Accept": "text/html"})
+        assert (opened.status, opened.content_type) == (200, "text/html")
+    assert await error_of(client, "GET", "/models", headers={"Accept": "application/json"}) == (401, "invalid_api_key")
+    assert await error_of(client, "GET", "/assets/none.js") == (404, "not_found")
+
+
+async def test_the_page_is_not_shown_under_a_foreign_name(serve: Serve) -> None:
+    client = await serve()
+    assert await error_of(client, "GET", "/dashboard", headers={"Host": "rebound.example"}) == (403, "forbidden")
+
+
 async def test_load_and_unload(serve: Serve) -> None:
     client = await serve()
     assert (await client.post("/models/load", json={"model": "m"})).status == 200

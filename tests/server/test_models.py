@@ -22,6 +22,7 @@ from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
 from llamaproxy.models.catalogue import Catalogue, Model
+from llamaproxy.models.headers import Headers
 from llamaproxy.server import posted
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
@@ -30,6 +31,7 @@ from llamaproxy.server.reload import Reloader, load
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.modelhistory import ModelHistory
 from tests.gateway import PATIENCE, chat_body, fake_model
+from tests.models.ggufs import write as write_model
 from tests.server.conftest import Serve
 
 Client = TestClient[web.Request, web.Application]
@@ -53,8 +55,9 @@ class Room:
         current = Current(CONFIG, catalogue)
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
+        self.headers = Headers()
         past = ModelHistory(History(CONFIG.telemetry))
-        self.models = Models(current, self.pool, reloader, carrier, past)
+        self.models = Models(current, self.pool, reloader, carrier, self.headers, past)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -116,11 +119,16 @@ class TestModels:
             "kind": "path",
             "path": "/q.gguf",
             "url": None,
+            "size": None,
+            "quantisation": None,
+            "context": None,
             "endpoint": "/upstream/qwen/v1",
             "state": "stopped",
             "pid": None,
             "port": None,
             "uptime": None,
+            "idle": None,
+            "ttl": None,
             "in_flight": 0,
             "queued": 0,
             "latency_ms": None,
@@ -141,6 +149,25 @@ class TestModels:
             "log": None,
         }
         assert not room.wanted
+
+    async def test_what_its_file_says_as_far_as_it_was_read(self, client: Client, room: Room, tmp_path: Path) -> None:
+        file = tmp_path / "q.gguf"
+        write_model(file, context_length=4096)
+        info = room.headers.get(file)
+        room.headers._known[Path("/q.gguf")] = room.headers._known[file]
+        qwen, llama = (await get(client, "/api/models"))[1]["models"]
+        assert (qwen["size"], qwen["quantisation"]) == (info.file_size, info.quantisation)
+        assert qwen["context"] == 4096
+        assert (llama["size"], llama["quantisation"], llama["context"]) == (None, None, None)
+
+    async def test_how_long_nobody_has_used_it(self, client: Client, room: Room) -> None:
+        qwen, llama = room.pool.backends["qwen"], room.pool.backends["llama"]
+        qwen.state = llama.state = BackendState.READY
+        qwen.idle_since = time.monotonic() - 30
+        llama.add_lease("r1", light=False)
+        shown = (await get(client, "/api/models"))[1]["models"]
+        assert shown[0]["idle"] >= 30
+        assert shown[1]["idle"] is None
 
     async def test_a_model_that_runs(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
         upstream = SimpleNamespace(address=Address(port=9001))

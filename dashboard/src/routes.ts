@@ -1,0 +1,28 @@
+/** Every page, in the order of the navigation. A new page is one line here and one file in `pages/`. */
+
+import { type Component, defineAsyncComponent } from "vue";
+import type { IconName } from "./components/icons";
+
+export interface Route {
+  /** The last part of the address; the gateway's `server/page.py` knows the same names. */
+  name: string;
+  title: string;
+  icon: IconName;
+  /** The key after `g`. */
+  key: string;
+  /** In the bar at the bottom of a phone; all others are behind "More". */
+  primary?: boolean;
+  page: Component;
+}
+
+const lazy = (load: () => Promise<{ default: Component }>): Component =>
+  defineAsyncComponent({ loader: load, delay: 0 });
+
+export const ROUTES: readonly Route[] = [
+  { name: "dashboard", title: "Dashboard", icon: "gauge", key: "d", primary: true,
+    page: lazy(() => import("./pages/Dashboard.vue")) },
+  { name: "models", title: "Models", icon: "cube", key: "m", primary: true,
+    page: lazy(() => import("./pages/Models.vue")) },
+  { name: "requests", title: "Requests", icon: "arrows", key: "r", primary: true,
+    page: lazy(() => import("./pages/Requests.vue")) },
+];

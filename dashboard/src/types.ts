@@ -1,0 +1,126 @@
+/** What the gateway's API says, as far as the page reads it. `undefined` fields come with newer gateways. */
+
+export type BackendState = "stopped" | "starting" | "ready" | "draining" | "stopping";
+export type BreakerState = "closed" | "open" | "half_open";
+export type StopReason =
+  | "evicted" | "fairness" | "ttl" | "requested" | "over_limit" | "unhealthy" | "reloaded" | "shutdown";
+
+export interface Model {
+  name: string;
+  aliases: string[];
+  description: string;
+  source: string;
+  kind: string;
+  path: string | null;
+  url: string | null;
+  endpoint: string;
+  state: BackendState;
+  pid: number | null;
+  uptime: number | null;
+  in_flight: number;
+  queued: number;
+  pinned: boolean;
+  starts: number;
+  load_seconds: number | null;
+  footprint: { ram: number; devices: number[]; measured: boolean } | null;
+  breaker: { state: BreakerState; reason: string };
+  last_failure: { reason: string; output: string | null } | null;
+  leaving: StopReason | null;
+  size?: number | null;
+  quantisation?: string | null;
+  context?: number | null;
+  idle?: number | null;
+  ttl?: number | null;
+  /** When this was told, in milliseconds since the epoch by the page's clock: uptime and idle grow by themselves. */
+  told?: number;
+}
+
+export interface ModelDetails extends Model {
+  config: Record<string, unknown>;
+  origins: Record<string, unknown>;
+  /** Which of the settings may be changed here. */
+  editable?: Record<string, boolean>;
+}
+
+export interface Gpu {
+  index: number;
+  vendor: string;
+  name: string;
+  utilization: number | null;
+  memory_used: number | null;
+  memory_total: number | null;
+  temperature: number | null;
+  power: number | null;
+}
+
+export interface EngineNow {
+  error: string | null;
+  age: number;
+  metrics: Record<string, number>;
+}
+
+export interface System {
+  time: number;
+  version: string;
+  uptime: number;
+  os: Record<string, unknown>;
+  host: {
+    cpu_percent: number | null;
+    cores: number[];
+    load: [number, number, number];
+    memory_total: number;
+    memory_used: number;
+    memory_available: number;
+    received_rate: number | null;
+    sent_rate: number | null;
+    [more: string]: unknown;
+  } | null;
+  disk: { path: string; total: number; used: number; free: number } | null;
+  gpus: Gpu[];
+  reasons: Record<string, string>;
+  models: Partial<Record<BackendState, number>>;
+  requests: { in_flight: number; queued: number };
+  per_minute: { requests: number; tokens: number };
+  engines: Record<string, EngineNow>;
+}
+
+export type RequestState = "in_flight" | "ok" | "client_abort" | "upstream_error" | "rejected" | "truncated";
+export type Phase = "queued" | "loading" | "prompt" | "generating";
+
+export interface RequestRow {
+  id: string;
+  endpoint: string;
+  dialect: string;
+  client: string;
+  started_at: number;
+  model: string | null;
+  key: string | null;
+  backend: string | null;
+  stream: boolean;
+  status: number | null;
+  state: RequestState;
+  prompt_tokens: number | null;
+  cached_tokens: number | null;
+  completion_tokens: number | null;
+  queue_ms: number | null;
+  load_ms: number | null;
+  ttfb_ms: number | null;
+  duration_ms: number | null;
+  prompt_tps: number | null;
+  generation_tps: number | null;
+  bytes_in: number;
+  bytes_out: number;
+  replays: number;
+  phase?: Phase;
+}
+
+export interface RequestPage {
+  totals: Record<string, number>;
+  requests: RequestRow[];
+  next: string | null;
+}
+
+export interface LogEntry {
+  id: number;
+  [field: string]: unknown;
+}

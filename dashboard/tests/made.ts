@@ -1,0 +1,28 @@
+/** A model and a request as the gateway tells them; tests name what matters to them. */
+
+import type { Model, RequestRow, System } from "../src/types";
+
+export function aModel(given: Partial<Model> = {}): Model {
+  return {
+    name: "qwen", aliases: [], description: "", source: "configured", kind: "path", path: "/m/q.gguf", url: null,
+    endpoint: "/upstream/qwen/v1", state: "stopped", pid: null, uptime: null, in_flight: 0, queued: 0, pinned: false,
+    starts: 0, load_seconds: null, footprint: null, breaker: { state: "closed", reason: "" }, last_failure: null,
+    leaving: null, ...given,
+  };
+}
+
+export function aRequest(given: Partial<RequestRow> = {}): RequestRow {
+  return {
+    id: "r1", endpoint: "chat/completions", dialect: "openai", client: "127.0.0.1", started_at: 1000, model: "qwen",
+    key: null, backend: "qwen#1", stream: true, status: 200, state: "ok", prompt_tokens: 10, cached_tokens: 0,
+    completion_tokens: 20, queue_ms: 0, load_ms: 0, ttfb_ms: 100, duration_ms: 1000, prompt_tps: 100,
+    generation_tps: 20, bytes_in: 1, bytes_out: 2, replays: 0, ...given,
+  };
+}
+
+export function aSystem(given: Partial<System> = {}): System {
+  return {
+    time: 1000, version: "1.0.0", uptime: 5, os: {}, host: null, disk: null, gpus: [], reasons: {}, models: {},
+    requests: { in_flight: 0, queued: 0 }, per_minute: { requests: 0, tokens: 0 }, engines: {}, ...given,
+  };
+}
