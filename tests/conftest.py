@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.folders import remove_all
+
 # How long anything takes says more about the machine and its neighbours than about the program.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -19,3 +21,10 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     del os.environ["XDG_STATE_HOME"]
     os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_folder_stays() -> Iterator[None]:
+    """Short folders go at the very end, when nothing runs in them any more."""
+    yield
+    remove_all()

@@ -14,7 +14,7 @@ from llamaproxy.errors import ConfigError, Conflict
 DANGEROUS = {
     "server": {"host", "allowed_hosts", "allowed_origins", "keys_file", "edits_file", "header_timeout"},
     "engine": {"binary", "args", "env", "allow_unsafe_args"},
-    "catalog": {"models_dir"},
+    "catalog": {"models_dir", "downloads"},
     "kv": {"directory"},
     "telemetry": {"database", "captures", "log_dir"},
 }

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from llamaproxy import scope
+from llamaproxy.backends.breakers import BreakerWatch
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.memory import Scale
@@ -29,6 +30,7 @@ from llamaproxy.core.events import (
     Grant,
     LeaseReleased,
     ModelsChanged,
+    News,
     Outcome,
     Reject,
     RequestArrived,
@@ -60,7 +62,7 @@ be started: nobody shall be evicted for it."""
 Expect = Callable[[str], None]
 """Told of a model that will be started as soon as others have made room for it."""
 
-Observe = Callable[[Start | Stop | BackendReady | BackendExited], None]
+Observe = Callable[[News], None]
 """Told of what happens to backends, in order. Must not wait or raise."""
 
 
@@ -83,6 +85,7 @@ class Pool:
         self._check = check
         self._expect = expect
         self._observe = observe
+        self._breakers = BreakerWatch(self.backends, observe)
         self._scale = Scale()
         self._loop = asyncio.get_running_loop()
         self._spawns: dict[str, Life] = {}
@@ -208,6 +211,7 @@ class Pool:
             log.error("%s: process %s does not end, not even by KILL; leaving it behind", running.model, running.pid)
         if self._alarm:
             self._alarm.cancel()
+        self._breakers.close()
 
     def hurry(self) -> None:
         """End a drain now, and kill whatever is still running."""
@@ -239,7 +243,9 @@ class Pool:
         self._emit(FootprintKnown(model, Footprint(footprint.ram, devices), measured=True))
 
     def _emit(self, event: Event) -> None:
-        for effect in self._scheduler.handle(event, time.monotonic()):
+        effects = self._scheduler.handle(event, time.monotonic())
+        self._breakers.after(event)
+        for effect in effects:
             self._carry_out(effect)
         self._set_alarm()
         if self._closing:
@@ -263,8 +269,10 @@ class Pool:
                 log.info(
                     "%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor), extra=_about(effect)
                 )
+                self._observe(effect)
                 self._announce(effect.successor)
             case Resume():
+                self._observe(effect)
                 log.info("%s: no longer draining", effect.model, extra=_about(effect))
             case Stop():
                 log.info(

@@ -24,6 +24,7 @@ from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway, check
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import logline
+from llamaproxy.telemetry.console import ConsoleHandler
 from llamaproxy.telemetry.redaction import REDACTION
 
 log = logging.getLogger("llamaproxy")
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         complain(error.message)
         return EXIT_CONFIGURATION
-    logline.set_up(config.telemetry.log_level, config.telemetry.log_format, REDACTION.redact)
+    logline.set_up(config.telemetry.log_level, config.telemetry.log_format, REDACTION.redact, ConsoleHandler())
     log.info("configuration: %s", source.path or "defaults and environment")
     try:
         return _run_loop(_serve(config, source))

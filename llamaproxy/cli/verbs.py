@@ -11,6 +11,8 @@ Parser: TypeAlias = argparse.ArgumentParser
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 SHELLS = ("bash", "zsh", "fish")
+MOST_LINES = 100_000
+"""Of the log, at once."""
 
 
 def parser() -> Parser:
@@ -29,11 +31,13 @@ def parser() -> Parser:
     _json_option(doctor)
     _add_shows(verbs)
     _add_actions(verbs)
+    _logs(verbs.add_parser("logs", help="lines of the running gateway's log and its engines'"))
     reload = verbs.add_parser("reload", help="have the running gateway read its configuration again")
     _client_options(reload)
     _keys(verbs.add_parser("keys", help="make, list and revoke API keys"))
     health = verbs.add_parser("health", help="whether the gateway lives: 0 or 1, for a container's HEALTHCHECK")
     _client_options(health)
+    _pull(verbs.add_parser("pull", help="download a model from the Hugging Face hub into catalog.models_dir"))
     _service(verbs.add_parser("service", help="have systemd or launchd run the gateway for this user"))
     completion = verbs.add_parser("completion", help="print a shell's completion of these words")
     completion.add_argument("shell", choices=SHELLS)
@@ -46,6 +50,18 @@ def _serve(serve: Parser) -> None:
     _config_option(serve)
     serve.add_argument("--host", help="address to listen on, instead of server.host")
     serve.add_argument("--port", type=int, help="port to listen on, instead of server.port")
+
+
+def _pull(pull: Parser) -> None:
+    pull.add_argument("reference", metavar="OWNER/REPO[:QUANT]", help="a repository, and which quantisation [Q4_K_M]")
+    pull.add_argument("--list", action="store_true", help="say which there are, and whether they fit this machine")
+    pull.add_argument("--dry-run", action="store_true", help="say what would be downloaded, and download nothing")
+    pull.add_argument("--name", help="what the model shall be called [as its file]")
+    pull.add_argument("--revision", default="main", help="branch, tag or commit [main]")
+    pull.add_argument("--dir", type=Path, metavar="FOLDER", help="where models are [catalog.models_dir]")
+    pull.add_argument("--no-mmproj", action="store_true", help="leave the projector for images and sound out")
+    _client_options(pull)
+    _json_option(pull)
 
 
 def _init(init: Parser) -> None:
@@ -87,6 +103,23 @@ def _add_actions(verbs: Verbs) -> None:
         act.add_argument("--dry-run", action="store_true", help="say what would be asked for, and ask for nothing")
         _client_options(act)
         _json_option(act)
+
+
+def _logs(logs: Parser) -> None:
+    logs.add_argument("name", nargs="?", default="all", metavar="NAME", help="a model, or `all` [all]")
+    logs.add_argument("--tail", type=_line_count, default=100, metavar="N", help="the last N lines [100]")
+    logs.add_argument("--follow", "-f", action="store_true", help="and those that come, until interrupted")
+    levels = ("debug", "info", "warning", "error")
+    logs.add_argument("--level", choices=levels, default="debug", help="of this level or worse [debug]")
+    _client_options(logs)
+    logs.add_argument("--json", action="store_true", help="for programs: one object a line")
+
+
+def _line_count(text: str) -> int:
+    """Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) <= MOST_LINES):
+        raise argparse.ArgumentTypeError(f"not a number up to {MOST_LINES}")
+    return int(text)
 
 
 def _config(config: Parser) -> None:

@@ -12,29 +12,38 @@ from pydantic import create_model
 from llamaproxy.errors import (
     ConfigError,
     Conflict,
+    DuplicateModel,
     EngineMissing,
     GatewayError,
+    GatewayTimeout,
     InvalidRequest,
+    LoadTimeout,
     ModelNotFound,
-    ModelStartFailed,
     NotFound,
+    QueueFull,
+    RateLimitExceeded,
+    Unavailable,
+    UpstreamError,
 )
 from llamaproxy.server.adjust import Settings
 from llamaproxy.server.answers import json_response
+from llamaproxy.server.api_models import KEPT, UNTIL_RELOAD, deploy_routes, model_routes
 from llamaproxy.server.captures import CaptureRoutes, Forgotten, ShownCapture
 from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig, ShownSettings
+from llamaproxy.server.deploy import Deploy
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
-from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
-from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
+from llamaproxy.server.modelroutes import ModelRoutes
+from llamaproxy.server.models import Models
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.progress import Phase
+from llamaproxy.server.proxy import Chat
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
-from llamaproxy.server.routes import Parameter, Route, Routes
+from llamaproxy.server.routes import Handler, Parameter, Route, Routes
 from llamaproxy.server.signin import Credentials, ShownSession, SignedOut, SignIn
 from llamaproxy.server.system import System
-from llamaproxy.server.wanted import ConfigEdit, ModelEdit, NewModel
+from llamaproxy.server.wanted import ConfigEdit
 from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
 from llamaproxy.telemetry.series import TIERS
@@ -50,10 +59,10 @@ _SINCE = Parameter(
     "seconds since the epoch (UTC)",
     {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12, "default": 0},
 )
-_STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, ModelStartFailed)
-_UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
-
-_KEPT = "Kept over restarts and put in force like a reload: processes that are others then end what they are answering."
+_CHAT: tuple[type[GatewayError], ...] = (
+    *(ModelNotFound, DuplicateModel, QueueFull, RateLimitExceeded),
+    *(UpstreamError, Unavailable, EngineMissing, GatewayTimeout, LoadTimeout),
+)
 
 
 def api_routes(
@@ -67,10 +76,12 @@ def api_routes(
     captures: CaptureRoutes,
     edited: ModelRoutes,
     sign_in: SignIn,
+    deploy: Deploy,
+    chat: Handler,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
-        *_models(models, edited),
+        *model_routes(models, edited),
         *_requests(requests),
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
@@ -79,6 +90,8 @@ def api_routes(
         *_logs(logs),
         *_captures(captures),
         *_sessions(sign_in),
+        *deploy_routes(deploy),
+        _chat(chat),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -87,82 +100,6 @@ def api_routes(
     table.append(Route("GET", "/api/openapi.json", openapi, "This description, as OpenAPI 3.1", dict[str, Any]))
     description = describe(table)
     return Routes(table)
-
-
-def _models(models: Models, edited: ModelRoutes) -> list[Route]:
-    def action(verb: str, handler: Any, title: str, description: str, errors: Any = (ModelNotFound,)) -> Route:
-        path = f"/api/models/{{name}}/{verb}"
-        return Route("POST", path, handler, title, ShownModel, description, errors=errors)
-
-    at_once = "Answers at once with the model as it is then."
-    create, scan = _making(edited)
-    return [
-        Route("GET", "/api/models", models.page, "List models", ModelPage),
-        create,
-        scan,
-        Route("GET", "/api/models/{name}", models.one, "Show a model", ModelDetails, errors=(ModelNotFound,)),
-        *_editing(edited),
-        action("start", models.start, "Start a model", f"Closes its breaker. {at_once}", _STARTING),
-        action(
-            "stop", models.stop, "Stop a model", f"Requests in flight end first, queued ones are refused. {at_once}"
-        ),
-        action(
-            "restart",
-            models.restart,
-            "Restart a model",
-            f"Requests in flight end first, queued ones wait for the new process. {at_once}",
-            _STARTING,
-        ),
-        action("pin", models.pin, "Pin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
-        action("unpin", models.unpin, "Unpin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
-        action("reset-breaker", models.reset_breaker, "Close a model's breaker", "The next request may try it again."),
-    ]
-
-
-def _making(edited: ModelRoutes) -> tuple[Route, Route]:
-    return (
-        Route(
-            *("POST", "/api/models", edited.create, "Make a model of a file", ModelDetails),
-            "The file lies inside catalog.models_dir. Kept over restarts.",
-            body=NewModel,
-            errors=(Conflict, ConfigError),
-            status=201,
-        ),
-        Route(
-            *("POST", "/api/models/scan", edited.scan, "Look for models in the directory again", Scanned),
-            "The configuration is read again, too.",
-            errors=(Conflict, ConfigError),
-        ),
-    )
-
-
-def _editing(edited: ModelRoutes) -> list[Route]:
-    path, errors = "/api/models/{name}", (ModelNotFound, Conflict, ConfigError)
-    truth = {"type": "string", "enum": ["true", "false"], "default": "false"}
-    asked = (
-        Parameter("file", "delete its files, too, where they lie inside catalog.models_dir", truth),
-        Parameter("force", "although requests are in flight; they end first, those that wait are refused", truth),
-    )
-    return [
-        Route(
-            *("PATCH", path, edited.change, "Edit a model", ModelDetails),
-            f"Only what is named; null takes an edit back. {_KEPT}",
-            body=ModelEdit,
-            errors=errors,
-        ),
-        Route(
-            *("PUT", path, edited.replace, "Replace a model's edits", ModelDetails),
-            f"What is not named is as without an edit. {_KEPT}",
-            body=ModelEdit,
-            errors=errors,
-        ),
-        Route(
-            *("DELETE", path, edited.delete, "Delete a model, or take its edits back", Deleted),
-            "One that was made here is removed; of any other the edits are taken back. Requests in flight end first.",
-            query=asked,
-            errors=errors,
-        ),
-    ]
 
 
 def _requests(requests: Requests) -> list[Route]:
@@ -211,7 +148,7 @@ def _configuration(configuration: Configuration) -> list[Route]:
             configuration.edit,
             "Edit the configuration",
             ShownConfig,
-            f"Only what is named; null takes an edit back. {_KEPT}",
+            f"Only what is named; null takes an edit back. {KEPT}",
             body=ConfigEdit,
             errors=(Conflict, ConfigError),
         ),
@@ -232,7 +169,7 @@ def _configuration(configuration: Configuration) -> list[Route]:
             configuration.change,
             "Change settings",
             ShownSettings,
-            f"Only what is named is changed. {_UNTIL_RELOAD}",
+            f"Only what is named is changed. {UNTIL_RELOAD}",
             body=Settings,
             errors=(ConfigError,),
         ),
@@ -319,3 +256,18 @@ def _sessions(sign_in: SignIn) -> list[Route]:
         ),
         Route("DELETE", path, sign_in.end, "Sign out", SignedOut),
     ]
+
+
+def _chat(chat: Handler) -> Route:
+    return Route(
+        "POST",
+        "/api/chat",
+        chat,
+        "Chat with a model",
+        str,
+        "`/v1/chat/completions`, and always as a stream of its events.",
+        body=Chat,
+        errors=_CHAT,
+        media="text/event-stream",
+        raw=True,
+    )

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from llamaproxy import edits
 from llamaproxy.backends.carrier import Carrier
@@ -31,6 +31,7 @@ from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.posted import read_json
 from llamaproxy.server.reload import Reloader
+from llamaproxy.telemetry.modelhistory import ModelHistory, parse_range
 
 Count = Annotated[int, Field(ge=0)]
 Duration = Annotated[float, Field(ge=0)]
@@ -129,6 +130,31 @@ class ModelPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownEvent:
+    """A state of a model's process or of its circuit breaker (`breaker_...`), from `at` on, in seconds since the epoch.
+
+    `reason` is a code, `text` a sentence; `seconds`: how long the state before it lasted.
+    """
+
+    at: float
+    spawn: Count
+    state: str
+    reason: str | None
+    detail: str | None
+    seconds: Duration | None
+    text: str
+
+
+class EventPage(BaseModel):
+    """Events of each model, oldest first; the first are those in force at `from`, which may be later than asked for."""
+
+    range: str
+    from_: float = Field(serialization_alias="from")
+    to: float
+    models: dict[str, list[ShownEvent]]
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """It was taken in; what follows from it can be seen at the models."""
 
@@ -145,6 +171,7 @@ class Models:
         reloader: Reloader,
         carrier: Carrier,
         headers: Headers,
+        history: ModelHistory,
         observed: Callable[[str], Observed] = lambda name: Observed(),
     ) -> None:
         self._headers = headers
@@ -152,6 +179,7 @@ class Models:
         self._pool = pool
         self._reloader = reloader
         self._carrier = carrier
+        self._history = history
         self._observed = observed
 
     async def page(self, request: web.Request) -> web.Response:
@@ -174,6 +202,12 @@ class Models:
         fields = {field: getattr(shown, field) for field in ShownModel.__dataclass_fields__}
         editable = edits.editable_model(model.name, values, self._reloader.said)
         return json_response(ModelDetails(**fields, config=values, origins=origins, editable=editable), status)
+
+    async def past(self, request: web.Request) -> web.Response:
+        """What happened to the models. Raises InvalidRequest."""
+        name = parse_range(request.query.get("range", "1h"))
+        span = await self._history.span(name, self._current.catalogue.models)
+        return json_response({"range": name, "from": span.begin, "to": span.end, "models": span.models})
 
     async def start(self, request: web.Request, name: str) -> web.Response:
         """Answers at once. Raises ModelNotFound, EngineMissing or ModelStartFailed."""

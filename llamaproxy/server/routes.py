@@ -17,7 +17,7 @@ from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.posted import as_value, read_as
 
-Handler = Callable[..., Awaitable[web.Response]]
+Handler = Callable[..., Awaitable[web.StreamResponse]]
 _READING = "GET"
 _NOT_STORED = {"Cache-Control": "no-store"}
 
@@ -43,7 +43,8 @@ class Route:
 
     `{name}` in the path stands for one part or more, so that names with slashes may be spelled with them or with
     escapes. The handler is given the request, what the path says there, and the body where there is a type for one.
-    `answer` is any type that pydantic has a schema for; `errors` are those beside what every route may answer.
+    `answer` is any type that pydantic has a schema for; `errors` are those beside what every route may answer. A `raw`
+    one reads the body itself: it may be as large as any request's. `media` is the type of what it answers with.
     """
 
     method: str
@@ -56,6 +57,8 @@ class Route:
     body: type[BaseModel] | None = None
     errors: tuple[type[GatewayError], ...] = ()
     status: int = 200
+    media: str = "application/json"
+    raw: bool = False
 
     @property
     def unsafe(self) -> bool:
@@ -76,20 +79,22 @@ class Routes:
         for route in sorted(self.routes, key=_particular):
             self._paths.setdefault(route.parts, {})[route.method] = route
 
-    async def serve(self, request: web.Request) -> web.Response:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """The whole answer, errors included."""
+        response: web.StreamResponse
         try:
             response = await self._answer(request)
         except GatewayError as error:
             response = error_response(error, Dialect.OPENAI)
-        response.headers.setdefault("Cache-Control", _NOT_STORED["Cache-Control"])
+        if not response.prepared:
+            response.headers.setdefault("Cache-Control", _NOT_STORED["Cache-Control"])
         return response
 
     def methods(self, raw_path: str) -> list[str]:
         """What the path takes; nothing where there is none."""
         return sorted({method for methods, _ in self._find(raw_path) for method in methods})
 
-    async def perform(self, request: web.Request, content: dict[str, Any]) -> web.Response:
+    async def perform(self, request: web.Request, content: dict[str, Any]) -> web.StreamResponse:
         """For what came another way: `content` stands for the body. Raises GatewayError."""
         route, given = self._route(request)
         if route.unsafe:
@@ -97,9 +102,9 @@ class Routes:
             given += [value] if route.body else []
         return await route.handler(request, *given)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         route, given = self._route(request)
-        if route.unsafe:
+        if route.unsafe and not route.raw:
             content = await read_as(request, route.body or Nothing)
             given += [content] if route.body else []
         return await route.handler(request, *given)

@@ -134,9 +134,12 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
-def set_up(level: str, format: str, redact: Redact) -> None:
-    """The process's log on stderr. Libraries tell their warnings only: at lower levels they tell values of rows."""
-    handler = logging.StreamHandler()
+def set_up(level: str, format: str, redact: Redact, handler: logging.Handler | None = None) -> None:
+    """The process's log, on stderr or wherever `handler` writes.
+
+    Libraries tell their warnings only: at lower levels they tell values of rows.
+    """
+    handler = handler or logging.StreamHandler()
     handler.setFormatter(_formatter(format, redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]

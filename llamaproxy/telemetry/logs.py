@@ -19,6 +19,7 @@ from typing import Any
 
 from llamaproxy.config import Config, TelemetryConfig
 from llamaproxy.tasks import spawn
+from llamaproxy.telemetry import console
 from llamaproxy.telemetry.follow import MOST_WAITING, Followers, Subscription
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.logfiles import LogFiles
@@ -128,13 +129,14 @@ class Logs:
             self._rows.clear(self._cleared)
 
     def health(self) -> dict[str, Any]:
-        """How much was lost on the way: to the database because it did not keep up, and to the files."""
+        """How much was lost on the way: to the database because it did not keep up, to files and to stderr."""
         return {
             "lines": len(self._ring),
             "followers": len(self._followers),
             "rows_dropped": self._rows.dropped,
             "directory": str(self.files.directory) if self.files else None,
             "file_lines_dropped": self.files.dropped if self.files else 0,
+            "stderr_lines_dropped": console.dropped(),
         }
 
     def _take(self, entry: LogEntry) -> None:

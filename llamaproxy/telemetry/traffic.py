@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 
-from llamaproxy.core.events import BackendExited, BackendReady, Start, Stop
+from llamaproxy.core.events import BackendExited, BackendReady, News, Start, Stop
 from llamaproxy.core.rates import Rate, Rates
 from llamaproxy.telemetry.ledger import RequestRow, RequestState
 from llamaproxy.telemetry.metrics import Counter, Histogram, counters, histograms
@@ -23,8 +23,6 @@ _STATUSES = frozenset(map(int, HTTPStatus))
 _WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _LOADS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
-
-News = Start | Stop | BackendReady | BackendExited
 
 
 class _Book:
@@ -83,9 +81,12 @@ class Traffic:
         )
         self.evictions = counters("llamaproxy_evictions_total", "Backends that were told to stop", "model", "reason")
         self.replays = counters("llamaproxy_replays_total", "Requests that were sent to another backend", "model")
+        self._refusals = counters(
+            "llamaproxy_refused_requests_total", "Requests refused at the door; of many not each has a row", "status"
+        )
         self._families = (
             *(self.requests, self.tokens, self.queue, self.first_byte, self.duration),
-            *(self.starts, self.loads, self.evictions, self.replays),
+            *(self.starts, self.loads, self.evictions, self.replays, self._refusals),
         )
 
     def allow(self, models: Iterable[str], keys: Iterable[str]) -> None:
@@ -113,6 +114,10 @@ class Traffic:
         self._waiting.append(row)
         if len(self._waiting) >= MOST_WAITING:
             self.settle()
+
+    def refused(self, status: int) -> None:
+        """A request was refused before anything was known of it but its head."""
+        self._refusals.child(str(status)).value += 1
 
     def settle(self) -> None:
         """Count the rows that wait for it."""

@@ -1,6 +1,5 @@
 """The whole gateway inside the test's own process, with fake engines."""
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway
+from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, fake_model, to_toml
 
 Serve = Callable[..., Awaitable[TestClient[Any, Any]]]
@@ -48,7 +48,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         sections.setdefault("models", {name: fake_model(tmp_path, name.replace("/", "-")) for name in ("m", "org/n")})
         sections["engine"] = {"binary": str(FAKE_ENGINE), **sections.get("engine", {})}
         source = _source(file, sections)
-        gateway = Gateway(source.load(), Path(tempfile.mkdtemp(prefix="lp-")), source)
+        gateway = Gateway(source.load(), short_folder(), source)
         client: TestClient[Any, Any] = TestClient(InboundServer(Server(gateway).inbound()))
         await client.start_server()
         clients.append((client, gateway))

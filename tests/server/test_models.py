@@ -28,6 +28,8 @@ from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.models import Models
 from llamaproxy.server.reload import Reloader, load
+from llamaproxy.telemetry.history import History
+from llamaproxy.telemetry.modelhistory import ModelHistory
 from tests.gateway import PATIENCE, chat_body, fake_model
 from tests.models.ggufs import write as write_model
 from tests.server.conftest import Serve
@@ -36,7 +38,10 @@ Client = TestClient[web.Request, web.Application]
 Answer = tuple[int, Any]
 
 CONFIG = Config.model_validate(
-    {"models": {"qwen": {"path": "/q.gguf", "aliases": ["gpt-4o"], "pinned": True}, "llama": {"path": "/l.gguf"}}}
+    {
+        "telemetry": {"database": "off"},
+        "models": {"qwen": {"path": "/q.gguf", "aliases": ["gpt-4o"], "pinned": True}, "llama": {"path": "/l.gguf"}},
+    }
 )
 
 
@@ -51,7 +56,8 @@ class Room:
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
         self.headers = Headers()
-        self.models = Models(current, self.pool, reloader, carrier, self.headers)
+        past = ModelHistory(History(CONFIG.telemetry))
+        self.models = Models(current, self.pool, reloader, carrier, self.headers, past)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -348,3 +354,32 @@ class TestCommands:
             error = (await response.json())["error"]
             assert (response.status, error["code"]) == (404, "model_not_found")
             assert "org/n" in error["message"]
+
+
+class TestPast:
+    async def test_a_swap_says_who_went_for_whom_and_why(self, serve: Serve) -> None:
+        client = await serve(limits={"models_max": 1})
+        for model in ("m", "org/n"):
+            async with client.post("/v1/chat/completions", json=chat_body(model)) as response:
+                assert response.status == 200
+        async with client.get("/api/models/history?range=5m") as response:
+            past = await response.json()
+        assert past["range"] == "5m"
+        assert past["to"] - past["from"] == pytest.approx(300)
+        states = [(event["state"], event["reason"]) for event in past["models"]["m"]]
+        assert states == [
+            ("stopped", None),
+            ("starting", None),
+            ("ready", None),
+            ("stopping", "evicted"),
+            ("stopped", "evicted"),
+        ]
+        assert past["models"]["m"][3]["text"] == "evicted for org/n: no other was idle"
+        assert past["models"]["m"][2]["seconds"] > 0
+        assert past["models"]["org/n"][-1]["state"] == "ready"
+
+    async def test_only_ranges_that_exist(self, serve: Serve) -> None:
+        client = await serve()
+        async with client.get("/api/models/history?range=2d") as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["param"] == "range"

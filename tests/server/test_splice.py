@@ -1,10 +1,8 @@
 """One exchange, against an engine that sends exactly the bytes a test wants."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +20,7 @@ from llamaproxy.server import splice
 from llamaproxy.server.outgoing import Outgoing
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.splice import Deadlines, cut_off, forward
+from tests.folders import short_folder
 from tests.gateway import PATIENCE
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -77,7 +76,7 @@ async def spliced(
 
     With `ends` every client is gone in the moment of the answer, and the errors are collected there.
     """
-    socket = Path(tempfile.mkdtemp(prefix="lp-")) / "e.sock"
+    socket = short_folder() / "e.sock"
 
     async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
