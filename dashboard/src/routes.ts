@@ -25,4 +25,8 @@ export const ROUTES: readonly Route[] = [
     page: lazy(() => import("./pages/Models.vue")) },
   { name: "requests", title: "Requests", icon: "arrows", key: "r", primary: true,
     page: lazy(() => import("./pages/Requests.vue")) },
+  { name: "monitoring", title: "Monitoring", icon: "pulse", key: "o",
+    page: lazy(() => import("./pages/Monitoring.vue")) },
+  { name: "logs", title: "Logs", icon: "list", key: "l", primary: true,
+    page: lazy(() => import("./pages/Logs.vue")) },
 ];
