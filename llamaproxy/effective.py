@@ -18,11 +18,13 @@ Path = tuple[str, ...]
 
 
 class Origin(StrEnum):
-    """Where a value comes from: the later goes before the earlier. RUNTIME lasts until the next reload."""
+    """Where a value comes from: the later goes before the earlier. EDITED was changed over HTTP, and is kept; RUNTIME
+    lasts until the next reload."""
 
     DEFAULT = "default"
     FOUND = "found"
     FILE = "file"
+    EDITED = "edited"
     ENVIRONMENT = "environment"
     FLAG = "flag"
     RUNTIME = "runtime"

@@ -56,6 +56,13 @@ class InvalidRequest(GatewayError):
     code = "invalid_request"
 
 
+class Conflict(InvalidRequest):
+    """What is asked for contradicts what is there; the message says what."""
+
+    status = 409
+    code = "conflict"
+
+
 class InvalidJson(InvalidRequest):
     code = "invalid_json"
 
@@ -98,6 +105,12 @@ class UnknownEvent(NotFound):
     """A page asks over its WebSocket for what is no event."""
 
     code = "unknown_event"
+
+
+class RepositoryNotFound(NotFound):
+    """The hub has no such repository, revision or file, or shows it to nobody without a token."""
+
+    code = "repository_not_found"
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -195,6 +208,32 @@ class UpstreamError(GatewayError):
     code = "bad_upstream_response"
 
 
+class HubError(UpstreamError):
+    """The hub, or who serves its files, did not answer as it should."""
+
+    code = "hub_failed"
+
+
+class HubDenied(HubError):
+    """The hub wants a token, or another one."""
+
+    code = "hub_denied"
+
+
+class ChecksumMismatch(HubError):
+    """What was downloaded is not what the hub said it would be."""
+
+    code = "checksum_mismatch"
+
+
+class DiskFull(GatewayError):
+    """Not enough room for a download, with what must stay free."""
+
+    status = 507
+    type = "insufficient_storage_error"
+    code = "disk_full"
+
+
 class RequestCrashedBackend(UpstreamError):
     """This request was in flight at every one of too many deaths of its backend."""
 
@@ -213,6 +252,12 @@ class ModelStartFailed(Unavailable):
 
 class InvalidModelFile(ModelStartFailed):
     """The file holds no model that an engine could load; `detail` is its path."""
+
+
+class HubBusy(Unavailable):
+    """The hub answers no more of our requests for now."""
+
+    code = "hub_busy"
 
 
 class ModelOutOfMemory(Unavailable):

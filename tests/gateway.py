@@ -11,7 +11,6 @@ import os
 import signal
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +19,8 @@ from typing import Any, Self
 
 import aiohttp
 import psutil
+
+from tests.folders import short_folder
 
 FAKE_ENGINE = Path(__file__).parent / "fake" / "llama_server.py"
 EMPTY_GGUF = b"GGUF" + struct.pack("<IQQ", 3, 0, 0)
@@ -80,7 +81,7 @@ class GatewayProcess:
         self._log = folder / "gateway.log"
         self._process: asyncio.subprocess.Process | None = None
         # Sockets have short paths.
-        self.runtime = Path(tempfile.mkdtemp(prefix="lp-"))
+        self.runtime = short_folder()
         self.url = ""
         self.write(config)
 
@@ -88,7 +89,8 @@ class GatewayProcess:
         """The configuration file; a running gateway reads it again when it sees that, or is told."""
         self._file.write_text(to_toml({"engine": {"binary": str(FAKE_ENGINE)}, "server": {"port": 0}, **config}))
 
-    async def start(self) -> None:
+    async def start(self, stderr: int | None = None) -> None:
+        """`stderr` is a descriptor, where it shall not be the log."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("LLAMAPROXY_")}
         folders = {f"XDG_{name.upper()}_HOME": str(self._folder / name) for name in ("cache", "state")}
         own = {"XDG_RUNTIME_DIR": str(self.runtime), **folders}
@@ -98,7 +100,7 @@ class GatewayProcess:
                 *(sys.executable, "-m", "llamaproxy", "serve", "--config", str(self._file)),
                 env=environment,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=log,
+                stderr=log if stderr is None else stderr,
             )
         assert self._process.stdout
         line = (await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)).decode()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
-from llamaproxy import configfile
+from llamaproxy import configfile, document
 from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.effective import Origin
@@ -27,7 +27,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    monkeypatch.setattr(configfile, "user_config_path", lambda name: tmp_path / "user" / name)
+    monkeypatch.setattr(document, "user_file", lambda: tmp_path / "user" / "llamaproxy.toml")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -45,54 +46,6 @@ def told(path: Path | None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         configfile.load(path)
     return caught.value.message.replace(f"{path}: ", "").splitlines()
-
-
-class TestFindFile:
-    def test_no_file_is_fine(self) -> None:
-        assert configfile.find_file(None, {}) is None
-
-    def test_the_order(self, tmp_path: Path) -> None:
-        flag, variable = tmp_path / "flag.toml", tmp_path / "variable.toml"
-        user, here = tmp_path / "user" / "llamaproxy" / "llamaproxy.toml", Path("llamaproxy.toml")
-        environ = {"LLAMAPROXY_CONFIG": str(variable)}
-        user.parent.mkdir(parents=True)
-        user.touch()
-        assert configfile.find_file(None, {}) == user
-        here.touch()
-        assert configfile.find_file(None, {}) == here
-        variable.touch()
-        assert configfile.find_file(None, environ) == variable
-        flag.touch()
-        assert configfile.find_file(flag, environ) == flag
-        assert configfile.find_file(None, {"LLAMAPROXY_CONFIG": ""}) == here
-
-    def test_the_real_environment_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
-        path = write("")
-        monkeypatch.setenv("LLAMAPROXY_CONFIG", str(path))
-        assert configfile.find_file(None) == path
-
-    @pytest.mark.parametrize("name", ["missing.toml", "no/such/folder.toml", "x" * 5000, "a\0b"])
-    def test_a_file_that_was_asked_for_must_be_there(self, name: str) -> None:
-        for explicit, environ in ((Path(name), {}), (None, {"LLAMAPROXY_CONFIG": name})):
-            with pytest.raises(ConfigError, match=r"no such configuration file.*llamaproxy init"):
-                configfile.find_file(explicit, environ)
-
-    def test_a_directory_is_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="is a directory"):
-            configfile.find_file(tmp_path, {})
-
-    def test_a_directory_of_that_name_is_passed_over(self) -> None:
-        Path("llamaproxy.toml").mkdir()
-        assert configfile.find_file(None, {}) is None
-
-    def test_a_home_that_may_not_be_entered_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """As where a service runs as a user of its own under root's HOME."""
-
-        def refuse(path: object, **_: object) -> os.stat_result:
-            raise PermissionError(13, "Permission denied", str(path))
-
-        monkeypatch.setattr(os, "stat", refuse)
-        assert configfile.find_file(None, {}) is None
 
 
 class TestPrecedence:
@@ -371,23 +324,24 @@ class TestSource:
         first = source.signature()
         assert first == source.signature()
         write("[server]\nport = 12\n")
-        assert source.signature() not in (first, None)
+        assert source.signature() not in (first, (None, None))
 
     def test_file_that_was_found_stays_the_one(self) -> None:
         source = Source()
         assert source.load().server.port == 8080
-        assert (source.path, source.signature()) == (None, None)
+        assert source.path is None
+        assert source.signature() == (None, None)
         Path("llamaproxy.toml").write_text("[server]\nport = 1\n")
         assert source.load().server.port == 1
         Path("llamaproxy.toml").unlink()
-        assert source.signature() is None
+        assert source.signature() == (None, None)
         with pytest.raises(ConfigError, match="no such configuration file"):
             source.load()
 
     def test_configuration_made_by_hand_is_always_the_same(self) -> None:
         source = Fixed(config := Config())
         assert source.load() is config
-        assert source.signature() is None
+        assert source.signature() == (None, None)
 
 
 def test_origins_of_the_newest_configuration_that_was_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,3 +360,70 @@ def test_origins_of_the_newest_configuration_that_was_good(tmp_path: Path, monke
     with pytest.raises(ConfigError):
         source.load()
     assert dict(source.origins) == good
+
+
+class TestEdits:
+    @pytest.fixture
+    def edited(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+
+        def write(text: str) -> Path:
+            path = tmp_path / "edits.toml"
+            path.write_text(text, "utf-8")
+            return path
+
+        return write
+
+    def test_they_go_before_the_file_and_after_the_environment(
+        self, write: Write, edited: Write, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = Source(write("[limits]\nmodels_max = 3\nqueue_size = 3\nmax_wait = 3"))
+        edited("[limits]\nmodels_max = 4\nqueue_size = 4")
+        monkeypatch.setenv("LLAMAPROXY_LIMITS__MODELS_MAX", "5")
+        limits = source.load().limits
+        assert (limits.models_max, limits.queue_size, limits.max_wait) == (5, 4, 3)
+        assert source.origins["limits", "queue_size"] is Origin.EDITED
+        assert source.origins["limits", "models_max"] is Origin.ENVIRONMENT
+
+    def test_models_are_joined_key_by_key_and_those_of_a_directory_are_told_apart(
+        self, write: Write, edited: Write
+    ) -> None:
+        source = Source(write("[models.own]\npath = '/own'\nttl = 5"))
+        edited("[models.own]\nttl = 6\n[models.found]\nttl = 7\n[models.made]\npath = '/made'")
+        models = source.load().models
+        assert (models["own"].ttl, models["made"].path, "found" in models) == (6, "/made", False)
+        assert source.found == {"found": {"ttl": 7}}
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("[limits]\nmodels_max = 0", "limits.models_max: Input should be greater than or equal to 1, not 0"),
+            ("[models.found]\nttl = 'soon'", "models.found.ttl: 'soon' is not a duration"),
+            ("[models.made]\npath = ''", "models.made.path: String should have at least 1 character"),
+            ("[engine]\nbinary = 'x'", "engine.binary: cannot be edited"),
+            ("[", "not valid TOML"),
+        ],
+    )
+    def test_what_is_wrong_with_them_is_told_with_their_file(self, edited: Write, text: str, fault: str) -> None:
+        path = edited(text)
+        with pytest.raises(ConfigError) as caught:
+            configfile.load(None)
+        assert caught.value.message.startswith(f"{path}: {fault}")
+
+    def test_what_is_wrong_elsewhere_is_not_theirs(self, write: Write, edited: Write) -> None:
+        edited("[limits]\nmodels_max = 4")
+        assert told(write("[limits]\nqueue_size = 0"))[0].startswith("limits.queue_size")
+
+    def test_another_place_for_them(self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (place := tmp_path / "mine.toml").write_text("[limits]\nmodels_max = 4")
+        path = write(f"[server]\nedits_file = '{place}'")
+        assert configfile.load(path).limits.models_max == 4
+        monkeypatch.setenv("LLAMAPROXY_SERVER__EDITS_FILE", str(tmp_path / "none.toml"))
+        assert configfile.load(path).limits.models_max == 2
+
+    def test_they_are_watched(self, edited: Write) -> None:
+        source = Source()
+        source.load()
+        before = source.signature()
+        edited("[limits]\nmodels_max = 4")
+        assert source.signature() != before

@@ -2,8 +2,11 @@
 
 import argparse
 import inspect
+import json
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "config.example.toml"
 README = ROOT / "README.md"
 ERRORS = ROOT / "docs" / "errors.md"
+CLI = ROOT / "docs" / "cli.md"
 
 COMMENTED_OUT = re.compile(r"^# (?=\[[\w.]+\]$|[a-z0-9_]+ = )", re.MULTILINE)
 KEY_LINE = re.compile(r"(?P<commented># )?(?P<key>[a-z0-9_]+) = (?P<value>.+?) +# (?P<meaning>.+)")
@@ -27,7 +31,13 @@ ERROR_ROW = re.compile(r"^\| (\d{3}) \| `(\w+)` \| (.+?) \| (.+?) \|$", re.MULTI
 VARIABLE = re.compile(r"LLAMAPROXY_[A-Z0-9_]+")
 MODELS = {"qwen3": "path", "other": "command", "elsewhere": "url"}
 """The example's models, and who serves them."""
-PLACEHOLDERS = {"LLAMAPROXY_SECTION__KEY", "LLAMAPROXY_MODELS__NAME__KEY"}
+PLACEHOLDERS = {
+    "LLAMAPROXY_URL",
+    "LLAMAPROXY_API_KEY",
+    "LLAMAPROXY_CONFIG",
+    "LLAMAPROXY_SECTION__KEY",
+    "LLAMAPROXY_MODELS__NAME__KEY",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +183,56 @@ class TestReadme:
             configfile.load(path)
 
 
-@pytest.mark.parametrize("path", [README, ERRORS, EXAMPLE], ids=lambda path: path.name)
+class TestCommandLine:
+    def test_every_verb_and_action_stands_there(self) -> None:
+        text = CLI.read_text("utf-8")
+        for verb, parser in subparsers(cli.parser()).items():
+            assert re.search(rf"`llamaproxy {verb}\b", text), verb
+            for action in subparsers(parser):
+                assert re.search(rf"\b{verb} {action}\b", text), f"{verb} {action}"
+
+    def test_every_option_that_is_written_about_exists(self) -> None:
+        known = {"--" + word for word in ("help",)} | set(options(cli.parser()))
+        assert set(re.findall(r"`(--[a-z-]+)", CLI.read_text("utf-8"))) <= known
+
+    def test_exit_codes(self) -> None:
+        rows = re.findall(r"^\| (\d+) \| (.+) \|$", CLI.read_text("utf-8"), re.MULTILINE)
+        assert {int(code): meaning for code, meaning in rows} == cli.EXIT_CODES
+
+    def test_the_menu_shows_models_and_what_went_wrong(self, tmp_path: Path) -> None:
+        """As SwiftBar runs it, beside a `llamaproxy` that says what a gateway says."""
+        model = {"name": "a|b", "state": "ready", "in_flight": 2}
+        told = {"health": {"status": "ok", "version": "0"}, "models": [model]}
+        program = tmp_path / "llamaproxy"
+        program.write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
+        program.chmod(0o755)
+        assert menu(tmp_path).splitlines()[:3] == ["🦙 1", "---", "llamaproxy 0: ok"]
+        assert "🟢 a¦b: ready, 2 in flight | " in menu(tmp_path)
+        program.write_text("#!/bin/sh\necho 'no gateway | answers' >&2\nexit 3\n")
+        assert menu(tmp_path) == "🦙 !\n---\nno gateway ¦ answers\n"
+
+
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    found = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found[0].choices) if found else {}
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        yield from action.option_strings
+    for inner in subparsers(parser).values():
+        yield from options(inner)
+
+
+def menu(folder: Path) -> str:
+    plugin = ROOT / "docs" / "swiftbar" / "llamaproxy.10s.py"
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    command = [sys.executable, str(plugin)]
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("path", [README, ERRORS, CLI, EXAMPLE], ids=lambda path: path.name)
 def test_variables_that_are_written_about_exist(path: Path) -> None:
     named = set(VARIABLE.findall(path.read_text("utf-8"))) - PLACEHOLDERS
     assert list(configfile._unknown_variables(dict.fromkeys(named, "x"))) == []

@@ -16,7 +16,7 @@ LONGEST = 400
 # These test the whole, or the house itself.
 WITHOUT_MODULE = {
     *("test_layout.py", "test_docs.py", "test_page_build.py", "server/test_inbound_hostile.py"),
-    *(f"core/test_scheduler_{part}.py" for part in ("laws", "memory", "starving", "reload", "settings")),
+    *(f"core/test_scheduler_{part}.py" for part in ("laws", "memory", "starving", "reload", "settings", "priority")),
 }
 FOLDERS_WITHOUT_MODULES = {"bench", "engine", "faults", "fake", "e2e"}
 

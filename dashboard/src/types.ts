@@ -38,6 +38,8 @@ export interface Model {
 export interface ModelDetails extends Model {
   config: Record<string, unknown>;
   origins: Record<string, unknown>;
+  /** Which of the settings may be changed here. */
+  editable?: Record<string, boolean>;
 }
 
 export interface Gpu {

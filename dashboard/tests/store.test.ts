@@ -149,5 +149,7 @@ describe("while there is none", () => {
     store.start();
     await flush();
     expect([session.needed, store.status.mode, store.cell("models").error]).toEqual([true, "connecting", "an API key is needed"]);
+    await vi.advanceTimersByTimeAsync(6000);
+    expect(asked).toHaveBeenCalledOnce();
   });
 });

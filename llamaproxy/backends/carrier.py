@@ -18,7 +18,7 @@ import platformdirs
 
 from llamaproxy.backends.engine import Engine
 from llamaproxy.backends.slot_files import SlotFiles
-from llamaproxy.backends.slots import Carry
+from llamaproxy.backends.slots import Carry, Counts
 from llamaproxy.config import EngineConfig, KvConfig, ModelConfig
 from llamaproxy.tasks import spawn
 
@@ -42,6 +42,7 @@ class Carrier:
 
     def __init__(self, settings: KvConfig, engine: EngineConfig) -> None:
         self._carries: dict[str, Carry] = {}
+        self.counts = Counts()
         self._set_up(settings, engine)
 
     def reconfigure(self, settings: KvConfig, engine: EngineConfig, removed: Iterable[str]) -> None:
@@ -75,7 +76,7 @@ class Carrier:
             return None
         try:
             if (carry := self._carries.get(name)) is None or carry.key != key:
-                carry = self._carries[name] = Carry(name, key, self._files, self._settings)
+                carry = self._carries[name] = Carry(name, key, self._files, self._settings, self.counts)
         except OSError as error:
             self._give_up(error)
             return None

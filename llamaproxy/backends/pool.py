@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from llamaproxy import scope
+from llamaproxy.backends.breakers import BreakerWatch
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.memory import Scale
@@ -29,6 +30,7 @@ from llamaproxy.core.events import (
     Grant,
     LeaseReleased,
     ModelsChanged,
+    News,
     Outcome,
     Reject,
     RequestArrived,
@@ -60,7 +62,7 @@ be started: nobody shall be evicted for it."""
 Expect = Callable[[str], None]
 """Told of a model that will be started as soon as others have made room for it."""
 
-Observe = Callable[[Start | Stop | BackendReady | BackendExited], None]
+Observe = Callable[[News], None]
 """Told of what happens to backends, in order. Must not wait or raise."""
 
 
@@ -83,6 +85,7 @@ class Pool:
         self._check = check
         self._expect = expect
         self._observe = observe
+        self._breakers = BreakerWatch(self.backends, observe)
         self._scale = Scale()
         self._loop = asyncio.get_running_loop()
         self._spawns: dict[str, Life] = {}
@@ -116,8 +119,7 @@ class Pool:
                 return f"loading {model}"
             elapsed = time.monotonic() - backend.started_at
             return f"loading {model}, {min(99, int(100 * elapsed / backend.load_seconds))} %"
-        position = list(backend.queue).index(ticket) + 1 if ticket in backend.queue else 1
-        return f"queued, position {position}"
+        return f"queued, position {self._scheduler.position(ticket, model, time.monotonic())}"
 
     def lease(
         self,
@@ -127,15 +129,17 @@ class Pool:
         since: float | None = None,
         exclusive: bool = False,
         ticket: str | None = None,
+        priority: int = 0,
     ) -> Lease:
         """A place on the model's backend, to be waited for.
 
         `since`, in seconds of the monotonic clock, is when a replayed request first arrived; `exclusive` leases have
-        their backend to themselves.
+        their backend to themselves; those of higher `priority` go first in the model's queue.
         """
         first = time.monotonic() if since is None else since
         request = ticket or self.ticket(model)
-        return Lease(self, RequestArrived(request, model, first + self._queue_timeout, light, first, exclusive))
+        deadline = first + self._queue_timeout
+        return Lease(self, RequestArrived(request, model, deadline, light, first, exclusive, priority))
 
     def start(self, model: str) -> None:
         """Raises GatewayError where the check does."""
@@ -207,6 +211,7 @@ class Pool:
             log.error("%s: process %s does not end, not even by KILL; leaving it behind", running.model, running.pid)
         if self._alarm:
             self._alarm.cancel()
+        self._breakers.close()
 
     def hurry(self) -> None:
         """End a drain now, and kill whatever is still running."""
@@ -238,7 +243,9 @@ class Pool:
         self._emit(FootprintKnown(model, Footprint(footprint.ram, devices), measured=True))
 
     def _emit(self, event: Event) -> None:
-        for effect in self._scheduler.handle(event, time.monotonic()):
+        effects = self._scheduler.handle(event, time.monotonic())
+        self._breakers.after(event)
+        for effect in effects:
             self._carry_out(effect)
         self._set_alarm()
         if self._closing:
@@ -262,8 +269,10 @@ class Pool:
                 log.info(
                     "%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor), extra=_about(effect)
                 )
+                self._observe(effect)
                 self._announce(effect.successor)
             case Resume():
+                self._observe(effect)
                 log.info("%s: no longer draining", effect.model, extra=_about(effect))
             case Stop():
                 log.info(

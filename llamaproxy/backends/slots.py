@@ -34,7 +34,18 @@ class _Save:
     name: str = ""
     done: list[Path] = field(default_factory=list)
     tokens: int = 0
+    bytes: int = 0
     whole: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """Of all models since the gateway began: bytes that were saved, tokens that were restored, and those of them that
+    the first request found in its prompt's cache."""
+
+    saved_bytes: int = 0
+    restored_tokens: int = 0
+    reused_tokens: int = 0
 
 
 class Serving:
@@ -62,8 +73,11 @@ class Carry:
     no more of them.
     """
 
-    def __init__(self, model: str, key: str, files: SlotFiles, settings: KvConfig) -> None:
+    def __init__(
+        self, model: str, key: str, files: SlotFiles, settings: KvConfig, counts: Counts | None = None
+    ) -> None:
         """Raises OSError."""
+        self._counts = counts or Counts()
         self.model = model
         self.key = key
         self.directory = files.folder(key)
@@ -92,6 +106,7 @@ class Carry:
         """A request has ended; until another begins, its conversation is surely in a slot."""
         self._last = request
         if share and prompt:
+            self._counts.reused_tokens += min(prompt.cached, self.restored_tokens)
             useful = was_of_use(prompt, share, self.restored_tokens)
             self._judge(useful, f"of {self.restored_tokens} restored tokens {prompt.cached} were reused")
 
@@ -126,6 +141,7 @@ class Carry:
             log.warning("%s: %s", self.model, reason)
             self._distrust(files, reason)
         else:
+            self._counts.restored_tokens += self.restored_tokens
             seconds = time.monotonic() - begun
             log.info("%s: %d tokens of KV restored in %.2f s", self.model, self.restored_tokens, seconds)
             # Of another gateway's slots, or not all of our own, nothing can be expected.
@@ -151,7 +167,9 @@ class Carry:
             if tokens := await save_slot(upstream, slot.id, draft.name):
                 save.done.append(draft)
                 save.tokens += tokens
-                largest = max(largest, draft.stat().st_size)
+                size = draft.stat().st_size
+                save.bytes += size
+                largest = max(largest, size)
         save.whole = len(idle) == len(slots)
 
     def _keep(self, save: _Save, seconds: float) -> None:
@@ -164,6 +182,7 @@ class Carry:
         self._drafts.difference_update(save.done)
         self._whole_save = save.name if save.whole else ""
         self.saved_tokens = save.tokens
+        self._counts.saved_bytes += save.bytes
         log.info("%s: %d tokens of KV saved in %.2f s", self.model, save.tokens, seconds)
         _in_background(self._files.tidy, "tidy-slots")
 

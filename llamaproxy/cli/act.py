@@ -8,9 +8,7 @@ import argparse
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
-from llamaproxy.cli import EXIT_FAILED, client, complain
+from llamaproxy.cli import EXIT_FAILED, client, complain, terminal
 from llamaproxy.cli.table import harmless, table
 
 _TIMEOUT = 30.0
@@ -19,7 +17,7 @@ _NOT_KEPT = "until the configuration is reloaded, or the gateway restarted; `pin
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 where the gateway took all of it in, 1 where it refused something, 69 where none answers."""
+    """0 where the gateway took all of it in; the code of a refusal, or 1 where there were several sorts of them."""
     return client.talk(lambda: _act(arguments))
 
 
@@ -29,14 +27,15 @@ def _act(arguments: argparse.Namespace) -> int:
         print("\n".join(f"{arguments.verb} {harmless(name)}" for name in names))
         return 0
     told: list[dict[str, Any]] = []
+    codes: set[int] = set()
     for name in names:
         path = f"/api/models/{quote(name, safe='')}/{arguments.verb}"
         try:
             told.append(client.post(arguments, path, {}, _TIMEOUT))
         except client.Refused as error:
-            complain(harmless(str(error)))
+            codes.add(client.tell(error))
     _tell(arguments, told)
-    return 0 if len(told) == len(names) else EXIT_FAILED
+    return 0 if not codes else codes.pop() if len(codes) == 1 else EXIT_FAILED
 
 
 def _names(arguments: argparse.Namespace) -> list[str]:
@@ -50,9 +49,9 @@ def _names(arguments: argparse.Namespace) -> list[str]:
 
 def _tell(arguments: argparse.Namespace, models: list[dict[str, Any]]) -> None:
     if arguments.json:
-        print(orjson.dumps({"models": models}, option=orjson.OPT_INDENT_2).decode())
+        terminal.print_json({"models": models})
     elif models:
         rows = [(model["name"], model["state"], "yes" if model["pinned"] else None) for model in models]
-        print(table(("NAME", "STATE", "PINNED"), rows))
+        print(table(("NAME", "STATE", "PINNED"), rows, terminal.width(), terminal.is_coloured()))
     if models and arguments.verb in ("pin", "unpin"):
         complain(_NOT_KEPT)

@@ -4,7 +4,7 @@ import argparse
 
 import orjson
 
-from llamaproxy import configfile
+from llamaproxy import configfile, document
 from llamaproxy.backends import engine
 from llamaproxy.cli import EXIT_CONFIGURATION, complain
 from llamaproxy.effective import effective
@@ -15,7 +15,7 @@ from llamaproxy.server.gateway import check
 def run(arguments: argparse.Namespace) -> int:
     """The effective configuration as JSON on stdout; what is wrong, or worth knowing, on stderr."""
     try:
-        path = configfile.find_file(arguments.config)
+        path = document.find_file(arguments.config)
         config = configfile.load(path)
         check(config)
     except ConfigError as error:

@@ -1,40 +1,70 @@
 """Talking to a running gateway from the command line.
 
 Owns where it is found (`--url`, $LLAMAPROXY_URL, else the configuration), the key that is shown to it
-($LLAMAPROXY_API_KEY), and what is said when it does not answer. One request, no retries.
+($LLAMAPROXY_API_KEY), and what is said when it does not answer. One request, no retries, no proxy of the environment.
+Light: most of the time that such a verb takes is spent on its imports.
 """
 
 import argparse
 import http.client
+import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
-import orjson
-
-from llamaproxy import configfile
-from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_UNAVAILABLE, complain
-from llamaproxy.cli.table import harmless
+from llamaproxy import document
+from llamaproxy.cli import (
+    EXIT_CONFIGURATION,
+    EXIT_CONFLICT,
+    EXIT_DENIED,
+    EXIT_FAILED,
+    EXIT_NOT_FOUND,
+    EXIT_TIMEOUT,
+    EXIT_UNAVAILABLE,
+    EXIT_USAGE,
+    complain,
+)
 from llamaproxy.errors import ConfigError
 
 URL_VARIABLE = "LLAMAPROXY_URL"
 KEY_VARIABLE = "LLAMAPROXY_API_KEY"
+HOST, PORT = "127.0.0.1", 8080
+"""Defaults of `server.host` and `server.port`: the class that has them is slow to import."""
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses to listen on that are none to connect to."""
+_CODES = {
+    400: EXIT_USAGE,
+    401: EXIT_DENIED,
+    403: EXIT_DENIED,
+    404: EXIT_NOT_FOUND,
+    408: EXIT_TIMEOUT,
+    409: EXIT_CONFLICT,
+    504: EXIT_TIMEOUT,
+}
+_LARGEST_ANSWER = 256 * 1024**2
+"""Bytes."""
 
 
 class NoAnswer(Exception):
     """Nobody answers there, or not as a gateway does."""
 
+    exit_code = EXIT_UNAVAILABLE
+
+
+class TooLate(NoAnswer):
+    """Somebody is there, who did not answer in time."""
+
+    exit_code = EXIT_TIMEOUT
+
 
 class Refused(Exception):
-    """The gateway said no, with this error code."""
+    """The gateway said no, with this error code and status."""
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str, status: int) -> None:
         super().__init__(message)
         self.code = code
+        self.exit_code = EXIT_CONFIGURATION if code == ConfigError.code else _CODES.get(status, EXIT_FAILED)
 
 
 def talk(work: Callable[[], int]) -> int:
@@ -44,12 +74,16 @@ def talk(work: Callable[[], int]) -> int:
     except ConfigError as error:
         complain(error.message)
         return EXIT_CONFIGURATION
-    except Refused as error:
-        complain("\n".join(map(harmless, str(error).splitlines())))
-        return EXIT_CONFIGURATION if error.code == ConfigError.code else EXIT_FAILED
-    except NoAnswer as error:
-        complain(harmless(str(error)))
-        return EXIT_UNAVAILABLE
+    except (Refused, NoAnswer) as error:
+        return tell(error)
+
+
+def tell(error: Refused | NoAnswer) -> int:
+    """On stderr; returns the exit code."""
+    complain(str(error))
+    if error.exit_code == EXIT_DENIED:
+        complain(f"${KEY_VARIABLE} is the key that is shown; one with admin = true may do everything")
+    return error.exit_code
 
 
 def get(arguments: argparse.Namespace, path: str, timeout: float) -> Any:
@@ -62,20 +96,18 @@ def post(arguments: argparse.Namespace, path: str, content: Any, timeout: float)
 
 
 def ask(arguments: argparse.Namespace, method: str, path: str, timeout: float, content: Any = None) -> Any:
-    """The decoded answer, within `timeout` seconds. Raises NoAnswer, Refused, or ConfigError where no address is."""
+    """The decoded answer; `timeout` in seconds. Raises NoAnswer, Refused, or ConfigError where no address is."""
     base = address(arguments)
-    headers = {} if content is None else {"Content-Type": "application/json"}
-    if key := os.environ.get(KEY_VARIABLE):
-        headers["Authorization"] = f"Bearer {key}"
+    body = None if content is None else json.dumps(content).encode()
     try:
-        body = None if content is None else orjson.dumps(content)
-        request = urllib.request.Request(base + path, body, headers, method=method)
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return orjson.loads(response.read())
-    except urllib.error.HTTPError as error:
-        raise _refused(error) from error
+        response, answer = _exchange(base, method, path, body, timeout)
+        if response.status >= 300:
+            raise _refused(response, answer)
+        return json.loads(answer)
+    except TimeoutError as error:
+        raise TooLate(f"the gateway at {base} did not answer within {timeout:.0f} s") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
+        reason = getattr(error, "strerror", None) or error
         raise NoAnswer(f"no gateway answers at {base}: {reason}; `llamaproxy serve` starts one") from error
 
 
@@ -83,14 +115,50 @@ def address(arguments: argparse.Namespace) -> str:
     """The gateway's address, without a slash at its end. Raises ConfigError where the file is no good."""
     if given := arguments.url or os.environ.get(URL_VARIABLE):
         return str(given).rstrip("/")
-    server = configfile.load(configfile.find_file(arguments.config)).server
-    host = _ANYWHERE.get(server.host, server.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+    host, port = _configured(arguments, "host", HOST), _configured(arguments, "port", PORT)
+    if str(port) == "0":
+        raise ConfigError("server.port is 0, so that only the gateway knows its port: name its address with --url")
+    host = _ANYWHERE.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _refused(error: urllib.error.HTTPError) -> Refused:
+def _configured(arguments: argparse.Namespace, key: str, default: Any) -> Any:
+    """A value of [server]: from the environment, else from the file. Whether it is good is the gateway's to say."""
+    if told := os.environ.get(f"LLAMAPROXY_SERVER__{key.upper()}"):
+        return told
+    path = document.find_file(arguments.config)
+    section = document.read(path).get("server", {}) if path else {}
+    value = section.get(key, default) if isinstance(section, dict) else None
+    if type(value) is not type(default):
+        raise ConfigError(f"server.{key}: cannot be used as an address; `llamaproxy check-config` says more")
+    return value
+
+
+def _exchange(
+    base: str, method: str, path: str, body: bytes | None, timeout: float
+) -> tuple[http.client.HTTPResponse, bytes]:
+    parts = urlsplit(base)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address looks like http://127.0.0.1:8080")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    if key := os.environ.get(KEY_VARIABLE):
+        headers["Authorization"] = f"Bearer {key}"
+    connection = kind(parts.hostname, parts.port, timeout=timeout)
     try:
-        told = orjson.loads(error.read())["error"]
-        return Refused(str(told["message"]), str(told["code"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return Refused(f"the answer was {error.code} {error.reason}", "")
+        connection.request(method, parts.path + path, body, headers)
+        with connection.getresponse() as response:
+            answer = response.read(_LARGEST_ANSWER + 1)
+    finally:
+        connection.close()
+    if len(answer) > _LARGEST_ANSWER:
+        raise ValueError("its answer has no end")
+    return response, answer
+
+
+def _refused(response: http.client.HTTPResponse, answer: bytes) -> Refused:
+    try:
+        told = json.loads(answer)["error"]
+        return Refused(str(told["message"]), str(told["code"]), response.status)
+    except (ValueError, LookupError, TypeError):
+        return Refused(f"the answer was {response.status} {response.reason}", "", response.status)

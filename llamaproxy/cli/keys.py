@@ -5,18 +5,16 @@ gateway makes and keeps keys itself; where none runs, `create` prints what to co
 """
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
-from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_USAGE, client, complain
-from llamaproxy.errors import ConfigError, InvalidRequest
-from llamaproxy.server.keyring import new_key
-from llamaproxy.values import check_name
+from llamaproxy.cli import EXIT_USAGE, client, complain, terminal
+from llamaproxy.cli.table import table
+from llamaproxy.errors import InvalidRequest
 
 _TIMEOUT = 10.0
 _RULES = ("models", "rpm", "tpm", "concurrency", "priority", "expires", "admin")
@@ -29,24 +27,14 @@ def run(arguments: argparse.Namespace) -> int:
     """stdout is data: the key, or a table. What to do with it is said on stderr."""
     actions = {"create": _create, "list": _list, "revoke": _revoke, "usage": _usage}
     try:
-        return actions[arguments.action](arguments)
+        return client.talk(lambda: actions[arguments.action](arguments))
     except InvalidRequest as error:
         complain(error.message)
         return EXIT_USAGE
-    except ConfigError as error:
-        complain(error.message)
-        return EXIT_CONFIGURATION
-    except (client.Refused, client.NoAnswer) as error:
-        complain(str(error))
-        return EXIT_FAILED
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    try:
-        wanted = {"name": check_name(arguments.name), **_rules(arguments)}
-    except ValueError as error:
-        complain(f"{arguments.name!r:.80}: {error}")
-        return EXIT_USAGE
+    wanted = {"name": arguments.name, **_rules(arguments)}
     if arguments.offline:
         return _print_configuration(wanted)
     try:
@@ -68,25 +56,27 @@ def _rules(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _print_configuration(wanted: dict[str, Any], reason: str = "") -> int:
     """The key on stdout, the lines for it on stderr."""
+    from llamaproxy.server.keyring import new_key  # slow to import, and most keys are the running gateway's to make
+
     secret, name, key = new_key(wanted)
-    table = name if _BARE.fullmatch(name) else f'"{name}"'
+    quoted = name if _BARE.fullmatch(name) else f'"{name}"'
     values = key.model_dump(mode="json", include={"sha256", *_RULES}, exclude_defaults=True)
     lines = (f"{rule} = {_toml(rule, value)}" for rule, value in values.items())
     print(secret)
     head = f"{reason}# The key is shown this once. Add to the configuration file:"
-    print("\n".join([head, f"[keys.{table}]", *lines]), file=sys.stderr)
+    print("\n".join([head, f"[keys.{quoted}]", *lines]), file=sys.stderr)
     return 0
 
 
 def _toml(rule: str, value: Any) -> str:
     """TOML spells these values as JSON does, but for dates."""
-    return str(value) if rule == "expires" else orjson.dumps(value).decode()
+    return str(value) if rule == "expires" else json.dumps(value)
 
 
 def _list(arguments: argparse.Namespace) -> int:
     keys = client.ask(arguments, "GET", "/api/keys", _TIMEOUT)["keys"]
     columns = ("name", "source", *_RULES)
-    _print_table(columns, ([_cell(key[column]) for column in columns] for key in keys))
+    _show(arguments, {"keys": keys}, columns, ([_cell(key[column]) for column in columns] for key in keys))
     return 0
 
 
@@ -98,21 +88,24 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
 def _usage(arguments: argparse.Namespace) -> int:
     sums = client.ask(arguments, "GET", "/api/usage?by=key", _TIMEOUT)["usage"]
-    _print_table(("key", *_SUMS), ([_cell(group["key"]), *(str(group[sum]) for sum in _SUMS)] for group in sums))
+    _show(
+        arguments, {"usage": sums}, ("key", *_SUMS), ([group["key"], *(group[sum] for sum in _SUMS)] for group in sums)
+    )
     return 0
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any) -> object:
     if isinstance(value, list):
-        return ",".join(map(str, value)) or "-"
+        return ",".join(map(str, value))
     if isinstance(value, bool):
-        return "yes" if value else "-"
-    return "-" if value is None else str(value)
+        return "yes" if value else None
+    return value
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell: no cell has a blank in it, so that scripts can read them."""
-    table = [columns, *rows]
-    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _show(
+    arguments: argparse.Namespace, told: Mapping[str, Any], head: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    if arguments.json:
+        terminal.print_json(told)
+    else:
+        print(table(head, rows, terminal.width()))

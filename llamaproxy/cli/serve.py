@@ -1,6 +1,7 @@
 """`llamaproxy serve`: run the gateway until it is told to stop.
 
-Owns the process: its logging, its event loop, its signals, and the order in which things end.
+Owns the process: its logging, its event loop, its signals, what its service manager hears, and the order in which
+things end.
 """
 
 import argparse
@@ -14,13 +15,16 @@ from aiohttp import web
 
 from llamaproxy.backends.orphans import UNIX_SOCKETS
 from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, complain
+from llamaproxy.cli.notify import Notifier
 from llamaproxy.config import Config
 from llamaproxy.configfile import Source
+from llamaproxy.core.states import is_live
 from llamaproxy.errors import ConfigError
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway, check
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import logline
+from llamaproxy.telemetry.console import ConsoleHandler
 from llamaproxy.telemetry.redaction import REDACTION
 
 log = logging.getLogger("llamaproxy")
@@ -38,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         complain(error.message)
         return EXIT_CONFIGURATION
-    logline.set_up(config.telemetry.log_level, config.telemetry.log_format, REDACTION.redact)
+    logline.set_up(config.telemetry.log_level, config.telemetry.log_format, REDACTION.redact, ConsoleHandler())
     log.info("configuration: %s", source.path or "defaults and environment")
     try:
         return _run_loop(_serve(config, source))
@@ -63,18 +67,20 @@ async def _serve(config: Config, source: Source) -> int:
     except OSError as error:
         complain(f"no run directory for the engines' sockets: {error}")
         return EXIT_FAILED
+    notifier = Notifier()
     server = Server(gateway)
     runner = web.ServerRunner(server.inbound(), shutdown_timeout=_LAST_WORDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, config.server.host, config.server.port, backlog=1024).start()
-        _announce(gateway, runner)
+        url = _announce(gateway, runner)
+        _tell_manager(gateway, notifier, url)
         gateway.read_headers()
         gateway.preload()
         watching = spawn(gateway.reloader.watch(), name="watch-configuration")
-        _reload_on_signal(gateway)
         await stop.wait()
         watching.cancel()
+        notifier.stopping("requests in flight end")
         log.info("shutting down: requests in flight have %.0f s to end", config.server.drain_timeout)
     finally:
         await _shut_down(gateway, server, runner, force, config.server.drain_timeout)
@@ -113,20 +119,33 @@ def _handle_signals(stop: asyncio.Event, force: asyncio.Event) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(told))
 
 
-def _reload_on_signal(gateway: Gateway) -> None:
+def _tell_manager(gateway: Gateway, notifier: Notifier, url: str) -> None:
+    """That it is ready, and from now on whenever it reads its configuration again, and that it lives."""
+
+    def status() -> str:
+        live = sum(is_live(backend.state) for backend in gateway.pool.backends.values())
+        return f"listening on {url}, {len(gateway.catalogue.models)} models, {live} of them with a process"
+
     async def reload() -> None:
+        notifier.reloading()
         with contextlib.suppress(ConfigError):
             await gateway.reloader.reload()
+        notifier.ready(status())
 
+    notifier.ready(status())
+    spawn(notifier.keep_alive(status), name="keep-alive")
     if UNIX_SOCKETS:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reload(), name="reload"))
 
 
-def _announce(gateway: Gateway, runner: web.ServerRunner) -> None:
+def _announce(gateway: Gateway, runner: web.ServerRunner) -> str:
+    """Its address, which is told to whoever has started it."""
     host, port = runner.addresses[0][:2]
     name = f"[{host}]" if ":" in host else host
     log.info("models: %s", ", ".join(gateway.catalogue.models) or "none")
     if missing := gateway.missing_engine():
         log.warning("%s", missing)
-    print(f"llamaproxy is listening on http://{name}:{port} (OpenAI base URL http://{name}:{port}/v1)", flush=True)
+    url = f"http://{name}:{port}"
+    print(f"llamaproxy is listening on {url} (OpenAI base URL {url}/v1)", flush=True)
+    return url

@@ -4,37 +4,53 @@ Tables for people on stdout, or with `--json` what the gateway says, as it says 
 """
 
 import argparse
+import time
 from typing import Any
 
-import orjson
-
-from llamaproxy.cli import client
+from llamaproxy.cli import client, terminal
 from llamaproxy.cli.table import duration, harmless, size, table
 
 _TIMEOUT = 10.0
-_HEAD = ("NAME", "STATE", "PID", "UP", "IN FLIGHT", "QUEUED", "MEMORY", "BREAKER", "PINNED")
+_INTERVAL = 2.0
+"""Seconds between two looks with --watch."""
+_HEAD = (
+    *("NAME", "STATE", "PID", "PORT", "UP", "IN FLIGHT", "QUEUED", "LATENCY", "MEMORY", "BREAKER", "PINNED"),
+    *("MODE", "VERSION", "LOG"),
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 where the gateway answers, 69 where none does, 1 where it refuses."""
+    """0 where the gateway answers, else what EXIT_CODES say."""
     return client.talk(lambda: _show(arguments))
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    while True:
+        told = _ask(arguments)
+        if arguments.watch:
+            terminal.clear()
+        if arguments.json:
+            terminal.print_json(told, None if arguments.watch else 2)
+        else:
+            print(_text(told), flush=True)
+        if not arguments.watch:
+            return 0
+        time.sleep(_INTERVAL)
+
+
+def _ask(arguments: argparse.Namespace) -> dict[str, Any]:
     models: list[dict[str, Any]] = client.get(arguments, "/api/models", _TIMEOUT)["models"]
     if arguments.verb == "ps":
         models = [model for model in models if model["state"] != "stopped"]
-    told: dict[str, Any] = {"models": models}
-    if arguments.verb == "status":
-        health = client.get(arguments, "/api/health", _TIMEOUT)
-        totals = client.get(arguments, "/api/requests?limit=1", _TIMEOUT)["totals"]
-        told = {"health": health, "totals": totals, **told}
-    print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode() if arguments.json else _text(told))
-    return 0
+    if arguments.verb != "status":
+        return {"models": models}
+    health = client.get(arguments, "/api/health", _TIMEOUT)
+    totals = client.get(arguments, "/api/requests?limit=1", _TIMEOUT)["totals"]
+    return {"health": health, "totals": totals, "models": models}
 
 
 def _text(told: dict[str, Any]) -> str:
-    lines = [table(_HEAD, map(_row, told["models"]))]
+    lines = [table(_HEAD, map(_row, told["models"]), terminal.width(), terminal.is_coloured())]
     if health := told.get("health"):
         lines.insert(0, _summary(health, told["totals"]))
     return "\n\n".join(lines)
@@ -53,14 +69,10 @@ def _row(model: dict[str, Any]) -> tuple[object, ...]:
     footprint = model["footprint"]
     state = f"{model['state']} ({model['leaving']})" if model["leaving"] else model["state"]
     memory = footprint and size(footprint["ram"] + sum(footprint["devices"]))
+    latency = model["latency_ms"]
     return (
-        model["name"],
-        state,
-        model["pid"],
-        duration(model["uptime"]),
-        model["in_flight"],
-        model["queued"],
-        memory,
-        model["breaker"]["state"],
-        "yes" if model["pinned"] else None,
+        *(model["name"], state, model["pid"], model["port"], duration(model["uptime"])),
+        *(model["in_flight"], model["queued"], latency and f"{latency:.0f} ms", memory),
+        *(model["breaker"]["state"], "yes" if model["pinned"] else None),
+        *(model["kind"], model["version"], model["log"]),
     )

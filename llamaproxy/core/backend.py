@@ -3,6 +3,7 @@
 A record with small queries. Decisions belong to `scheduler` and `eviction`.
 """
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ class Waiter:
     deadline: float
     light: bool
     exclusive: bool = False
+    priority: int = 0
 
 
 @dataclass(slots=True)
@@ -40,7 +42,8 @@ class Backend:
     `last_words` is what the engine printed before it last failed; `yielded_at`, when it last gave way to another model.
     `company` is how many neighbours it may have at its start, once it has died for want of memory beside more, and
     `cramped` says that it is being tried again for that. `removed`: the configuration does not know it any more.
-    `held` is what its process takes, where that was started for what the model was before.
+    `held` is what its process takes, where that was started for what the model was before. `queue` is in the order of
+    arrival, and `ranked` where another order is to be looked for.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Backend:
     cramped: bool = False
     removed: bool = False
     started_remote: bool = False
+    ranked: bool = False
 
     @property
     def remote(self) -> bool:
@@ -156,10 +160,19 @@ class Backend:
 
     def enqueue(self, waiter: Waiter) -> None:
         """Behind those who came before it: at the end, unless it is a replay."""
+        self.ranked = bool(waiter.priority) or (self.ranked and bool(self.queue))
         younger = [other for other in self.queue.values() if other.since > waiter.since]
         self.queue[waiter.request] = waiter
         for other in younger:
             self.queue.move_to_end(other.request)
+
+    def in_turn(self, now: float, max_wait: float) -> list[Waiter]:
+        """Who is to be served, in order: who has waited longer than `max_wait`, so that nobody is passed over without
+        end; then by priority. Equals as they came."""
+        waiters = list(self.queue.values())
+        if self.ranked:
+            waiters.sort(key=lambda waiter: -waiter.priority if now - waiter.since < max_wait else -math.inf)
+        return waiters
 
     def measured_load(self, seconds: float) -> None:
         self.load_seconds = _average(self.load_seconds, seconds)

@@ -6,10 +6,11 @@ about an earlier process can be told from news about the present one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import GatewayError
 
@@ -35,6 +36,15 @@ class StopReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class Grounds(StrEnum):
+    """Why this idle backend was chosen to be evicted, and no other."""
+
+    ONLY_ONE = "only_idle_one"
+    PRIORITY = "lowest_priority"
+    LEAST_RECENTLY_USED = "least_recently_used"
+    LOADS_FASTEST = "loads_fastest"
+
+
 @dataclass(frozen=True, slots=True)
 class RequestArrived:
     """A request wants `model`. It is rejected when `deadline` passes before a grant.
@@ -42,6 +52,7 @@ class RequestArrived:
     `exclusive` requests get the backend to themselves: they are suspected of killing it.
     `light` requests cost the engine next to nothing and do not count towards the model's concurrency.
     `since` is the first arrival of a request that is being replayed: it goes before everyone who came later.
+    `priority` is that of its key: the higher goes first in the queue of its model.
     """
 
     request: str
@@ -50,6 +61,7 @@ class RequestArrived:
     light: bool = False
     since: float | None = None
     exclusive: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,12 +238,30 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the process now, no lease is left on it; ends in BackendExited. `successor` gets the room, if known."""
+    """End the process now, no lease is left on it; ends in BackendExited. `successor` gets the room, if known.
+
+    `grounds` are for people who ask why it was this one.
+    """
 
     model: str
     spawn: int
     reason: StopReason
     successor: str | None = None
+    grounds: Grounds | None = field(default=None, compare=False)
 
 
 Effect = Grant | Reject | Start | Drain | Resume | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerMoved:
+    """A circuit breaker is in another state than before; `reason` is the failure that counted last."""
+
+    model: str
+    spawn: int
+    state: BreakerState
+    reason: str
+
+
+News = Start | Drain | Resume | Stop | BackendReady | BackendExited | BreakerMoved
+"""What happens to backends, for those who only watch."""

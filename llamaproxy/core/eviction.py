@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llamaproxy.config import LimitsConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.capacity import Capacity
+from llamaproxy.core.events import Grounds
 from llamaproxy.core.states import BackendState
 
 MAX_LINGER = 0.1
@@ -38,6 +39,18 @@ def idle_victims(live: Iterable[Backend], limits: LimitsConfig, now: float) -> V
     rested = [backend for backend in idle if ends[backend.name] <= now]
     rested.sort(key=lambda b: (b.config.priority, b.idle_since, b.load_seconds or 0.0))
     return Victims(rested, min((end for end in ends.values() if end > now), default=None))
+
+
+def grounds(victim: Backend, idle: Sequence[Backend]) -> Grounds:
+    """Why it is this one of `idle`: the first rule that tells it from those who stay."""
+    others = [backend for backend in idle if backend is not victim]
+    if not others:
+        return Grounds.ONLY_ONE
+    if any(other.config.priority > victim.config.priority and other.idle_since < victim.idle_since for other in others):
+        return Grounds.PRIORITY
+    if all(other.idle_since == victim.idle_since for other in others):
+        return Grounds.LOADS_FASTEST
+    return Grounds.LEAST_RECENTLY_USED
 
 
 def busy_victims(live: Iterable[Backend], limits: LimitsConfig, now: float) -> Victims:

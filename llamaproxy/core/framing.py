@@ -48,6 +48,14 @@ def chunk(content: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(content), content)
 
 
+def only_chunk(data: bytes) -> bytes:
+    """The content where this is one whole chunk and nothing else; otherwise nothing."""
+    line = _SIZE_LINE.match(data)
+    if not line or line.end() + int(line[1], 16) + 2 != len(data) or data[-2:] != b"\r\n":
+        return b""
+    return data[line.end() : -2]
+
+
 class LongBody:
     """A body of known length, which may be 0."""
 

@@ -21,12 +21,13 @@ class Key:
     limits: Limits = field(default_factory=Limits)
     admin: bool = False
     expires: float = math.inf
+    priority: int = 0
 
     @classmethod
     def of(cls, name: str, config: KeyConfig) -> "Key":
         limits = Limits(config.rpm, config.tpm, config.concurrency)
         expires = config.expires.timestamp() if config.expires else math.inf
-        return cls(name, frozenset(config.models), limits, config.admin, expires)
+        return cls(name, frozenset(config.models), limits, config.admin, expires, config.priority)
 
     def may_use(self, names: Iterable[str]) -> bool:
         """Whether it may use the model that has these names."""

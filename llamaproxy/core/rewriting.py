@@ -15,6 +15,7 @@ _OPENING = re.compile(rb"[ \t\r\n]*\{")
 _EMPTY = re.compile(rb"[ \t\r\n]*\}")
 _OPTIONS = "stream_options"
 _ASKING = {"include_usage": b"true"}
+_TIMINGS = "timings_per_token"
 
 Edit = tuple[int, int, bytes]
 """From where to where a text is replaced, and by what."""
@@ -34,7 +35,7 @@ def with_usage(body: bytes) -> tuple[bytes, bool]:
 
     Other stream options stay; options that are no object are left for the engine to complain of.
     """
-    if not _may_have_options(body):
+    if not _may_have(_OPTIONS, body):
         return _rewritten_without_looking(body, _OPTIONS, _object(_ASKING)), False
     found = [member for member in members(body) if member.key == _OPTIONS]
     options = body[found[-1].value] if found else b"null"
@@ -45,9 +46,23 @@ def with_usage(body: bytes) -> tuple[bytes, bool]:
     return _rewritten(body, {_OPTIONS: _object(_ASKING)}) if meant is None else body, False
 
 
-def _may_have_options(body: bytes) -> bool:
+def with_timings(body: bytes) -> tuple[bytes, bool]:
+    """The body of a stream that asks for `timings` with every token, as its last member, and whether it says anything
+    of that by itself.
+
+    What it begins with stays, by which a conversation is known again.
+    """
+    opening = _OPENING.match(body)
+    if not opening or (_may_have(_TIMINGS, body) and any(member.key == _TIMINGS for member in members(body))):
+        return body, True
+    end = body.rindex(b"}")
+    comma = b"" if _EMPTY.match(body, opening.end()) else b","
+    return _edited(body, [(end, end, comma + _inside({_TIMINGS: b"true"}))]), False
+
+
+def _may_have(key: str, body: bytes) -> bool:
     """Letters can be spelled as escapes; a single byte is found much faster than several."""
-    return b'"stream_options"' in body or (b"\\" in body and b"\\u00" in body)
+    return b'"%b"' % key.encode() in body or (b"\\" in body and b"\\u00" in body)
 
 
 def _rewritten(body: bytes, put: Mapping[str, bytes], drop: Collection[str] = ()) -> bytes:

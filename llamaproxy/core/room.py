@@ -10,7 +10,7 @@ from llamaproxy.config import LimitsConfig
 from llamaproxy.core import eviction
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.capacity import Capacity, Plan
-from llamaproxy.core.events import Drain, Effect, Resume, Start, Stop, StopReason
+from llamaproxy.core.events import Drain, Effect, Grounds, Resume, Start, Stop, StopReason
 from llamaproxy.core.footprint import Footprint, merged, raised
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelOutOfMemory, Unavailable
@@ -81,19 +81,26 @@ class Room:
             backend.footprint, backend.measured = raised(backend.footprint), True
         return neighbours > 0 and not backend.cramped and not self.wall(backend)
 
-    def drain(self, backend: Backend, reason: StopReason, out: list[Effect], successor: str | None = None) -> None:
+    def drain(
+        self,
+        backend: Backend,
+        reason: StopReason,
+        out: list[Effect],
+        successor: str | None = None,
+        grounds: Grounds | None = None,
+    ) -> None:
         """Stop it once nothing is in flight, which may be now."""
         backend.leaving, backend.successor = reason, successor
         if not backend.leases:
-            self.stop(backend, reason, out)
+            self.stop(backend, reason, out, grounds)
         elif backend.state is BackendState.READY:
             backend.move(BackendState.DRAINING)
             out.append(Drain(backend.name, backend.spawn, reason, successor))
 
-    def stop(self, backend: Backend, reason: StopReason, out: list[Effect]) -> None:
+    def stop(self, backend: Backend, reason: StopReason, out: list[Effect], grounds: Grounds | None = None) -> None:
         backend.move(BackendState.STOPPING)
         backend.leaving = reason
-        out.append(Stop(backend.name, backend.spawn, reason, backend.successor))
+        out.append(Stop(backend.name, backend.spawn, reason, backend.successor, grounds))
 
     def stop_all(self, reason: StopReason, out: list[Effect]) -> None:
         for backend in self._live.values():
@@ -189,7 +196,7 @@ class Room:
             self._wake(idle.later)
             return self._take_turn(backend, plan, now, out)
         for victim in victims:
-            self.drain(victim, StopReason.EVICTED, out, backend.name)
+            self.drain(victim, StopReason.EVICTED, out, backend.name, eviction.grounds(victim, idle.now))
         if plan.promise(backend, victims):
             self._start(backend, now, out)
 

@@ -76,6 +76,11 @@ class Scheduler:
         """Backends that are not STOPPED: here they have, or may have, a process."""
         return self._room.live
 
+    def position(self, request: str, model: str, now: float) -> int:
+        """Of a request in the queue of its model; 1 is the next, and who does not wait at all."""
+        turns = self.backends[model].in_turn(now, self._room.limits.max_wait)
+        return next((place for place, waiter in enumerate(turns, 1) if waiter.request == request), 1)
+
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened at `now` and return what shall happen, in order."""
         out: list[Effect] = []
@@ -133,7 +138,7 @@ class Scheduler:
             return len(out) == 1
         assert backend
         since = now if event.since is None else event.since
-        waiter = Waiter(event.request, since, event.deadline, event.light, event.exclusive)
+        waiter = Waiter(event.request, since, event.deadline, event.light, event.exclusive, event.priority)
         if backend.serves_at_once(event.light, event.exclusive):
             self._grant(backend, waiter, now, out)
             return True
@@ -306,7 +311,7 @@ class Scheduler:
         """
         if backend.state is not BackendState.READY:
             return
-        for waiter in list(backend.queue.values()):
+        for waiter in backend.in_turn(now, self._room.limits.max_wait):
             if backend.has_room(waiter.light, waiter.exclusive):
                 self._waiting.take(waiter.request)
                 self._grant(backend, waiter, now, out)

@@ -1,12 +1,15 @@
-"""Takes the usage that only the gateway asked for out of a stream, and changes no other byte of its content.
+"""Takes the counts that only the gateway asked for out of a stream, and changes no other byte of its content.
 
-Pure. With `stream_options.include_usage` a chat stream has one event more than the client expects: no choices, and
-`usage`. Somebody who injected that option owes the client a stream without it. Owns nothing else: which streams need
-this is for others to say.
+Pure. Whoever had the engine say more than the client expects owes the client a stream without it. Owns nothing else:
+which streams need this is for others to say.
 
-llama-server's streams do not need it: without the option their last event of a choice has `timings`, which say the
-same. With it those `timings` move into the extra event, and a client that reads them would miss them.
+With `stream_options.include_usage` a chat stream has one event more: no choices, and `usage`. llama-server's streams
+are not asked for it: their last event of a choice has `timings`, which say the same. With the option those move into
+the extra event, and a client that reads them would miss them. They are asked for `timings_per_token`, which puts
+`timings` into every event with content, too.
 """
+
+from enum import Enum, auto
 
 from llamaproxy.core import counts, sse
 from llamaproxy.core.framing import ChunkedBody, chunk
@@ -14,6 +17,33 @@ from llamaproxy.core.framing import ChunkedBody, chunk
 MAX_EXTRA = 16 * 1024
 """Bytes of the extra event, which has counts and names only: what is larger is passed on as it comes."""
 _LAST_CHUNK = b"0\r\n\r\n"
+# In JSON a quote within a text has a backslash before it: no text can look like these.
+_TIMINGS = b',"timings":{'
+_GOES_ON = b'"finish_reason":null'
+_DELTA = b".delta\n"
+"""How the first line of an event of /v1/responses ends that has a part of the answer."""
+
+
+class Unasked(Enum):
+    """What an engine was asked for that its client does not expect."""
+
+    USAGE = auto()
+    TIMINGS = auto()
+
+
+def stripper(unasked: Unasked) -> "Stripper":
+    return UsageStripper() if unasked is Unasked.USAGE else TimingsStripper()
+
+
+def without_timings(block: bytes) -> bytes:
+    """An event as llama-server sends it to who does not ask for them; those of the end, which are sent to all, stay.
+
+    A rest of the text that comes with the end has them, too; it loses them.
+    """
+    at = block.find(_TIMINGS)
+    if at < 0 or not (_GOES_ON in block or block[: block.find(b"\n") + 1].endswith(_DELTA)):
+        return block
+    return block[:at] + block[block.index(b"}", at) + 1 :]
 
 
 def is_extra(block: bytes) -> bool:
@@ -24,7 +54,7 @@ def is_extra(block: bytes) -> bool:
     return isinstance(document, dict) and document.get("choices") == [] and isinstance(document.get("usage"), dict)
 
 
-class UsageStripper(sse.Splitter):
+class Stripper(sse.Splitter):
     """On content, without the framing of chunks.
 
     Whole events go on at once. Held back is only the beginning of an event, which no reader could do anything with.
@@ -32,8 +62,6 @@ class UsageStripper(sse.Splitter):
 
     def __init__(self) -> None:
         super().__init__(MAX_EXTRA)
-        self.removed = 0
-        """Events."""
         self._passed: list[bytes] = []
 
     def through(self, content: bytes) -> bytes:
@@ -46,11 +74,12 @@ class UsageStripper(sse.Splitter):
         self.end()
         return self._taken()
 
+    def kept(self, block: bytes) -> bytes:
+        """What stays of one event: itself, if nothing goes; nothing, if all of it does."""
+        return block
+
     def block(self, block: bytes) -> None:
-        if is_extra(block):
-            self.removed += 1
-        else:
-            self._passed.append(block)
+        self._passed.append(self.kept(block))
 
     def fragment(self, part: bytes) -> None:
         self._passed.append(part)
@@ -59,6 +88,24 @@ class UsageStripper(sse.Splitter):
         passed = self._passed[0] if len(self._passed) == 1 else b"".join(self._passed)
         self._passed.clear()
         return passed
+
+
+class UsageStripper(Stripper):
+    def __init__(self) -> None:
+        super().__init__()
+        self.removed = 0
+        """Events."""
+
+    def kept(self, block: bytes) -> bytes:
+        if not is_extra(block):
+            return block
+        self.removed += 1
+        return b""
+
+
+class TimingsStripper(Stripper):
+    def kept(self, block: bytes) -> bytes:
+        return without_timings(block)
 
 
 class ChunkedUsageStripper:

@@ -7,7 +7,7 @@ counted.
 How well that counts is the engine's doing. llama-server sends one event for each token, with these exceptions, in all
 of which there are fewer events than tokens: a character of several tokens (emoji, scripts that its vocabulary does not
 know), the marks around reasoning and tool calls with a tool's name, a possible stop word. /completion tells the count
-in every event, other streams with `timings_per_token`: what they tell is believed.
+in every event, other streams but those of /v1/messages with `timings_per_token`: what they tell is believed.
 """
 
 import re

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from llamaproxy.config import Config, ModelConfig
@@ -14,6 +15,7 @@ from llamaproxy.errors import InvalidRequest, ModelNotFound
 from llamaproxy.models.scan import FoundModel
 
 BUNDLED_NAME = "smollm2-135m"
+Edits = Mapping[str, Mapping[str, Any]]
 _LONGEST_ECHO = 128
 _MOST_PARTS = 64
 """A name has 128 characters at most, so no more parts than this between its slashes."""
@@ -53,6 +55,10 @@ class Catalogue:
         hint = f"; did you mean {known}?" if known else "; GET /v1/models lists what there is"
         raise ModelNotFound(f"there is no model {name[:_LONGEST_ECHO]!r}{hint}", param="model")
 
+    def find(self, name: str) -> Model | None:
+        """The model that has this name or alias, if there is one."""
+        return self._names.get(name)
+
     def split_path(self, path: str) -> tuple[Model, str]:
         """The model that a raw path begins with, and the rest of it as it is spelled.
 
@@ -73,20 +79,24 @@ class Catalogue:
         raise InvalidRequest("`model` is missing, and there is more than one", param="model")
 
 
-def build(config: Config, bundled: Path | None, scanned: Iterable[FoundModel] = ()) -> Catalogue:
+def build(
+    config: Config, bundled: Path | None, scanned: Iterable[FoundModel] = (), edits: Edits | None = None
+) -> Catalogue:
     """The configured models and those of the scanned directory, or else the bundled one, whose file is `bundled`.
 
-    A configured name or alias goes before a scanned one.
+    A configured name or alias goes before a scanned one. `edits` are settings of models that no configuration names.
     """
+    edits = edits or {}
     models = [Model(name, model, "configured") for name, model in config.models.items()]
     taken = {*config.models, *(alias for model in config.models.values() for alias in model.aliases)}
-    models += (_scanned(found) for found in scanned if found.name not in taken)
+    models += (_scanned(found, edits.get(found.name, {})) for found in scanned if found.name not in taken)
     if not models and bundled and config.catalog.bundled:
-        settings = ModelConfig(path=str(bundled), description="SmolLM2 135M Instruct, comes with the embedded engine")
-        models.append(Model(BUNDLED_NAME, settings, "bundled"))
+        settings = {"description": "SmolLM2 135M Instruct, comes with the embedded engine"}
+        settings |= {**edits.get(BUNDLED_NAME, {}), "path": str(bundled)}
+        models.append(Model(BUNDLED_NAME, ModelConfig.model_validate(settings), "bundled"))
     return Catalogue(models)
 
 
-def _scanned(found: FoundModel) -> Model:
-    mmproj = str(found.mmproj) if found.mmproj else None
-    return Model(found.name, ModelConfig(path=str(found.path), mmproj=mmproj), "scanned")
+def _scanned(found: FoundModel, settings: Mapping[str, Any]) -> Model:
+    files = {"path": str(found.path), "mmproj": str(found.mmproj) if found.mmproj else None}
+    return Model(found.name, ModelConfig.model_validate({**settings, **files}), "scanned")

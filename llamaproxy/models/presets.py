@@ -5,15 +5,15 @@ TOML. Reads no file and changes none.
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from llamaproxy import toml
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.errors import ConfigError
 from llamaproxy.models import llama_swap, preset_ini
@@ -24,7 +24,6 @@ Kind = Literal["llama-server", "llama-swap"]
 LONGEST_TEXT = 256 * 1024
 """Characters of a file to import."""
 MOST_MODELS = 2000
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._:/+@-]+")
 _Section = TypeVar("_Section", bound=BaseModel)
 
@@ -56,7 +55,7 @@ def import_presets(
     if len(plan.models) > MOST_MODELS:
         raise ConfigError(f"more than {MOST_MODELS} models are not read")
     tables = _sections(plan) | _models(plan) | _keys(plan)
-    lines = ["\n".join(_table(name, values)) for name, values in tables.items()]
+    lines = ["\n".join(toml.table(name, values)) for name, values in tables.items()]
     return Imported("\n".join(lines), tuple(plan.unmapped))
 
 
@@ -79,7 +78,7 @@ def _models(plan: Plan) -> dict[str, dict[str, Any]]:
             named[_name(draft, named, plan)] = draft, model
     taken = set(named)
     return {
-        f"models.{_key(name)}": _without_defaults(model, _aliases(draft, name, taken, plan))
+        f"models.{toml.key(name)}": _without_defaults(model, _aliases(draft, name, taken, plan))
         for name, (draft, model) in named.items()
     }
 
@@ -136,30 +135,3 @@ def _is_name(text: str) -> bool:
 def _keys(plan: Plan) -> dict[str, dict[str, Any]]:
     hashes = dict.fromkeys(hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest() for secret in plan.keys)
     return {f"keys.imported-{number}": {"sha256": value} for number, value in enumerate(hashes, 1)}
-
-
-def _table(name: str, values: Mapping[str, Any]) -> Iterator[str]:
-    yield f"[{name}]"
-    for key, value in values.items():
-        yield f"{_key(key)} = {_value(value)}"
-    yield ""
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _value(name)
-
-
-def _value(value: object) -> str:
-    """A value as TOML. Its basic strings are JSON's, but for DEL, which has to be escaped, and lone surrogates."""
-    if isinstance(value, SecretStr):
-        return _value(value.get_secret_value())
-    if isinstance(value, str):
-        paired = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return json.dumps(paired, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    return repr(value)

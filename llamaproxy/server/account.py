@@ -11,6 +11,7 @@ from llamaproxy.core import usage
 from llamaproxy.core.response import Head
 from llamaproxy.core.reuse import PromptTokens
 from llamaproxy.core.routing import Endpoint
+from llamaproxy.core.stripping import Unasked, stripper
 from llamaproxy.telemetry.ledger import Ledger, RequestRow
 
 _OK = 200
@@ -30,10 +31,12 @@ class Account:
         endpoint: Endpoint,
         body: bytes,
         capture: Observe | None = None,
+        unasked: Unasked | None = None,
     ) -> None:
-        """`capture` sees every answer's content, whatever becomes of it."""
+        """`capture` sees every answer's content, whatever becomes of it, without what is `unasked` in a stream."""
         self._ledger = ledger
         self._capture = capture
+        self._unasked = unasked
         self._row = row
         self._lease = lease
         self._endpoint = endpoint
@@ -53,10 +56,14 @@ class Account:
             self._lease.answered()
         elif status != 503:
             self._lease.failed(f"the engine answered {status}")
+        stream = head.content_type == _STREAM
+        capture = self._capture
+        if capture and stream and self._unasked:
+            capture = _stripped(capture, self._unasked)
         if status != _OK or self._endpoint.light:
-            return self._capture
-        self._meter = usage.meter(self._endpoint.dialect, head.content_type == _STREAM)
-        return _both(self._meter.feed, self._capture) if self._capture else self._meter.feed
+            return capture
+        self._meter = usage.meter(self._endpoint.dialect, stream)
+        return _both(self._meter.feed, capture) if capture else self._meter.feed
 
     @property
     def tokens(self) -> int:
@@ -78,6 +85,16 @@ def _both(first: Observe, second: Observe) -> Observe:
     def observe(data: bytes) -> None:
         first(data)
         second(data)
+
+    return observe
+
+
+def _stripped(capture: Observe, unasked: Unasked) -> Observe:
+    through = stripper(unasked).through
+
+    def observe(data: bytes) -> None:
+        if kept := through(data):
+            capture(kept)
 
     return observe
 

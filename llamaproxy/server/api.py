@@ -11,27 +11,39 @@ from pydantic import create_model
 
 from llamaproxy.errors import (
     ConfigError,
+    Conflict,
+    DuplicateModel,
     EngineMissing,
     GatewayError,
+    GatewayTimeout,
     InvalidRequest,
+    LoadTimeout,
     ModelNotFound,
-    ModelStartFailed,
     NotFound,
+    QueueFull,
+    RateLimitExceeded,
+    Unavailable,
+    UpstreamError,
 )
 from llamaproxy.server.adjust import Settings
 from llamaproxy.server.answers import json_response
+from llamaproxy.server.api_models import KEPT, UNTIL_RELOAD, deploy_routes, model_routes
 from llamaproxy.server.captures import CaptureRoutes, Forgotten, ShownCapture
 from llamaproxy.server.configuration import Configuration, Reloaded, ShownConfig, ShownSettings
+from llamaproxy.server.deploy import Deploy
 from llamaproxy.server.health import Health, ShownHealth
 from llamaproxy.server.keyroutes import KeyPage, KeyRoutes, MadeKey, Revoked, WantedKey
 from llamaproxy.server.logs import Cleared, LogPage, LogRoutes
-from llamaproxy.server.models import ModelDetails, ModelPage, Models, ShownModel
+from llamaproxy.server.modelroutes import ModelRoutes
+from llamaproxy.server.models import Models
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.progress import Phase
+from llamaproxy.server.proxy import Chat
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
-from llamaproxy.server.routes import Parameter, Route, Routes
+from llamaproxy.server.routes import Handler, Parameter, Route, Routes
 from llamaproxy.server.signin import Credentials, ShownSession, SignedOut, SignIn
 from llamaproxy.server.system import System
+from llamaproxy.server.wanted import ConfigEdit
 from llamaproxy.telemetry import logquery, query
 from llamaproxy.telemetry.ledger import FIELDS, RequestRow, RequestState
 from llamaproxy.telemetry.series import TIERS
@@ -47,8 +59,10 @@ _SINCE = Parameter(
     "seconds since the epoch (UTC)",
     {"type": "number", "minimum": 0, "exclusiveMaximum": 1e12, "default": 0},
 )
-_STARTING: tuple[type[GatewayError], ...] = (ModelNotFound, EngineMissing, ModelStartFailed)
-_UNTIL_RELOAD = "Lasts until the configuration is reloaded, or the gateway restarted; it is not written to the file."
+_CHAT: tuple[type[GatewayError], ...] = (
+    *(ModelNotFound, DuplicateModel, QueueFull, RateLimitExceeded),
+    *(UpstreamError, Unavailable, EngineMissing, GatewayTimeout, LoadTimeout),
+)
 
 
 def api_routes(
@@ -60,11 +74,14 @@ def api_routes(
     keys: KeyRoutes,
     logs: LogRoutes,
     captures: CaptureRoutes,
+    edited: ModelRoutes,
     sign_in: SignIn,
+    deploy: Deploy,
+    chat: Handler,
 ) -> Routes:
     """The table, bound to its handlers."""
     table = [
-        *_models(models),
+        *model_routes(models, edited),
         *_requests(requests),
         *_configuration(configuration),
         Route("GET", "/api/health", health.show, "What to look at", ShownHealth),
@@ -73,6 +90,8 @@ def api_routes(
         *_logs(logs),
         *_captures(captures),
         *_sessions(sign_in),
+        *deploy_routes(deploy),
+        _chat(chat),
     ]
 
     async def openapi(request: web.Request) -> web.Response:
@@ -81,32 +100,6 @@ def api_routes(
     table.append(Route("GET", "/api/openapi.json", openapi, "This description, as OpenAPI 3.1", dict[str, Any]))
     description = describe(table)
     return Routes(table)
-
-
-def _models(models: Models) -> list[Route]:
-    def action(verb: str, handler: Any, title: str, description: str, errors: Any = (ModelNotFound,)) -> Route:
-        path = f"/api/models/{{name}}/{verb}"
-        return Route("POST", path, handler, title, ShownModel, description, errors=errors)
-
-    at_once = "Answers at once with the model as it is then."
-    return [
-        Route("GET", "/api/models", models.page, "List models", ModelPage),
-        Route("GET", "/api/models/{name}", models.one, "Show a model", ModelDetails, errors=(ModelNotFound,)),
-        action("start", models.start, "Start a model", f"Closes its breaker. {at_once}", _STARTING),
-        action(
-            "stop", models.stop, "Stop a model", f"Requests in flight end first, queued ones are refused. {at_once}"
-        ),
-        action(
-            "restart",
-            models.restart,
-            "Restart a model",
-            f"Requests in flight end first, queued ones wait for the new process. {at_once}",
-            _STARTING,
-        ),
-        action("pin", models.pin, "Pin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
-        action("unpin", models.unpin, "Unpin a model", _UNTIL_RELOAD, (ModelNotFound, InvalidRequest)),
-        action("reset-breaker", models.reset_breaker, "Close a model's breaker", "The next request may try it again."),
-    ]
 
 
 def _requests(requests: Requests) -> list[Route]:
@@ -150,6 +143,16 @@ def _configuration(configuration: Configuration) -> list[Route]:
     return [
         Route("GET", "/api/config", configuration.show, "Show the configuration, secrets masked", ShownConfig),
         Route(
+            "PATCH",
+            "/api/config",
+            configuration.edit,
+            "Edit the configuration",
+            ShownConfig,
+            f"Only what is named; null takes an edit back. {KEPT}",
+            body=ConfigEdit,
+            errors=(Conflict, ConfigError),
+        ),
+        Route(
             "POST",
             "/api/reload",
             configuration.reload,
@@ -165,7 +168,7 @@ def _configuration(configuration: Configuration) -> list[Route]:
             configuration.change,
             "Change settings",
             ShownSettings,
-            f"Only what is named is changed. {_UNTIL_RELOAD}",
+            f"Only what is named is changed. {UNTIL_RELOAD}",
             body=Settings,
             errors=(ConfigError,),
         ),
@@ -252,3 +255,18 @@ def _sessions(sign_in: SignIn) -> list[Route]:
         ),
         Route("DELETE", path, sign_in.end, "Sign out", SignedOut),
     ]
+
+
+def _chat(chat: Handler) -> Route:
+    return Route(
+        "POST",
+        "/api/chat",
+        chat,
+        "Chat with a model",
+        str,
+        "`/v1/chat/completions`, and always as a stream of its events.",
+        body=Chat,
+        errors=_CHAT,
+        media="text/event-stream",
+        raw=True,
+    )

@@ -15,14 +15,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from llamaproxy import __version__, scope
 from llamaproxy.core import routing
+from llamaproxy.core.keys import Key
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server import live, page, quota
 from llamaproxy.server.answers import error_response, json_response
 from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
 from llamaproxy.server.configuration import Configuration
+from llamaproxy.server.deploy import Deploy
 from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
+from llamaproxy.server.guard import Guard
 from llamaproxy.server.health import Health
 from llamaproxy.server.inbound import Inbound, Request, close_after
 from llamaproxy.server.keyroutes import KeyRoutes
@@ -31,11 +34,13 @@ from llamaproxy.server.live_events import Events
 from llamaproxy.server.live_topics import ConfigTopic, LogsTopic, MetricsTopic, ModelsTopic, RequestsTopic
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
-from llamaproxy.server.models import Models
+from llamaproxy.server.modelroutes import ModelRoutes
+from llamaproxy.server.models import Models, Observed
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.progress import Progress
 from llamaproxy.server.proxy import Proxy
+from llamaproxy.server.refusals import Refusals
 from llamaproxy.server.requests import Requests
 from llamaproxy.server.signin import SignIn
 from llamaproxy.server.splice import cut_off
@@ -57,9 +62,14 @@ class Server:
         flights = Flights()
         progress = Progress(gateway.ledger, flights, gateway.pool)
         self._quota = quota.Quota()
+        self._refusals = Refusals(gateway.ledger, gateway.traffic)
         self._proxy = Proxy(gateway.current, gateway.pool, gateway.ledger, flights, gateway.captures)
         self._upgrades = Upgrades(gateway.current, gateway.pool, gateway.ledger, flights)
-        models = Models(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.headers)
+        models = Models(
+            *(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.headers),
+            gateway.model_history,
+            self._observed,
+        )
         system = System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(
             models,
@@ -70,7 +80,12 @@ class Server:
             KeyRoutes(gateway.current, gateway.keyring),
             LogRoutes(gateway.logs),
             CaptureRoutes(gateway.captures),
+            ModelRoutes(models, gateway.pool, gateway.reloader),
             SignIn(gateway.current),
+            Deploy(
+                gateway.current, gateway.downloads, lambda: sum(gpu.memory_total or 0 for gpu in gateway.monitor.gpus)
+            ),
+            self._proxy.chat,
         )
         topics = {
             "models": ModelsTopic(gateway.current, models),
@@ -80,7 +95,8 @@ class Server:
             "config": ConfigTopic(gateway.current),
         }
         self.live = Live(gateway.current, Events(self.api), topics)
-        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, self.live)
+        kv = gateway.carrier.counts
+        metrics = Metrics(gateway.pool, gateway.history, gateway.traffic, gateway.monitor, kv, self.live)
         self._routes: dict[str, dict[str, Handler]] = {
             "/health": {"GET": self._health},
             "/ready": {"GET": self._ready},
@@ -91,6 +107,12 @@ class Server:
             "/models/unload": {"POST": models.unload},
         }
         self._spelled = self._routes.keys() | routing.ENDPOINTS.keys()
+
+    def _observed(self, name: str) -> Observed:
+        gateway = self._gateway
+        log = gateway.logs.files.path(name) if gateway.logs.files else None
+        latency, version = gateway.traffic.latency(name), gateway.monitor.engines.version(name)
+        return Observed(latency, version, str(log) if log else None)
 
     def inbound(self) -> Inbound:
         """The server of connections, to be run."""
@@ -110,7 +132,7 @@ class Server:
             path = routing.normalise(request.path)
         show_page = page.handler(request, path)
         try:
-            self._quota.enter(request, guard.check(request.method, "/" if show_page else path, request.headers))
+            self._quota.enter(request, self._admit(request, "/" if show_page else path, guard))
             response = await (show_page(request) if show_page else self._dispatch(request, path))
         except GatewayError as error:
             response = error_response(error, routing.dialect_of(path))
@@ -155,7 +177,16 @@ class Server:
         path, endpoint = routing.resolve(path)
         if endpoint:
             return await self._proxy.engine_route(request, path, endpoint)
-        raise NotFound(f"there is no {path[:200]!r} here")
+        missing = NotFound(f"there is no {path[:200]!r} here")
+        self._refusals.tell(request, path, missing)
+        raise missing
+
+    def _admit(self, request: Request, path: str, guard: Guard) -> Key | None:
+        try:
+            return guard.check(request.method, path, request.headers)
+        except GatewayError as error:
+            self._refusals.tell(request, path, error)
+            raise
 
     def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from llamaproxy.backends.upstream import Answer
 from llamaproxy.core import headers
 from llamaproxy.core.response import Framing, Head
-from llamaproxy.core.stripping import UsageStripper
+from llamaproxy.core.stripping import Unasked, stripper
 from llamaproxy.server.passthrough import HIGH_WATER, ClientGone, written
 from llamaproxy.tasks import spawn
 
@@ -29,14 +29,14 @@ class PublicRelay:
         answer: Answer,
         own: bytes,
         begun: web.StreamResponse | None,
-        strip: bool,
+        strip: Unasked | None,
         idle: float,
         on_sent: Callable[[int], None],
     ) -> None:
         self.response = begun or _response(request, answer.head, own)
         self._request = request
         self._answer = answer
-        self._stripper = UsageStripper() if strip and answer.head.framing is not Framing.LENGTH else None
+        self._stripper = stripper(strip) if strip and answer.head.framing is not Framing.LENGTH else None
         self._idle = idle
         self._on_sent = on_sent
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()

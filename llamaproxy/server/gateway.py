@@ -21,13 +21,16 @@ from llamaproxy.backends.readahead import ReadAhead
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.configfile import Fixed, Source
+from llamaproxy.core.events import News
 from llamaproxy.core.footprint import Footprint
+from llamaproxy.effective import model_values
 from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import estimate, files
 from llamaproxy.models.headers import Headers
 from llamaproxy.server import keyfile, reload
 from llamaproxy.server.current import Current
+from llamaproxy.server.downloads import Downloads
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.keyring import Keyring
 from llamaproxy.server.monitor import Monitor
@@ -36,6 +39,8 @@ from llamaproxy.tasks import spawn
 from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.logs import Logs
+from llamaproxy.telemetry.modelhistory import ModelHistory
+from llamaproxy.telemetry.modelsettings import ModelSettings, Setting
 from llamaproxy.telemetry.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -54,22 +59,33 @@ def check(config: Config) -> None:
         raise ConfigError("\n".join(faults))
 
 
+def _settings(catalogue: Catalogue) -> Iterable[Setting]:
+    """Of all models, secrets masked."""
+    for model in catalogue.models.values():
+        yield Setting(model.name, model.config.kind, model_values(model.config.model_dump(mode="json")))
+
+
 class Gateway:
     """All parts of one running gateway. Must be made inside a running event loop."""
 
     def __init__(self, config: Config, runtime_base: Path | None = None, source: Source | None = None) -> None:
         check(config)
-        loaded = reload.load(config, origins=source.origins if source else None)
+        source = source or Fixed(config)
+        loaded = reload.load(config, origins=source.origins, edited=source.found)
         reload.tell_problems(loaded.found)
         self.traffic = Traffic()
         self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger
+        self.model_history = ModelHistory(self.history)
+        self._model_settings = ModelSettings(self.history)
+        self._model_settings.tell(_settings(loaded.catalogue))
         self.logs = Logs(config, self.history)
         self.logs.attach()
         self.captures = Captures(config.telemetry.captures)
         self.current = Current(config, loaded.catalogue)
         self.keyring = Keyring(self.current, self._name_in_labels)
-        self.reloader = Reloader(source or Fixed(config), self._apply, loaded)
+        self.reloader = Reloader(source, self._apply, loaded)
+        self.downloads = Downloads(self.reloader.reload)
         self.headers = Headers()
         self.created = int(time.time())
         for pid in orphans.reap(runtime_base):
@@ -80,7 +96,7 @@ class Gateway:
         self.carrier = Carrier(config.kv, config.engine)
         self.pool = Pool(
             *(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect),
-            observe=self.traffic.observe,
+            observe=self._observe,
         )
         self.monitor = Monitor(self.current, self.pool, self.history, self.traffic)
         self.draining = False
@@ -104,6 +120,7 @@ class Gateway:
         config = loaded.config.model_copy(update={"server": kept})
         check(config)
         self.current.replace(config, loaded.catalogue)
+        self._model_settings.tell(_settings(loaded.catalogue))
         self.keyring.refresh()
         self.carrier.reconfigure(config.kv, config.engine, changes.removed)
         self.pool.reconfigure(loaded.catalogue.configs, config, frozenset(changes.changed))
@@ -112,6 +129,10 @@ class Gateway:
         self.captures.switch(config.telemetry.captures)
         self.read_headers()
         self._preload(changes.added)
+
+    def _observe(self, news: News) -> None:
+        self.traffic.observe(news)
+        self.model_history.observe(news)
 
     def _name_in_labels(self) -> None:
         """Models and keys, those made at run time among them."""
@@ -138,6 +159,7 @@ class Gateway:
         """Drain, then stop everything; False where requests had to be cut off."""
         self.draining = True
         self._read_ahead.cancel()
+        await self.downloads.close()
         drained = await self.pool.close(drain_timeout)
         if self._watchdog:
             self._watchdog.kill()
@@ -147,6 +169,7 @@ class Gateway:
 
     async def settle(self) -> None:
         """Write down how the last requests ended; after the last one was answered."""
+        await self.downloads.close()
         await self.monitor.close()
         await self.history.close()
         await self.logs.close()

@@ -15,7 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from llamaproxy.config import Config, KeyConfig
 from llamaproxy.core.keys import Key, Keys
-from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, InvalidApiKey
+from llamaproxy.errors import ConfigError, Forbidden, ForbiddenOrigin, InvalidApiKey, InvalidRequest
 from llamaproxy.server.sessions import Sessions, token_of
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -63,7 +63,10 @@ class Guard:
         self._clock = clock
 
     def check(self, method: str, path: str, headers: CIMultiDictProxy[str]) -> Key | None:
-        """The key that was shown, where one is needed. Raises Forbidden, ForbiddenOrigin or InvalidApiKey."""
+        """The key that was shown, where one is needed.
+
+        Raises Forbidden, ForbiddenOrigin, InvalidApiKey, or InvalidRequest.
+        """
         self._check_host(headers.get("Host", ""))
         origin = headers.get("Origin")
         if origin and (method not in _SAFE_METHODS or "Upgrade" in headers):
@@ -111,6 +114,8 @@ class Guard:
         name = _host_name(host)
         if name in self._hosts or (self._public and _is_address(name)):
             return
+        if not host:
+            raise InvalidRequest("the request names no host: it needs a `Host` field, in HTTP/1.0, too")
         raise Forbidden(f"the host name {host[:200]!r} is not one of this gateway's; server.allowed_hosts can add it")
 
     def _check_plain_keys_may_administer(self) -> None:

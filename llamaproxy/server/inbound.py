@@ -13,14 +13,14 @@ from typing import Any, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from yarl import URL
 
 from llamaproxy.core import request_head
 from llamaproxy.core.routing import Dialect, dialect_of
-from llamaproxy.errors import GatewayError, InvalidRequest, RequestTimeout
+from llamaproxy.errors import GatewayError, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from llamaproxy.server.answers import closing_answer
 from llamaproxy.server.passthrough import Sent
 from llamaproxy.server.stamp import fresh_id
@@ -167,6 +167,8 @@ class Connection(web.RequestHandler):
             raise ConnectionError("the answer has begun, and can only be cut off") from exc
         if self._request and not self._request.complete and isinstance(exc, HttpProcessingError):
             error: GatewayError = InvalidRequest(_BAD_FRAMING)
+        elif isinstance(exc, ContentEncodingError):
+            error = UnsupportedMediaType("a body with this content coding cannot be read here; gzip and deflate can")
         elif status >= 500:
             log.error("a request failed outside of its handler", exc_info=exc)
             error = GatewayError("the gateway failed; its log says why")

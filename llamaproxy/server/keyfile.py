@@ -1,23 +1,21 @@
 """The file of keys that were made at run time: hashes and rules, never a secret.
 
-Owns where it lies, what it looks like, and that it is whole at any moment: it is written beside its place and renamed.
+Owns where it lies and what it looks like.
 A file and not a table of the database, because keys must be known before the first request, must not be lost with a
 corrupt database, and are there where `telemetry.database` is "off". Gateways that share it change it one at a time.
 """
 
-import contextlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from llamaproxy import statefile
 from llamaproxy.config import KeyConfig
 from llamaproxy.errors import ConfigError
-from llamaproxy.telemetry.history import state_directory
 from llamaproxy.values import ModelName, Moment
 
 MOST = 100_000
@@ -41,7 +39,7 @@ class _Document(BaseModel):
 
 def location(named: str | None, environ: Mapping[str, str] = os.environ) -> Path:
     """Where `server.keys_file` says, else beside the database's own place."""
-    return Path(named).expanduser() if named else state_directory(environ) / _FILE
+    return Path(named).expanduser() if named else statefile.state_directory(environ) / _FILE
 
 
 def read(path: Path) -> Stored:
@@ -64,10 +62,9 @@ def change(path: Path, alter: Callable[[Stored], Stored]) -> Stored:
     Blocks on the disk, and on other gateways that change it.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path):
+        with statefile.locked(path):
             altered = alter(read(path))
-            _write(path, altered)
+            statefile.replace(path, _text(altered))
             return altered
     except OSError as error:
         raise ConfigError(
@@ -75,38 +72,10 @@ def change(path: Path, alter: Callable[[Stored], Stored]) -> Stored:
         ) from error
 
 
-def _write(path: Path, keys: Stored) -> None:
-    document = {"version": 1, "keys": {name: _sparse(key) for name, key in keys.items()}}
-    # mkstemp makes it for nobody but this user.
-    fd, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(draft)
-        raise
+def _text(keys: Stored) -> str:
+    return json.dumps({"version": 1, "keys": {name: _sparse(key) for name, key in keys.items()}}, indent=2)
 
 
 def _sparse(key: StoredKey) -> dict[str, object]:
     """Without what is as it would be anyway: an earlier release refuses keys that it does not know."""
     return key.model_dump(mode="json", exclude_defaults=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Among processes. The file itself is replaced, so that a lock on it would hold nobody."""
-    fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-    try:
-        try:
-            import fcntl
-        except ImportError:  # on Windows, where nobody shares it but by intention
-            pass
-        else:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -37,7 +37,7 @@ EVENTS: Mapping[str, tuple[str, str]] = {
     "llama:start": ("POST", "/api/models/{name}/start"),
     "llama:stop": ("POST", "/api/models/{name}/stop"),
     "llama:restart": ("POST", "/api/models/{name}/restart"),
-    "llama:rescan": ("POST", "/api/reload"),
+    "llama:rescan": ("POST", "/api/models/scan"),
     "system:info": ("GET", "/api/system"),
     "system:health": ("GET", "/api/health"),
     "requests:list": ("GET", "/api/requests"),
@@ -71,7 +71,7 @@ class Events:
             path, rest = f"{path}?{_query(rest)}" if rest else path, {}
         inner = request.clone(method=method, rel_url=URL(path, encoded=True))
         response = await self._api.perform(inner, rest)
-        return response.body if isinstance(response.body, bytes) else b"null"
+        return response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b"null"
 
 
 def _name(value: object, field: str) -> str:

@@ -32,7 +32,8 @@ class ShownLine(BaseModel):
 class LogPage(BaseModel):
     """`next` is the `before` of the next page, or, where `after` was asked for, the next `after`.
 
-    `rows_dropped` and `file_lines_dropped` count the lines that the database and the files in `directory` did not get.
+    `rows_dropped`, `file_lines_dropped` and `stderr_lines_dropped` count the lines that the database, the files in
+    `directory` and stderr did not get.
     """
 
     logs: list[ShownLine]
@@ -42,6 +43,7 @@ class LogPage(BaseModel):
     rows_dropped: int
     directory: str | None
     file_lines_dropped: int
+    stderr_lines_dropped: int
 
 
 class Cleared(BaseModel):

@@ -12,13 +12,14 @@ from aiohttp import web
 
 from llamaproxy import __version__
 from llamaproxy.backends.pool import Pool
+from llamaproxy.backends.slots import Counts
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.states import BackendState
 from llamaproxy.server.live import Live
 from llamaproxy.server.monitor import Monitor
 from llamaproxy.telemetry.engines import Engine
-from llamaproxy.telemetry.exposition import CONTENT_TYPE, Sample, family
+from llamaproxy.telemetry.exposition import CONTENT_TYPE, Sample, chosen, family, head, number, series
 from llamaproxy.telemetry.gpu import Gpu
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.host import Disk, Host
@@ -37,11 +38,20 @@ _OF_GPUS = (
 )
 
 
+_OF_ENGINES = "llamaproxy_engine_"
+_BACKEND_STATES = tuple(state.value for state in BackendState)
+_BREAKER_STATES = tuple(state.value for state in BreakerState)
+
+
 class Metrics:
     """The page. It takes nobody's place, starts no model, and asks no engine."""
 
-    def __init__(self, pool: Pool, history: History, traffic: Traffic, monitor: Monitor, live: Live) -> None:
+    def __init__(
+        self, pool: Pool, history: History, traffic: Traffic, monitor: Monitor, kv: Counts, live: Live
+    ) -> None:
+        self._kv = kv
         self._live = live
+        self._engine_lines: _Lines = {}
         self._pool = pool
         self._history = history
         self._traffic = traffic
@@ -50,22 +60,23 @@ class Metrics:
     async def page(self, request: web.Request) -> web.Response:
         """Others have their turn after each family: a hundred models in use have 10,000 lines."""
         written = []
-        for lines in self._families():
+        for lines in self.families():
             written.append(lines)
             await asyncio.sleep(0)
         return web.Response(body="".join(written).encode(), headers={"Content-Type": CONTENT_TYPE})
 
-    def _families(self) -> Iterator[str]:
+    def families(self) -> Iterator[str]:
         monitor, now = self._monitor, time.monotonic()
         # One whose name is not in the configuration any more is gone as soon as its process is.
         backends = [backend for backend in self._pool.backends.values() if not backend.removed]
         yield from self._traffic.families()
         yield from _of_backends(backends, now)
         yield from self._of_rates()
-        yield from _of_engines(monitor.engines.known())
+        yield from _of_engines(monitor.engines.known(), self._engine_lines)
         yield from _of_gpus(monitor.gpus)
         yield from _of_host(monitor.host.value)
         yield from _of_disk(monitor.disk.value)
+        yield from _of_kv(self._kv)
         yield _one("llamaproxy_spooled_rows", "Rows of requests that wait for the database", self._history.spooled)
         yield _one("llamaproxy_websocket_clients", "Pages that are connected", self._live.pages)
         about = "Messages that pages were not sent because they did not keep up"
@@ -87,6 +98,13 @@ def _one(name: str, about: str, value: float | None, kind: str = "gauge") -> str
     return "" if value is None else family(name, kind, about, (), [((), value)])
 
 
+def _of_kv(kv: Counts) -> Iterator[str]:
+    saved, restored, reused = "Bytes of KV that were saved", "Tokens of KV that were restored", "Restored tokens reused"
+    yield _one("llamaproxy_kv_saved_bytes_total", f"{saved} before processes stopped", kv.saved_bytes, "counter")
+    yield _one("llamaproxy_kv_restored_tokens_total", f"{restored} after starts", kv.restored_tokens, "counter")
+    yield _one("llamaproxy_kv_reused_tokens_total", f"{reused} by the next request", kv.reused_tokens, "counter")
+
+
 def _of_backends(backends: Iterable[Backend], now: float) -> Iterator[str]:
     backends = list(backends)
     yield family(
@@ -97,20 +115,21 @@ def _of_backends(backends: Iterable[Backend], now: float) -> Iterator[str]:
         *("llamaproxy_queued_requests", "gauge", "Requests that wait for a place", ("model",)),
         [((backend.name,), len(backend.queue)) for backend in backends],
     )
-    yield family(
-        *("llamaproxy_backend_state", "gauge", "1 for the state that a backend is in", ("model", "state")),
-        [((backend.name, state), state is backend.state) for backend in backends for state in BackendState],
-    )
-    states = [(backend.name, backend.breaker.state(now)) for backend in backends]
-    yield family(
-        *("llamaproxy_breaker_state", "gauge", "1 for the state that a circuit breaker is in", ("model", "state")),
-        [((name, state), state is now_in) for name, now_in in states for state in BreakerState],
-    )
+    states = [(backend.name, backend.state.value) for backend in backends]
+    yield _of_states("llamaproxy_backend_state", "1 for the state that a backend is in", states, _BACKEND_STATES)
+    states = [(backend.name, backend.breaker.state(now).value) for backend in backends]
+    about = "1 for the state that a circuit breaker is in"
+    yield _of_states("llamaproxy_breaker_state", about, states, _BREAKER_STATES)
     yield family(
         *("llamaproxy_memory_bytes", "gauge", "Memory that a model takes, measured or else estimated"),
         ("model", "device"),
         [sample for backend in backends for sample in _memory(backend)],
     )
+
+
+def _of_states(name: str, about: str, states: Iterable[tuple[str, str]], of: tuple[str, ...]) -> str:
+    lines = "".join([chosen(name, ("model", "state"), (model,), state, of) for model, state in states])
+    return head(name, "gauge", about) + lines if lines else ""
 
 
 def _memory(backend: Backend) -> Iterator[Sample]:
@@ -120,24 +139,47 @@ def _memory(backend: Backend) -> Iterator[Sample]:
             yield (backend.name, f"gpu{number}"), size
 
 
-def _of_engines(engines: dict[str, Engine]) -> Iterator[str]:
-    """The engines' own names, with a prefix. Of which kind a metric is, the first of them says."""
-    prefix = "llamaproxy_engine_"
+_Line = tuple[str, str, str, str]
+"""Of one engine's metric: its name, its kind, what it is, and the line."""
+_Lines = dict[str, tuple[Engine, list[_Line]]]
+
+
+def _of_engines(engines: dict[str, Engine], known: _Lines) -> Iterator[str]:
+    """The engines' own names, with a prefix. Of which kind a metric is, the first of them says.
+
+    `known` keeps the lines of engines that have told nothing new, which most have not.
+    """
     about = "1 where an engine has told its metrics when it was last asked"
     up = [((model,), engine.error is None) for model, engine in engines.items()]
-    yield family(f"{prefix}up", "gauge", about, ("model",), up)
-    told: dict[str, tuple[str, str, list[Sample]]] = {}
+    yield family(f"{_OF_ENGINES}up", "gauge", about, ("model",), up)
+    told: dict[str, tuple[str, str, list[str]]] = {}
+    for model in known.keys() - engines.keys():
+        del known[model]
     for model, engine in engines.items():
-        for reading in engine.readings:
-            kind, _, samples = told.setdefault(reading.name, (reading.kind, reading.help, []))
-            if kind == reading.kind:
-                samples.append(((model,), reading.value))
-        for name, rate in engine.rates.items():
-            told.setdefault(name, ("gauge", "On the wall clock, since it was asked before", []))[2].append(
-                ((model,), rate)
-            )
-    for name, (kind, help_text, samples) in told.items():
-        yield family(f"{prefix}{name}", kind, help_text, ("model",), samples)
+        if model not in known or not _tells_the_same(known[model][0], engine):
+            known[model] = engine, list(_of_engine(model, engine))
+            yield ""
+        for name, kind, help_text, line in known[model][1]:
+            first, _, lines = told.get(name) or told.setdefault(name, (kind, help_text, []))
+            if first == kind:
+                lines.append(line)
+    for name, (kind, help_text, lines) in told.items():
+        yield head(f"{_OF_ENGINES}{name}", kind, help_text) + "".join(lines)
+
+
+def _tells_the_same(before: Engine, now: Engine) -> bool:
+    """What was told once is not changed: another answer is another tuple."""
+    return before.readings is now.readings and before.rates == now.rates
+
+
+def _of_engine(model: str, engine: Engine) -> Iterator[_Line]:
+    labels = series("", ("model",), (model,))
+    for reading in engine.readings:
+        line = f"{_OF_ENGINES}{reading.name}{labels} {number(reading.value)}\n"
+        yield reading.name, reading.kind, reading.help, line
+    for name, rate in engine.rates.items():
+        line = f"{_OF_ENGINES}{name}{labels} {number(rate)}\n"
+        yield name, "gauge", "On the wall clock, since it was asked before", line
 
 
 def _of_gpus(gpus: Iterable[Gpu]) -> Iterator[str]:

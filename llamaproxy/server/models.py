@@ -13,8 +13,9 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from aiohttp import web
-from pydantic import Field
+from pydantic import BaseModel, Field
 
+from llamaproxy import edits
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
 from llamaproxy.core.backend import Backend
@@ -30,6 +31,7 @@ from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.posted import read_json
 from llamaproxy.server.reload import Reloader
+from llamaproxy.telemetry.modelhistory import ModelHistory, parse_range
 
 Count = Annotated[int, Field(ge=0)]
 Duration = Annotated[float, Field(ge=0)]
@@ -61,10 +63,22 @@ class ShownFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What others know of a model. `latency_ms`: to the first byte of its last answer; `version`: the engine's own;
+    `log`: the file with what its engine prints."""
+
+    latency_ms: Duration | None = None
+    version: str | None = None
+    log: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ShownModel:
-    """Times in seconds. `endpoint` is an OpenAI base path of this model's own, below the gateway's address; `leaving`
-    is why its process is going, `starts` how many it has had; `source` says where the model comes from. `size` is that
-    of its file in bytes; `context` in tokens, as configured, else as trained; `idle` counts since its last request."""
+    """Times in seconds, but for those in `_ms`. `endpoint` is an OpenAI base path of this model's own, below the
+    gateway's address; `port` where its engine listens on one; `leaving` is why its process is going, `starts` how many
+    it has had; `source` says where the model comes from. `size` is that of its file in bytes; `context` in tokens, as
+    configured, else as trained; `idle` counts since its last request. `latency_ms`: from its last request to the first
+    byte of the answer; `version`: the engine's own; `log`: the file with what its engine prints."""
 
     name: str
     aliases: tuple[str, ...]
@@ -79,11 +93,13 @@ class ShownModel:
     endpoint: str
     state: BackendState
     pid: int | None
+    port: int | None
     uptime: Duration | None
     idle: Duration | None
     ttl: Duration | None
     in_flight: Count
     queued: Count
+    latency_ms: Duration | None
     pinned: bool
     starts: Count
     load_seconds: Duration | None
@@ -92,14 +108,18 @@ class ShownModel:
     last_failure: ShownFailure | None
     kv: dict[str, Any]
     leaving: StopReason | None
+    version: str | None
+    log: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails(ShownModel):
-    """`config` is every setting, secrets masked; `origins` say where each comes from."""
+    """`config` is every setting, secrets masked; `origins` say where each comes from, and `editable` which can be
+    edited."""
 
     config: dict[str, Any]
     origins: dict[str, Any]
+    editable: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,31 @@ class ModelPage:
     """All models, in the order of the configuration."""
 
     models: list[ShownModel]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEvent:
+    """A state of a model's process or of its circuit breaker (`breaker_...`), from `at` on, in seconds since the epoch.
+
+    `reason` is a code, `text` a sentence; `seconds`: how long the state before it lasted.
+    """
+
+    at: float
+    spawn: Count
+    state: str
+    reason: str | None
+    detail: str | None
+    seconds: Duration | None
+    text: str
+
+
+class EventPage(BaseModel):
+    """Events of each model, oldest first; the first are those in force at `from`, which may be later than asked for."""
+
+    range: str
+    from_: float = Field(serialization_alias="from")
+    to: float
+    models: dict[str, list[ShownEvent]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +164,23 @@ class Done:
 class Models:
     """Handlers for `/api/models`, and for llama-server's `/models/load` and `/models/unload`."""
 
-    def __init__(self, current: Current, pool: Pool, reloader: Reloader, carrier: Carrier, headers: Headers) -> None:
+    def __init__(
+        self,
+        current: Current,
+        pool: Pool,
+        reloader: Reloader,
+        carrier: Carrier,
+        headers: Headers,
+        history: ModelHistory,
+        observed: Callable[[str], Observed] = lambda name: Observed(),
+    ) -> None:
         self._headers = headers
         self._current = current
         self._pool = pool
         self._reloader = reloader
         self._carrier = carrier
+        self._history = history
+        self._observed = observed
 
     async def page(self, request: web.Request) -> web.Response:
         return json_response(ModelPage(self.all()))
@@ -135,12 +191,23 @@ class Models:
 
     async def one(self, request: web.Request, name: str) -> web.Response:
         """Raises ModelNotFound."""
+        return self.details(name)
+
+    def details(self, name: str, status: int = 200) -> web.Response:
+        """Raises ModelNotFound."""
         model = self._current.catalogue.resolve(name)
         values = model_values(model.config.model_dump(mode="json"))
         origins = shown_origins(values, _origins_of(model, self._reloader.origins))
         shown = self._shown(model)
         fields = {field: getattr(shown, field) for field in ShownModel.__dataclass_fields__}
-        return json_response(ModelDetails(**fields, config=values, origins=origins))
+        editable = edits.editable_model(model.name, values, self._reloader.said)
+        return json_response(ModelDetails(**fields, config=values, origins=origins, editable=editable), status)
+
+    async def past(self, request: web.Request) -> web.Response:
+        """What happened to the models. Raises InvalidRequest."""
+        name = parse_range(request.query.get("range", "1h"))
+        span = await self._history.span(name, self._current.catalogue.models)
+        return json_response({"range": name, "from": span.begin, "to": span.end, "models": span.models})
 
     async def start(self, request: web.Request, name: str) -> web.Response:
         """Answers at once. Raises ModelNotFound, EngineMissing or ModelStartFailed."""
@@ -192,6 +259,7 @@ class Models:
     def _shown(self, model: Model) -> ShownModel:
         backend = self._pool.backends[model.name]
         running = self._pool.running(model.name)
+        seen = self._observed(model.name)
         now = time.monotonic()
         return ShownModel(
             name=model.name,
@@ -205,11 +273,13 @@ class Models:
             endpoint=f"/upstream/{quote(model.name, safe='')}/v1",
             state=backend.state,
             pid=running.pid if running else None,
+            port=running.upstream.address.port if running else None,
             uptime=round(now - running.started_at, 1) if running else None,
             idle=_idle(backend, now),
             ttl=model.config.ttl,
             in_flight=len(backend.leases),
             queued=len(backend.queue),
+            latency_ms=None if seen.latency_ms is None else round(seen.latency_ms, 1),
             pinned=model.config.pinned,
             starts=backend.spawn,
             load_seconds=backend.load_seconds,
@@ -218,6 +288,8 @@ class Models:
             last_failure=_failure(backend),
             kv=self._carrier.describe(model.name, model.config),
             leaving=backend.leaving,
+            version=seen.version,
+            log=seen.log,
         )
 
     def _of_file(self, model: Model) -> dict[str, Any]:

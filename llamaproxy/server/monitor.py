@@ -116,17 +116,17 @@ class Monitor:
         for name, backend in self._pool.backends.items():
             life = self._pool.running(name)
             if life and backend.state in _IN_USE:
-                ask = _asker(life, name, backend.config)
-                yield Target(name, life.number, bool(backend.leases), backend.idle_since, ask)
+                metrics, props = (_asker(life, name, backend.config, path) for path in ("/metrics", "/props"))
+                yield Target(name, life.number, bool(backend.leases), backend.idle_since, metrics, props)
 
 
 def _step(wall: float) -> int:
     return int(wall // STEP)
 
 
-def _asker(life: Life, name: str, model: ModelConfig) -> Ask:
+def _asker(life: Life, name: str, model: ModelConfig, path: str) -> Ask:
     """A router behind an address has the metrics of many models, and shall load none to tell them."""
-    target = "/metrics"
+    target = path
     if model.url:
         target += f"?{in_query('autoload=false', model.upstream_name or name, add=True)}"
 

@@ -101,7 +101,7 @@ def _operation(route: Route, schemas: Schemas) -> Document:
     if route.unsafe:
         schema = schemas[id(route.body or Nothing), "validation"]
         operation["requestBody"] = {"required": bool(route.body), "content": _json(schema)}
-    done = {"description": "Done.", "content": _json(schemas[id(route.answer), "serialization"])}
+    done = {"description": "Done.", "content": _content(route.media, schemas[id(route.answer), "serialization"])}
     operation["responses"] = {str(route.status): done, **_failures(route)}
     return operation
 
@@ -137,4 +137,8 @@ def _operation_id(route: Route) -> str:
 
 
 def _json(schema: JsonSchemaValue) -> Document:
-    return {"application/json": {"schema": schema}}
+    return _content("application/json", schema)
+
+
+def _content(media: str, schema: JsonSchemaValue) -> Document:
+    return {media: {"schema": schema}}

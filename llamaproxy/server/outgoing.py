@@ -1,7 +1,7 @@
 """The request as an engine gets it.
 
 Owns what becomes of target, fields and body on the way from the client. Servers that are not ours must find their model
-under their own name, and are asked for what they would not tell by themselves.
+under their own name. All are asked for what they would not tell by themselves of a stream.
 """
 
 from dataclasses import dataclass
@@ -10,19 +10,22 @@ from aiohttp import web
 
 from llamaproxy.core import headers, renaming, rewriting, routing, wish
 from llamaproxy.core.routing import Dialect, Endpoint
+from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server.stamp import request_id
 
 _WITH_STREAM_OPTIONS = frozenset({"chat/completions", "completions"})
+_WITH_TIMINGS = frozenset({"chat/completions", "completions", "responses"})
+_MOST_ASKED = 1024 * 1024
+"""Bytes of a body that is copied to ask for more than its client does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """The request as the engine gets it, and what its answer has to follow.
 
-    `fields` are lines of header fields. `unasked_usage`: the engine was asked for an event with the usage of a stream
-    that the client does not expect.
+    `fields` are lines of header fields. `unasked`: what the engine was asked for that the client does not expect.
     """
 
     method: str
@@ -30,18 +33,23 @@ class Outgoing:
     fields: bytes
     body: bytes | None
     dialect: Dialect = Dialect.OPENAI
-    unasked_usage: bool = False
+    unasked: Unasked | None = None
 
 
 def outgoing_to(
     request: web.Request, path: str, content: bytes, model: Model, endpoint: Endpoint, stream: bool
 ) -> Outgoing:
-    """One of the engine's routes. Other servers are asked for the usage of a stream: llama-server tells it unasked."""
+    """One of the engine's routes. llama-server is asked for the counts of every token of a stream, which an abort may
+    make the last; those of the end it tells unasked, other servers are asked for them.
+    """
     query, body = _named(request, content, model)
-    unasked = False
+    unasked = None
     if stream and model.config.path is None and _has_options(endpoint):
         body, asked = rewriting.with_usage(body)
-        unasked = not asked
+        unasked = None if asked else Unasked.USAGE
+    elif stream and model.config.path is not None and endpoint.name in _WITH_TIMINGS and len(body) <= _MOST_ASKED:
+        body, asked = rewriting.with_timings(body)
+        unasked = None if asked else Unasked.TIMINGS
     return _outgoing(request, path, query, body, endpoint, unasked)
 
 
@@ -75,8 +83,8 @@ def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, byt
 
 
 def _outgoing(
-    request: web.Request, path: str, query: str, body: bytes, endpoint: Endpoint, unasked_usage: bool = False
+    request: web.Request, path: str, query: str, body: bytes, endpoint: Endpoint, unasked: Unasked | None = None
 ) -> Outgoing:
     fields = b"%bX-Request-Id: %b\r\n" % (headers.to_engine(request.raw_headers), request_id(request).encode())
     target = f"{path}?{query}" if query else path
-    return Outgoing(request.method, target, fields, body or None, endpoint.dialect, unasked_usage)
+    return Outgoing(request.method, target, fields, body or None, endpoint.dialect, unasked)

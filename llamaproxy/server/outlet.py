@@ -6,9 +6,9 @@ and what the client can read.
 
 from typing import Protocol
 
-from llamaproxy.core.framing import ChunkedBody, chunk
+from llamaproxy.core.framing import ChunkedBody, chunk, only_chunk
 from llamaproxy.core.response import Framing
-from llamaproxy.core.stripping import UsageStripper
+from llamaproxy.core.stripping import Unasked, stripper
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -24,14 +24,14 @@ class Outlet(Protocol):
         """What the client needs to see the end."""
 
 
-def outlet(framing: Framing, to_chunks: bool, to_close: bool, unasked_usage: bool = False) -> Outlet:
+def outlet(framing: Framing, to_chunks: bool, to_close: bool, unasked: Unasked | None = None) -> Outlet:
     """`to_chunks`: the client was promised chunks; `to_close`: it can read nothing but content up to a close.
 
-    `unasked_usage`: a stream has an event that its client must not see. One with a length keeps it.
+    `unasked`: a stream has what its client must not see. One with a length keeps it.
     """
-    if unasked_usage and framing is not Framing.LENGTH:
+    if unasked and framing is not Framing.LENGTH:
         chunked = framing is Framing.CHUNKED
-        return Stripped(chunked, to_chunks=not to_close and (chunked or to_chunks))
+        return Stripped(unasked, chunked, to_chunks=not to_close and (chunked or to_chunks))
     if to_close and framing is Framing.CHUNKED:
         return Unchunked()
     if to_chunks and framing is not Framing.CHUNKED:
@@ -85,18 +85,28 @@ class Rechunked:
 
 
 class Stripped:
-    """A stream without the usage that only the gateway asked for."""
+    """A stream without the counts that only the gateway asked for.
 
-    def __init__(self, chunked: bool, to_chunks: bool) -> None:
-        self._stripper = UsageStripper()
+    A chunk with one event is taken as it is: engines send most tokens so.
+    """
+
+    def __init__(self, unasked: Unasked, chunked: bool, to_chunks: bool) -> None:
+        self._stripper = stripper(unasked)
         self._parts: list[bytes] = []
-        self._content = ChunkedBody(self._parts.append).feed if chunked else self._parts.append
+        self._body = ChunkedBody(self._parts.append) if chunked else None
         self._to_chunks = to_chunks
+        self._between_events = chunked and to_chunks
 
     def through(self, data: bytes) -> bytes:
-        self._content(data)
+        if self._between_events and (event := only_chunk(data)) and event.find(b"\n\n") == len(event) - 2:
+            kept = self._stripper.kept(event)
+            return data if kept is event else chunk(kept) if kept else b""
+        if self._body is None:
+            return self._framed(self._stripper.through(data))
+        self._body.feed(data)
         content = self._stripper.through(b"".join(self._parts))
         self._parts.clear()
+        self._between_events = self._to_chunks and self._body.between_chunks and not self._stripper.held
         return self._framed(content)
 
     def insert(self, content: bytes) -> bytes:

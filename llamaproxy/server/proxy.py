@@ -5,16 +5,19 @@ Owns the order of these steps, replays, and the row of each request. What is dec
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict
 
 from llamaproxy import scope
 from llamaproxy.backends.lease import DEATH_NOTICE, Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
-from llamaproxy.core import headers, routing, wish
+from llamaproxy.core import headers, renaming, routing, wish
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.errors import (
     GatewayError,
@@ -41,9 +44,18 @@ from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
 
+CHAT = "/v1/chat/completions"
 MAX_REPLAYS = 5
 SUSPECT_AFTER = 2
 """Crashes of the backend under a request, after which it is tried alone; one more, and it is the one."""
+
+
+class Chat(BaseModel):
+    """A chat completion's body; whatever else it says goes to the engine as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    model: str | None = None
+    messages: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +79,28 @@ class Proxy:
         self._flights = flights
         self._captures = captures
 
-    async def engine_route(self, request: web.Request, path: str, endpoint: Endpoint) -> web.StreamResponse:
-        """One of the engine's routes; the model is in the body, else in the query, else there is only one."""
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """`/api/chat`: a chat completion that streams, whether its body says so or not."""
+        return await self.engine_route(request, CHAT, routing.ENDPOINTS[CHAT], {"stream": True})
+
+    async def engine_route(
+        self, request: web.Request, path: str, endpoint: Endpoint, forced: Mapping[str, Any] | None = None
+    ) -> web.StreamResponse:
+        """One of the engine's routes; the model is in the body, else in the query, else there is only one.
+
+        `forced` goes over what the body says.
+        """
         row = self._open(request, endpoint)
         try:
             if request.method not in endpoint.methods:
                 raise MethodNotAllowed.taking(path, endpoint.methods)
             content = await self._read(request)
             row.bytes_in = len(content)
-            wanted = wish.read(content, request.headers.get("Content-Type", ""), endpoint)
+            kind = request.headers.get("Content-Type", "")
+            wanted = wish.read(content, kind, endpoint)
+            if forced:
+                content = renaming.in_body(content, kind, None, forced, ())
+                wanted = wish.read(content, kind, endpoint)
             model = self._current.catalogue.resolve(wanted.model or request.query.get("model"))
             row.model, row.stream = model.name, wanted.stream
             with quota.admit(request, row, model, endpoint, content):
@@ -160,6 +185,7 @@ class Proxy:
                 since=since,
                 exclusive=crashes >= SUSPECT_AFTER,
                 ticket=ticket,
+                priority=quota.priority(job.request),
             ) as lease:
                 begun = await waiting.stop() if waiting else None
                 try:
@@ -179,7 +205,8 @@ class Proxy:
             outgoing = _without_files(outgoing)
         content = outgoing.body or b""
         capture = self._captures.begin(job.row, content)
-        account = Account(self._ledger, job.row, lease, job.endpoint, content, capture.observe if capture else None)
+        observe = capture.observe if capture else None
+        account = Account(self._ledger, job.row, lease, job.endpoint, content, observe, outgoing.unasked)
         own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
         whole = False
         self._flights.begin_try(job.row, account)

@@ -18,6 +18,7 @@ from llamaproxy.core.keys import Key
 from llamaproxy.core.limits import Allowance, Standing, Want
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.core.token_estimate import estimate
+from llamaproxy.errors import RequestCancelled
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.telemetry.ledger import RequestRow
@@ -93,9 +94,10 @@ class Grant:
         """What never reached an engine, or was answered with an error, has taken nothing.
 
         Of an answer that its client did not wait for nobody knows; the engine may have worked for it for a long time.
+        The same holds of one that an operator cancelled, which ends without an error where comments had been sent.
         """
         row = self._row
-        abandoned = isinstance(error, asyncio.CancelledError | ClientGone)
+        abandoned = isinstance(error, asyncio.CancelledError | ClientGone) or row.status == RequestCancelled.status
         if row.backend is None or (row.completion_tokens is None and not abandoned):
             self.settle(0, 0)
         else:
@@ -126,6 +128,12 @@ def key_name(request: web.Request) -> str | None:
     """For rows: the name of the key that was shown, where one is needed."""
     caller = request.get(_CALLER)
     return caller.key.name if caller else None
+
+
+def priority(request: web.Request) -> int:
+    """Of the key that was shown, in the queue of a model."""
+    caller = request.get(_CALLER)
+    return caller.key.priority if caller else 0
 
 
 def may_use(request: web.Request, model: Model) -> bool:

@@ -1,26 +1,30 @@
 """Taking in a changed configuration while the gateway serves.
 
-Owns when it is read again (on request, and when the file or the directory of models is another than before) and what
-is told about it. A configuration that cannot be used changes nothing but what is told. Must not decide what a change
-means for a model: the scheduler does.
+Owns when it is read again (on request, after an edit, and when a file or the directory of models is another than
+before) and what is told about it. A configuration that cannot be used changes nothing but what is told. Must not
+decide what a change means for a model: the scheduler does.
 """
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llamaproxy import edits, statefile
 from llamaproxy.backends import engine
 from llamaproxy.config import Config
 from llamaproxy.configfile import Source
+from llamaproxy.edits import Document
 from llamaproxy.effective import Origins
-from llamaproxy.errors import ConfigError
+from llamaproxy.errors import ConfigError, Conflict, GatewayError
 from llamaproxy.models import catalogue
 from llamaproxy.models.catalogue import Catalogue, Model
 from llamaproxy.models.scan import Scan, scan
+from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +64,9 @@ class Changes:
         return "; ".join(f"{what} {', '.join(names)}" for what, names in parts.items() if names) or "no model changed"
 
 
+Edit = Callable[[Document, Loaded], Document]
+"""What the edits shall be, from what they are and what is in force. It is called in a thread."""
+
 Apply = Callable[[Loaded, Changes], None]
 """Puts what was loaded in force. Raises ConfigError where it cannot be used."""
 
@@ -83,6 +90,16 @@ class Reloader:
         return self._loaded.origins
 
     @property
+    def loaded(self) -> Loaded:
+        """What is in force, but for what only a restart takes over."""
+        return self._loaded
+
+    @property
+    def said(self) -> Origins:
+        """Where the values of the newest configuration come from, whatever was set until the next reload."""
+        return self._source.origins
+
+    @property
     def file(self) -> Path | None:
         return self._source.path
 
@@ -98,10 +115,45 @@ class Reloader:
                 log.error("the configuration was not reloaded, the one before stays: %s", error.message)
                 raise
             tell_problems(loaded.found, self._loaded.found)
-            self._loaded, self.error, self.loaded_at = loaded, None, time.time()
-            self._tried = loaded.found
+            self._take(loaded)
             log.info("the configuration was reloaded: %s", changes)
             return changes
+
+    async def edit(self, edit: Edit) -> Changes:
+        """Change what is kept of edits, and put it in force like a reload. One at a time, so that none is lost.
+
+        Raises what `edit` does, and ConfigError; nothing has changed then.
+        """
+        # Whoever asked may leave: what stands on the disk is what is in force.
+        outcome: Changes | GatewayError = await asyncio.shield(spawn(self._outcome(edit), name="edit"))
+        if isinstance(outcome, GatewayError):
+            raise outcome
+        return outcome
+
+    async def _outcome(self, edit: Edit) -> Changes | GatewayError:
+        """Of a task of its own, where an error that is answered is none."""
+        try:
+            return await self._edit(edit)
+        except GatewayError as error:
+            return error
+
+    async def _edit(self, edit: Edit) -> Changes:
+        async with self._turn:
+            loaded, undo = await asyncio.to_thread(self._edited, edit)
+            changes = compare(self._loaded, loaded)
+            try:
+                self._apply(loaded, changes)
+            except ConfigError:
+                await asyncio.to_thread(undo)
+                self._seen = self._seen[0], self._source.signature()[1]
+                raise
+            self._take(loaded)
+            log.info("the configuration was edited: %s", changes)
+            return changes
+
+    def _take(self, loaded: Loaded) -> None:
+        self._loaded, self.error, self.loaded_at = loaded, None, time.time()
+        self._tried = loaded.found
 
     def amend(self, change: Callable[[Loaded], Loaded]) -> None:
         """Put something else in force, until the next reload reads what stands in the configuration. Raises what
@@ -118,20 +170,45 @@ class Reloader:
                 with contextlib.suppress(ConfigError):
                     await self.reload()
 
-    def _read(self) -> Loaded:
+    def _read(self, edited: Document | None = None) -> Loaded:
         """The signature comes first: what changes while it is read will be read again."""
         self._seen = self._source.signature()
         self._tried = _scanned(self._loaded.config, self._tried)
-        return load(self._source.load(), self._loaded.found, self._source.origins)
+        config = self._source.load(edited)
+        return load(config, self._loaded.found, self._source.origins, self._source.found)
+
+    def _edited(self, edit: Edit) -> tuple[Loaded, Callable[[], None]]:
+        """What is on the disk then, and how to have it as it was. Nothing is written that cannot be used."""
+        if (path := self._source.edits) is None:
+            raise Conflict("this gateway's configuration was made by hand, and cannot be edited")
+        looked = self._seen, self._tried
+        try:
+            with statefile.locked(path):
+                before = edits.read(path)
+                after = edit(before, self._loaded)
+                loaded = self._read(after)
+                statefile.replace(path, edits.text(after))
+        except GatewayError:
+            # What is wrong with the configuration is told by who watches it.
+            self._seen, self._tried = looked
+            raise
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be written: {error.strerror}; server.edits_file names another place"
+            ) from error
+        self._seen = self._seen[0], self._source.signature()[1]
+        return loaded, functools.partial(statefile.replace, path, edits.text(before))
 
     def _is_stale(self) -> bool:
         return self._source.signature() != self._seen or _scanned(self._loaded.config, self._tried) != self._tried
 
 
-def load(config: Config, before: Scan | None = None, origins: Origins | None = None) -> Loaded:
-    """Look for the models of a configuration. Blocks on the disk."""
+def load(
+    config: Config, before: Scan | None = None, origins: Origins | None = None, edited: Document | None = None
+) -> Loaded:
+    """Look for the models of a configuration; `edited` are settings of those it does not name. Blocks on the disk."""
     found = _scanned(config, before)
-    models = catalogue.build(config, engine.bundled_model(), found.models)
+    models = catalogue.build(config, engine.bundled_model(), found.models, edited)
     scanned: dict[str, Version] = {model.name: model.signature for model in found.models}
     versions = {name: scanned[name] if m.source == "scanned" else _version(m) for name, m in models.models.items()}
     return Loaded(config, found, models, versions, origins or {})

@@ -27,7 +27,10 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class UsagePage:
-    """Sums in the order of `by`; `since` in seconds since the epoch. `per_minute`: what ended in the last minute."""
+    """Sums in the order of `by`; `since` in seconds since the epoch. `per_minute`: what ended in the last minute.
+
+    Percentiles such as `ttfb_ms_p95` are of the newest 10,000 rows that match.
+    """
 
     by: tuple[str, ...]
     since: float

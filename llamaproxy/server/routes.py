@@ -4,7 +4,7 @@ One table drives dispatching and the description in `openapi`. Owns how paths ar
 answer here. Knows no route by name: `api` does.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +17,7 @@ from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.posted import as_value, read_as
 
-Handler = Callable[..., Awaitable[web.Response]]
+Handler = Callable[..., Awaitable[web.StreamResponse]]
 _READING = "GET"
 _NOT_STORED = {"Cache-Control": "no-store"}
 
@@ -43,7 +43,8 @@ class Route:
 
     `{name}` in the path stands for one part or more, so that names with slashes may be spelled with them or with
     escapes. The handler is given the request, what the path says there, and the body where there is a type for one.
-    `answer` is any type that pydantic has a schema for; `errors` are those beside what every route may answer.
+    `answer` is any type that pydantic has a schema for; `errors` are those beside what every route may answer. A `raw`
+    one reads the body itself: it may be as large as any request's. `media` is the type of what it answers with.
     """
 
     method: str
@@ -56,6 +57,8 @@ class Route:
     body: type[BaseModel] | None = None
     errors: tuple[type[GatewayError], ...] = ()
     status: int = 200
+    media: str = "application/json"
+    raw: bool = False
 
     @property
     def unsafe(self) -> bool:
@@ -76,21 +79,22 @@ class Routes:
         for route in sorted(self.routes, key=_particular):
             self._paths.setdefault(route.parts, {})[route.method] = route
 
-    async def serve(self, request: web.Request) -> web.Response:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """The whole answer, errors included."""
+        response: web.StreamResponse
         try:
             response = await self._answer(request)
         except GatewayError as error:
             response = error_response(error, Dialect.OPENAI)
-        response.headers.setdefault("Cache-Control", _NOT_STORED["Cache-Control"])
+        if not response.prepared:
+            response.headers.setdefault("Cache-Control", _NOT_STORED["Cache-Control"])
         return response
 
     def methods(self, raw_path: str) -> list[str]:
         """What the path takes; nothing where there is none."""
-        found = self._find(raw_path)
-        return sorted(found[0]) if found else []
+        return sorted({method for methods, _ in self._find(raw_path) for method in methods})
 
-    async def perform(self, request: web.Request, content: dict[str, Any]) -> web.Response:
+    async def perform(self, request: web.Request, content: dict[str, Any]) -> web.StreamResponse:
         """For what came another way: `content` stands for the body. Raises GatewayError."""
         route, given = self._route(request)
         if route.unsafe:
@@ -98,9 +102,9 @@ class Routes:
             given += [value] if route.body else []
         return await route.handler(request, *given)
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         route, given = self._route(request)
-        if route.unsafe:
+        if route.unsafe and not route.raw:
             content = await read_as(request, route.body or Nothing)
             given += [content] if route.body else []
         return await route.handler(request, *given)
@@ -108,22 +112,25 @@ class Routes:
     def _route(self, request: web.Request) -> tuple[Route, list[Any]]:
         """With what the path says. Raises NotFound or MethodNotAllowed."""
         raw_path = request.rel_url.raw_path
-        found = self._find(raw_path)
-        if found is None:
+        method = _READING if request.method == "HEAD" else request.method
+        found = list(self._find(raw_path))
+        if not found:
             raise NotFound(f"there is no {unquote(raw_path)[:200]!r} here")
-        methods, named = found
-        route = methods.get(_READING if request.method == "HEAD" else request.method)
+        route, named = next(((methods[method], named) for methods, named in found if method in methods), (None, []))
         if route is None:
+            methods = self.methods(raw_path)
             allowed = [*methods, "HEAD"] if _READING in methods else methods
             raise MethodNotAllowed.taking(unquote(raw_path)[:200], allowed)
         return route, [*named]
 
-    def _find(self, raw_path: str) -> tuple[dict[str, Route], list[str]] | None:
+    def _find(self, raw_path: str) -> Iterator[tuple[dict[str, Route], list[str]]]:
+        """The first match; where that has no parameter, its last word may be somebody's name: the next one, too."""
         spelled = [unquote(part) for part in raw_path.split("/") if part]
         for parts, methods in self._paths.items():
             if (named := _matched(parts, spelled)) is not None:
-                return methods, named
-        return None
+                yield methods, named
+                if named:
+                    return
 
 
 def _matched(parts: tuple[str, ...], spelled: list[str]) -> list[str] | None:

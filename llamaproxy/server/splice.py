@@ -16,6 +16,7 @@ from llamaproxy.backends.wire import ConnectionLost, ConnectionSilent
 from llamaproxy.core import headers
 from llamaproxy.core.response import BadResponse, Framing, Head
 from llamaproxy.core.routing import Dialect
+from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
 from llamaproxy.server import flights
 from llamaproxy.server.answers import error_event
@@ -93,7 +94,7 @@ async def forward(
                 return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent)
             if begun is not None:
                 await written(begun, _NOTHING, request, deadlines.idle)
-            strip = outgoing.unasked_usage and answer.head.content_type == _STREAM
+            strip = outgoing.unasked if answer.head.content_type == _STREAM else None
             way = _Relay if _KNOWN else PublicRelay
             relay = way(request, answer, own_lines, begun, strip, deadlines.idle, witness.sent)
             return await _relayed(relay, request, answer, outgoing.dialect, deadlines.idle, observe)
@@ -173,7 +174,7 @@ class _Relay:
         answer: Answer,
         own: bytes,
         begun: web.StreamResponse | None,
-        strip: bool,
+        strip: Unasked | None,
         idle: float,
         on_sent: Callable[[int], None],
     ) -> None:

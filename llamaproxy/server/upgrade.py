@@ -78,7 +78,7 @@ class Upgrades:
 
     async def _lease(self, request: Request, row: RequestRow, model: Model, path: str, key: str) -> None:
         # It takes a place for as long as it lasts, of its model and of its key.
-        async with self._pool.lease(model.name) as lease:
+        async with self._pool.lease(model.name, priority=quota.priority(request)) as lease:
             row.queue_ms, row.load_ms = lease.queue_seconds * 1000, lease.load_seconds * 1000
             row.backend = backend_name(lease)
             try:

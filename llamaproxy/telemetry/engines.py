@@ -1,4 +1,4 @@
-"""What engines tell of themselves: their own metrics, asked for while they are in use.
+"""What engines tell of themselves: their own metrics, asked for while they are in use, and once their version.
 
 Owns when an engine is asked, and what its counters mean as rates. An engine that rests says nothing new: it is not
 asked, so that looking neither wakes one that sleeps nor keeps one awake. Faster than every 2 s would cost: llama-server
@@ -6,6 +6,7 @@ notices a client that has left only where nobody asks more often. Must not lease
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ LARGEST_PAGE = 256 * 1024
 _PATIENCE = 5.0
 """Seconds for an answer: an engine that reads a long prompt answers between its pieces."""
 _LONGEST_PAUSE = 60.0
+_LONGEST_VERSION = 100
 _WITHOUT_METRICS = frozenset({401, 403, 404, 405, 501})
 _AVERAGES = frozenset({"prompt_tokens_seconds", "predicted_tokens_seconds"})
 """They are averages since somebody asked last, whoever that was: the counters tell the same better."""
@@ -38,13 +40,17 @@ class Unasked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One life of one model's engine. `used_at` is when its last lease ended, by the clock of `Engines`."""
+    """One life of one model's engine. `used_at` is when its last lease ended, by the clock of `Engines`.
+
+    `ask` is for its metrics, `ask_props` for llama-server's page of properties.
+    """
 
     model: str
     life: int
     in_use: bool
     used_at: float
     ask: Ask
+    ask_props: Ask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class _Watch:
         self.mute = False
         self.asking: asyncio.Task[None] | None = None
         self.known: Engine | None = None
+        self.asked_version = False
+        self.version: str | None = None
         self._counters: dict[str, float] = {}
 
     def is_due(self, target: Target, now: float) -> bool:
@@ -131,6 +139,11 @@ class Engines:
             if watch.known
         }
 
+    def version(self, model: str) -> str | None:
+        """Of the engine, where it runs and has told it."""
+        watch = self._watches.get(model)
+        return watch.version if watch else None
+
     def close(self) -> None:
         for model in list(self._watches):
             self._forget(model)
@@ -149,16 +162,33 @@ class Engines:
                 watch.fail(f"it answered {status}", self._clock())
             else:
                 self._told(watch, page)
+                await self._ask_version(watch, target)
         except (Unasked, Malformed) as error:
             watch.fail(str(error), self._clock())
         except TimeoutError:
             watch.fail(f"no answer within {_PATIENCE:.0f} s", self._clock())
+
+    async def _ask_version(self, watch: _Watch, target: Target) -> None:
+        """Once in a life: it does not change."""
+        if target.ask_props and not watch.asked_version and not watch.mute:
+            watch.asked_version = True
+            async with asyncio.timeout(_PATIENCE):
+                status, page = await target.ask_props()
+            watch.version = _version(page) if status == 200 else None
 
     def _told(self, watch: _Watch, page: bytes) -> None:
         if readings := read(page, PREFIX):
             watch.tell(readings, self._clock())
         else:
             watch.mute = True  # a server of another kind
+
+
+def _version(page: bytes) -> str | None:
+    try:
+        build = json.loads(page)["build_info"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return build[:_LONGEST_VERSION] if isinstance(build, str) and build.isprintable() else None
 
 
 def _rested(engine: Engine) -> Engine:

@@ -47,8 +47,10 @@ def escape(value: str) -> str:
 
 def number(value: float) -> str:
     """As short as it can be without losing anything."""
-    text = repr(value) if type(value) is float else str(int(value))
-    return _WORDS.get(text) or text.removesuffix(".0")
+    if type(value) is not float:
+        return str(int(value))
+    text = repr(value)
+    return text[:-2] if text.endswith(".0") else _WORDS.get(text, text)
 
 
 @lru_cache(maxsize=65_536)
@@ -58,6 +60,12 @@ def series(name: str, labels: tuple[str, ...], values: tuple[str, ...]) -> str:
         return name
     pairs = ",".join([f'{label}="{escape(value)}"' for label, value in zip(labels, values, strict=True)])
     return f"{name}{{{pairs}}}"
+
+
+@lru_cache(maxsize=4096)
+def chosen(name: str, labels: tuple[str, ...], values: tuple[str, ...], chosen: str, of: Iterable[str]) -> str:
+    """The lines of a state, told as one series for each that there is: 1 for the one that it is, else 0."""
+    return "".join([f"{series(name, labels, (*values, one))} {int(one == chosen)}\n" for one in of])
 
 
 def head(name: str, kind: str, about: str) -> str:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from llamaproxy.config import TelemetryConfig
+from llamaproxy.statefile import state_directory
 from llamaproxy.telemetry import query as queries
 from llamaproxy.telemetry import usage as sums
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState, Told
@@ -39,16 +38,6 @@ def location(database: str | None, environ: Mapping[str, str] = os.environ) -> P
     if database is not None:
         return None if database in _OFF else Path(database).expanduser()
     return state_directory(environ) / _FILE
-
-
-def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """For what outlives the process.
-
-    systemd names a service's own directory in $STATE_DIRECTORY (systemd.exec(5)); else it is the user's, as the XDG
-    Base Directory Specification has it.
-    """
-    own, _, _ = environ.get("STATE_DIRECTORY", "").partition(":")
-    return Path(own) if own else platformdirs.user_state_path("llamaproxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +88,14 @@ class History:
         self._settings = settings
 
     async def close(self) -> None:
-        """Write what is left; after the last request."""
-        if self._writer:
-            await self._writer.close()
+        """Write what is left; after the last request.
+
+        The writer goes last: only who may write takes the write-ahead log away.
+        """
         if self._reader:
             await self._reader.close()
+        if self._writer:
+            await self._writer.close()
 
     def sample(self, at: float, values: Sequence[float | None]) -> None:
         """What the machine does at `at`, as `series.COLUMNS`."""
@@ -159,11 +151,13 @@ class History:
         return queries.to_row(found[0])[1].shown() if found else None
 
     async def usage(self, groups: tuple[str, ...], since: float) -> list[Shown]:
-        """Sums over what has ended."""
+        """Sums over what has ended, and percentiles of the newest of it."""
         found = await self.fetch(sums.sql(groups, since))
+        ranked = None if found is None else await self.fetch(sums.percentile_sql(groups, since))
         if found is None:
             found = sums.tally(self.ledger.recent, groups, since)
-        return [dict(zip(sums.columns(groups), cells, strict=True)) for cells in found]
+            ranked = sums.percentiles(self.ledger.recent, groups, since)
+        return sums.joined(groups, found, ranked or ())
 
     def _keep(self) -> Keep:
         return Keep(self._settings.retention, self._settings.retention_bytes)

@@ -134,10 +134,13 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
-def set_up(level: str, format: str, redact: Redact) -> None:
-    """The process's log on stderr. Libraries tell their warnings only: at lower levels they tell values of rows."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter(redact) if format == "json" else TextFormatter(redact))
+def set_up(level: str, format: str, redact: Redact, handler: logging.Handler | None = None) -> None:
+    """The process's log, on stderr or wherever `handler` writes.
+
+    Libraries tell their warnings only: at lower levels they tell values of rows.
+    """
+    handler = handler or logging.StreamHandler()
+    handler.setFormatter(_formatter(format, redact))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -151,8 +154,19 @@ def set_level(level: str) -> None:
     logging.getLogger("llamaproxy").setLevel(LEVELS[level])
 
 
+def set_format(format: str, redact: Redact) -> None:
+    """How lines are spelled from now on, where `set_up` said so before."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, TextFormatter | JsonFormatter):
+            handler.setFormatter(_formatter(format, redact))
+
+
 def level_in_force() -> str:
     return level_name(logging.getLogger("llamaproxy").getEffectiveLevel())
+
+
+def _formatter(format: str, redact: Redact) -> logging.Formatter:
+    return JsonFormatter(redact) if format == "json" else TextFormatter(redact)
 
 
 def _traceback(record: logging.LogRecord) -> str | None:

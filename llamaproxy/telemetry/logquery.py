@@ -16,7 +16,7 @@ from llamaproxy.telemetry.usage import parse_since
 
 MOST_ENTRIES = 1000
 _COLUMNS = "timestamp, level, source, message, model, request_id, context"
-INSERT = f"INSERT OR IGNORE INTO logs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+INSERT = f"INSERT OR IGNORE INTO log_lines ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 SPELLINGS = {**LEVELS, "warn": logging.WARNING}
 NAME = "^[!-~]{1,128}$"
 LAST = 2**63 - 1
@@ -56,7 +56,7 @@ class LogQuery:
         where = "".join(f" AND {name} = ?" for name in given)
         order = "ASC" if self.forward else "DESC"
         return (
-            f"SELECT {_COLUMNS} FROM logs WHERE timestamp > ? AND timestamp < ? AND level >= ?{where} "
+            f"SELECT {_COLUMNS} FROM log_lines WHERE timestamp > ? AND timestamp < ? AND level >= ?{where} "
             f"ORDER BY timestamp {order} LIMIT ?",
             (self.after, self.before, self.level, *given.values(), self.limit),
         )

@@ -47,7 +47,7 @@ class LogRows:
     async def write(self, store: Store) -> None:
         """All of it; what fails to be written waits on."""
         if (last := self._forget) is not None:
-            await store.delete("DELETE FROM logs WHERE timestamp <= ?", (last,))
+            await store.delete("DELETE FROM log_lines WHERE timestamp <= ?", (last,))
             if self._forget == last:
                 self._forget = None
         taken, self._waiting = self._waiting, deque()
@@ -60,10 +60,10 @@ class LogRows:
 
     async def prune(self, store: Store, horizon: float) -> bool:
         """What is too old, and the oldest where there are too many."""
-        nth = "SELECT timestamp FROM logs ORDER BY timestamp DESC LIMIT 1 OFFSET ?"
-        old = f"SELECT timestamp FROM logs WHERE timestamp < ? OR timestamp <= ({nth}) ORDER BY timestamp LIMIT ?"
+        nth = "SELECT timestamp FROM log_lines ORDER BY timestamp DESC LIMIT 1 OFFSET ?"
+        old = f"SELECT timestamp FROM log_lines WHERE timestamp < ? OR timestamp <= ({nth}) ORDER BY timestamp LIMIT ?"
         values = (int(horizon * 1e6), self._most_kept, PRUNED_AT_ONCE)
-        return await store.delete(f"DELETE FROM logs WHERE timestamp IN ({old})", values) == PRUNED_AT_ONCE
+        return await store.delete(f"DELETE FROM log_lines WHERE timestamp IN ({old})", values) == PRUNED_AT_ONCE
 
     def _put_back(self, taken: deque[LogEntry]) -> None:
         """Before those that came meanwhile, as far as there is room."""

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from llamaproxy.config import Config, TelemetryConfig
+from llamaproxy.tasks import spawn
+from llamaproxy.telemetry import console
 from llamaproxy.telemetry.follow import MOST_WAITING, Followers, Subscription
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.logfiles import LogFiles
-from llamaproxy.telemetry.logline import LogEntry, from_engine, from_record, set_level
+from llamaproxy.telemetry.logline import LogEntry, from_engine, from_record, set_format, set_level
 from llamaproxy.telemetry.logquery import LogQuery, to_entry
 from llamaproxy.telemetry.logring import LogRing
 from llamaproxy.telemetry.logrows import LogRows
@@ -47,8 +49,7 @@ class Logs:
         wake = history.attach(self._rows)
         self._stores = wake is not None
         self._rows.wake = wake or self._rows.wake
-        directory = config.telemetry.log_dir
-        self.files = LogFiles(Path(directory).expanduser(), REDACTION.redact) if directory else None
+        self.files = _files(config.telemetry)
         self._know(config)
 
     def attach(self) -> None:
@@ -59,9 +60,13 @@ class Logs:
         old, new = self._settings, config.telemetry
         if new.log_level != old.log_level:
             set_level(new.log_level)
-        if (new.log_dir, new.log_format) != (old.log_dir, old.log_format):
-            log.warning("telemetry.log_dir and telemetry.log_format are taken over by a restart only")
-        self._settings = _kept(old, new)
+        if new.log_format != old.log_format:
+            set_format(new.log_format, REDACTION.redact)
+        if new.log_dir != old.log_dir:
+            left, self.files = self.files, _files(new)
+            if left:
+                spawn(asyncio.to_thread(left.close), name="close-log-files")
+        self._settings = new
         self._know(config)
 
     async def close(self) -> None:
@@ -124,13 +129,14 @@ class Logs:
             self._rows.clear(self._cleared)
 
     def health(self) -> dict[str, Any]:
-        """How much was lost on the way: to the database because it did not keep up, and to the files."""
+        """How much was lost on the way: to the database because it did not keep up, to files and to stderr."""
         return {
             "lines": len(self._ring),
             "followers": len(self._followers),
             "rows_dropped": self._rows.dropped,
             "directory": str(self.files.directory) if self.files else None,
             "file_lines_dropped": self.files.dropped if self.files else 0,
+            "stderr_lines_dropped": console.dropped(),
         }
 
     def _take(self, entry: LogEntry) -> None:
@@ -164,6 +170,5 @@ class _Collector(logging.Handler):
             self.handleError(record)
 
 
-def _kept(old: TelemetryConfig, new: TelemetryConfig) -> TelemetryConfig:
-    """With what only a restart changes as it is."""
-    return new.model_copy(update={"log_dir": old.log_dir, "log_format": old.log_format})
+def _files(settings: TelemetryConfig) -> LogFiles | None:
+    return LogFiles(Path(settings.log_dir).expanduser(), REDACTION.redact) if settings.log_dir else None

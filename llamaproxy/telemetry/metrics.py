@@ -39,12 +39,13 @@ class Counter:
 class Histogram:
     """Counts by upper bound, the bound included."""
 
-    __slots__ = ("_bounds", "_counts", "_sum", "_template")
+    __slots__ = ("_bounds", "_counts", "_sum", "_template", "_text")
 
     def __init__(self, name: str, labels: tuple[str, ...], values: tuple[str, ...], bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
+        self._text = ""
         # One operation writes all lines: a page of a hundred models has thousands.
         limits = [*map(number, bounds), "+Inf"]
         names = [series(f"{name}_bucket", (*labels, "le"), (*values, limit)) for limit in limits]
@@ -54,10 +55,14 @@ class Histogram:
     def observe(self, value: float) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
+        self._text = ""
 
     def text(self) -> str:
-        cumulated = tuple(accumulate(self._counts))
-        return self._template % (*cumulated, number(self._sum), cumulated[-1])
+        """Made once for each time it is another one: of a hundred models few are used between two looks."""
+        if not self._text:
+            cumulated = tuple(accumulate(self._counts))
+            self._text = self._template % (*cumulated, number(self._sum), cumulated[-1])
+        return self._text
 
 
 class Family(Generic[C]):

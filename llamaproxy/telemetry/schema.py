@@ -84,6 +84,49 @@ MIGRATIONS: tuple[str, ...] = (
         context TEXT                    -- a traceback
     );
     """,
+    """
+    ALTER TABLE metrics RENAME TO metric_steps;
+    ALTER TABLE logs RENAME TO log_lines;
+    CREATE TABLE model_events (
+        timestamp INTEGER PRIMARY KEY,  -- microseconds since the epoch; no two events have the same
+        model TEXT NOT NULL,            -- '' for all: a gateway began, and whatever ran before does not run any more
+        spawn INTEGER NOT NULL,         -- which of the model's processes
+        breaker INTEGER NOT NULL,       -- 1 where `state` is that of the circuit breaker, 0 for that of the process
+        state TEXT NOT NULL,
+        reason TEXT,
+        detail TEXT,
+        seconds REAL                    -- how long the state before it lasted
+    );
+    CREATE INDEX model_events_by_model ON model_events (model, breaker, timestamp);
+    CREATE TABLE model_settings (
+        name TEXT PRIMARY KEY,
+        type TEXT NOT NULL,
+        parameters TEXT NOT NULL,       -- every setting as JSON, secrets masked
+        model_path TEXT,
+        model_url TEXT,
+        ctx_size INTEGER,
+        batch_size INTEGER,
+        threads INTEGER,
+        created_at REAL NOT NULL,       -- seconds since the epoch
+        updated_at REAL NOT NULL
+    );
+    CREATE VIEW models AS SELECT
+        rowid AS id, name, type,
+        coalesce((SELECT state FROM model_events WHERE model IN (name, '') AND breaker = 0
+                  ORDER BY timestamp DESC LIMIT 1), 'stopped') AS status,
+        parameters, model_path, model_url, ctx_size, batch_size, threads, created_at, updated_at
+        FROM model_settings;
+    CREATE VIEW metrics AS SELECT
+        timestamp, cpu_percent AS cpu_usage, 100 * memory_used / memory_total AS memory_usage,
+        100 * disk_used / disk_total AS disk_usage, gpu_percent AS gpu_usage, gpu_temperature,
+        gpu_memory_used, gpu_memory_total, gpu_power, active_models, uptime, requests_per_minute
+        FROM metric_steps WHERE step = 10;
+    CREATE VIEW logs AS SELECT
+        timestamp AS id,
+        CASE WHEN level >= 40 THEN 'error' WHEN level >= 30 THEN 'warn' WHEN level >= 20 THEN 'info' ELSE 'debug' END
+        AS level, message, source, context, timestamp / 1e6 AS timestamp
+        FROM log_lines;
+    """,
 )
 """The n-th leads from version n - 1 to n. Statements only: `steps` makes a transaction of each."""
 
@@ -98,12 +141,12 @@ INSERT = _INTO + _ROW
 
 
 METRICS = ("step", "timestamp", "samples", *series.COLUMNS)
-PUT_METRICS = f"INSERT OR REPLACE INTO metrics ({', '.join(METRICS)}) VALUES ({', '.join('?' * len(METRICS))})"
+PUT_METRICS = f"INSERT OR REPLACE INTO metric_steps ({', '.join(METRICS)}) VALUES ({', '.join('?' * len(METRICS))})"
 """A step that is not over is written again and again."""
-READ_METRICS = f"SELECT {', '.join(METRICS)} FROM metrics ORDER BY step, timestamp"
+READ_METRICS = f"SELECT {', '.join(METRICS)} FROM metric_steps ORDER BY step, timestamp"
 SHORTEN_METRICS = """
-    DELETE FROM metrics WHERE step = :step AND timestamp <=
-    (SELECT timestamp FROM metrics WHERE step = :step ORDER BY timestamp DESC LIMIT 1 OFFSET :most)
+    DELETE FROM metric_steps WHERE step = :step AND timestamp <=
+    (SELECT timestamp FROM metric_steps WHERE step = :step ORDER BY timestamp DESC LIMIT 1 OFFSET :most)
 """
 """Leaves the newest `most` rows of a tier, whatever the clock says."""
 

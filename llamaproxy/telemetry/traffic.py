@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 
-from llamaproxy.core.events import BackendExited, BackendReady, Start, Stop
+from llamaproxy.core.events import BackendExited, BackendReady, News, Start, Stop
 from llamaproxy.core.rates import Rate, Rates
 from llamaproxy.telemetry.ledger import RequestRow, RequestState
 from llamaproxy.telemetry.metrics import Counter, Histogram, counters, histograms
@@ -23,8 +23,6 @@ _STATUSES = frozenset(map(int, HTTPStatus))
 _WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _LOADS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
-
-News = Start | Stop | BackendReady | BackendExited
 
 
 class _Book:
@@ -60,6 +58,7 @@ class Traffic:
         self._starting: dict[tuple[str, int], float] = {}
         self._told_to_stop: set[tuple[str, int]] = set()
         self._of_models, self._of_keys, self._of_all = Rates(), Rates(), Rates()
+        self._latencies: dict[str, float] = {}
         self.requests = counters(
             "llamaproxy_requests_total", "Requests that have ended", "model", "endpoint", "state", "status"
         )
@@ -82,9 +81,12 @@ class Traffic:
         )
         self.evictions = counters("llamaproxy_evictions_total", "Backends that were told to stop", "model", "reason")
         self.replays = counters("llamaproxy_replays_total", "Requests that were sent to another backend", "model")
+        self._refusals = counters(
+            "llamaproxy_refused_requests_total", "Requests refused at the door; of many not each has a row", "status"
+        )
         self._families = (
             *(self.requests, self.tokens, self.queue, self.first_byte, self.duration),
-            *(self.starts, self.loads, self.evictions, self.replays),
+            *(self.starts, self.loads, self.evictions, self.replays, self._refusals),
         )
 
     def allow(self, models: Iterable[str], keys: Iterable[str]) -> None:
@@ -92,6 +94,7 @@ class Traffic:
         self.settle()
         self._models, self._keys = frozenset(models), frozenset(keys)
         self._books.clear()
+        self._latencies = {model: latency for model, latency in self._latencies.items() if model in self._models}
         for family in self._families:
             family.keep("model", lambda name: name in {*self._models, OTHER, ""})
             family.keep("key", lambda name: name in {*self._keys, OTHER, ""})
@@ -111,6 +114,10 @@ class Traffic:
         self._waiting.append(row)
         if len(self._waiting) >= MOST_WAITING:
             self.settle()
+
+    def refused(self, status: int) -> None:
+        """A request was refused before anything was known of it but its head."""
+        self._refusals.child(str(status)).value += 1
 
     def settle(self) -> None:
         """Count the rows that wait for it."""
@@ -144,6 +151,8 @@ class Traffic:
             book.tokens, (row.prompt_tokens, row.cached_tokens, row.completion_tokens), strict=True
         ):
             counter.value += count or 0
+        if row.ttfb_ms is not None:
+            self._latencies[book.model] = row.ttfb_ms
         book.news[0] += 1
         book.news[1] += (row.prompt_tokens or 0) + (row.completion_tokens or 0)
         return book
@@ -189,6 +198,11 @@ class Traffic:
         self.settle()
         now = self._clock()
         return self._of_models.all(now), self._of_keys.all(now)
+
+    def latency(self, model: str) -> float | None:
+        """Milliseconds from the model's last request to the first byte of its answer, its waits included."""
+        self.settle()
+        return self._latencies.get(model)
 
     def families(self) -> Iterator[str]:
         """Everything that was counted, as Prometheus reads it, one family after the other."""

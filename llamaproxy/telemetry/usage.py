@@ -1,6 +1,7 @@
-"""Sums over requests: by model, by key, by day.
+"""Sums and percentiles over requests: by model, by key, by day.
 
 Pure. Owns what is summed, and what it is summed by; days are those of UTC. Only names of this module become SQL.
+Percentiles are by nearest rank, of the newest rows only, so that looking takes a bounded time.
 """
 
 import math
@@ -24,6 +25,10 @@ _STATES = tuple(state for state in RequestState if state is not RequestState.IN_
 _SUMS = ("prompt_tokens", "cached_tokens", "completion_tokens", "bytes_in", "bytes_out")
 _MOST = 10_000
 """Groups in one answer."""
+MEASURES = ("queue_ms", "load_ms", "ttfb_ms", "duration_ms", "prompt_tps", "generation_tps")
+PERCENTS = (50, 95)
+NEWEST = 10_000
+"""Rows that percentiles are of, the newest that match: some tenths of a second for SQLite, beside the event loop."""
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
@@ -69,3 +74,66 @@ def tally(rows: Iterable[RequestRow], groups: tuple[str, ...], since: float) -> 
             sums[name] = [a + b for a, b in zip(sums.get(name, [0] * len(counted)), counted, strict=True)]
     ordered = sorted(sums.items(), key=lambda item: tuple(part or "" for part in item[0]))
     return [(*name, *values) for name, values in ordered[:_MOST]]
+
+
+def percentile_columns(groups: Iterable[str]) -> tuple[str, ...]:
+    return (*groups, *(f"{measure}_p{percent}" for measure in MEASURES for percent in PERCENTS))
+
+
+def percentile_sql(groups: tuple[str, ...], since: float) -> Sql:
+    """Percentiles of the newest rows that began at `since` or later, as `percentile_columns`."""
+    names = [f"g{number}" for number in range(len(groups))]
+    terms = ", ".join(f"{_GROUPS[group][0]} AS {name}" for group, name in zip(groups, names, strict=True))
+    by = ", ".join(names)
+    ranked = " UNION ALL ".join(
+        f"SELECT {by}, {number} AS measure, {measure} AS value, "
+        f"row_number() OVER (PARTITION BY {by} ORDER BY {measure}) AS rank, count(*) OVER (PARTITION BY {by}) AS of "
+        f"FROM newest WHERE {measure} IS NOT NULL"
+        for number, measure in enumerate(MEASURES)
+    )
+    wanted = ", ".join(
+        f"max(CASE WHEN measure = {number} AND rank = (of * {percent} + 99) / 100 THEN value END)"
+        for number in range(len(MEASURES))
+        for percent in PERCENTS
+    )
+    newest = (
+        f"SELECT {terms}, {', '.join(MEASURES)} FROM requests WHERE started_at >= ? "
+        f"ORDER BY started_at DESC LIMIT {NEWEST}"
+    )
+    text = f"WITH newest AS MATERIALIZED ({newest}) SELECT {by}, {wanted} FROM ({ranked}) GROUP BY {by} LIMIT {_MOST}"
+    return text, (since,)
+
+
+def percentiles(rows: Iterable[RequestRow], groups: tuple[str, ...], since: float) -> list[tuple[Any, ...]]:
+    """The same of rows in memory."""
+    found: dict[tuple[str | None, ...], list[list[float]]] = {}
+    for row in rows:
+        if row.started_at >= since:
+            name = tuple(_GROUPS[group][1](row) for group in groups)
+            for values, measure in zip(found.setdefault(name, [[] for _ in MEASURES]), MEASURES, strict=True):
+                if (value := getattr(row, measure)) is not None:
+                    values.append(value)
+    return [(*name, *(_nearest(values, p) for values in lists for p in PERCENTS)) for name, lists in found.items()]
+
+
+def _nearest(values: list[float], percent: int) -> float | None:
+    return sorted(values)[(len(values) * percent + 99) // 100 - 1] if values else None
+
+
+def joined(groups: tuple[str, ...], found: Iterable[Any], ranked: Iterable[Any]) -> list[dict[str, Any]]:
+    """A dictionary for each group of `found`; without percentiles where none of its rows is among the newest."""
+    size = len(groups)
+    names = percentile_columns(groups)[size:]
+    known = {cells[:size]: cells[size:] for cells in ranked}
+    nothing = (None,) * len(names)
+    return [
+        {
+            **dict(zip(columns(groups), cells, strict=True)),
+            **{name: _short(value) for name, value in zip(names, known.get(cells[:size], nothing), strict=True)},
+        }
+        for cells in found
+    ]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

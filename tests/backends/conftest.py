@@ -4,13 +4,14 @@ The gateway runs on uvloop, and on asyncio where there is none: every async test
 """
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 import uvloop
+
+from tests.folders import short_folder
 
 
 def pytest_asyncio_loop_factories(
@@ -20,10 +21,9 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture
-def short_path() -> Iterator[Path]:
+def short_path() -> Path:
     """A directory whose path leaves room for a socket's name: pytest's own are too long for that."""
-    with tempfile.TemporaryDirectory(prefix="lp-", dir="/tmp") as name:
-        yield Path(name)
+    return short_folder()
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """An engine that answers bytes as a script says: what no well-behaved server does."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+
+from tests.folders import short_folder
 
 Answer = Callable[["Scripted", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -18,7 +18,7 @@ class Scripted:
     def __init__(self, script: Callable[[int], bytes | None]) -> None:
         """`script` says what to answer to the n-th request of a connection; None closes it."""
         self._script = script
-        self.path = Path(tempfile.mkdtemp(prefix="lp-")) / "s"
+        self.path = short_folder() / "s"
         self.connections = 0
         self.requests = 0
         self.gone = asyncio.Event()

@@ -13,7 +13,7 @@ import pytest
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.slot_files import SlotFiles
-from llamaproxy.backends.slots import Carry
+from llamaproxy.backends.slots import Carry, Counts
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import EngineConfig, KvConfig
@@ -40,9 +40,10 @@ class House:
         self._state = folder / "state"
         self._run = RunDirectory(folder / "run")
         self._spawned = 0
+        self.counts = Counts()
 
     def carry(self, **settings: Any) -> Carry:
-        return Carry("qwen", KEY, self.files, KvConfig(**settings))
+        return Carry("qwen", KEY, self.files, KvConfig(**settings), self.counts)
 
     def saved(self) -> list[int]:
         """Tokens in each file, by its rank: the fake engine writes a list of them."""
@@ -125,6 +126,14 @@ class TestSaveAndRestore:
             assert carry.restored_tokens == 500
             assert await cached(upstream, WASPS) == 199
             assert await cached(upstream, BEES) == 299
+
+    async def test_what_was_saved_restored_and_reused_is_counted(self, house: House) -> None:
+        carry = house.carry()
+        for _ in range(2):
+            await swap(house, carry, None, BEES)
+        assert house.counts.restored_tokens == 300
+        assert house.counts.reused_tokens == 299
+        assert house.counts.saved_bytes > 0
 
     async def test_the_slot_used_last_is_the_first_to_be_saved(self, house: House) -> None:
         await swap(house, house.carry(), None, BEES, WASPS)

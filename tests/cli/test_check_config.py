@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llamaproxy import cli, configfile
+from llamaproxy import cli, document
 from llamaproxy.backends import engine
 from llamaproxy.backends.engine import Engine
 from llamaproxy.config import Config
@@ -22,7 +22,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if variable.startswith("LLAMAPROXY_"):
             monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(configfile, "user_config_path", lambda name: tmp_path / "user" / name)
+    monkeypatch.setattr(document, "user_file", lambda: tmp_path / "user.toml")
     monkeypatch.setattr(engine, "find", lambda binary: Engine("llama-server", ("/opt/llama-server",)))
 
 

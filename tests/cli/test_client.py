@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from llamaproxy import document
 from llamaproxy.cli import client
-from llamaproxy.cli.client import NoAnswer, Refused, address, post
+from llamaproxy.cli.client import NoAnswer, Refused, TooLate, address, post
+from llamaproxy.config import ServerConfig
 from llamaproxy.errors import ConfigError
 
 
@@ -72,6 +74,24 @@ class TestAddress:
         file.write_text(f'[server]\nhost = "{host}"\n')
         assert address(arguments(config=file)) == url
 
+    def test_without_a_file_it_is_the_default(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(document, "user_file", lambda: tmp_path / "none.toml")
+        monkeypatch.chdir(tmp_path)
+        defaults = ServerConfig()
+        assert address(arguments()) == f"http://{defaults.host}:{defaults.port}"
+        monkeypatch.setenv("LLAMAPROXY_SERVER__PORT", "9000")
+        monkeypatch.setenv("LLAMAPROXY_SERVER__HOST", "::")
+        assert address(arguments()) == "http://[::1]:9000"
+
+    @pytest.mark.parametrize(
+        "text", ["[server]\nport = 0", "[server]\nport = true", "[server]\nhost = 1", "server = 1"]
+    )
+    def test_an_address_that_the_file_does_not_tell(self, text: str, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=r"^server\."):
+            address(arguments(config=file))
+
     def test_broken_configuration_is_told(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             address(arguments(config=tmp_path / "none.toml"))
@@ -85,7 +105,7 @@ class TestPost:
         answers.answer = b'{"success": true}'
         monkeypatch.setenv(client.KEY_VARIABLE, "lp-secret")
         assert post(arguments(url), "/api/reload", {"a": 1}, 5) == {"success": True}
-        assert (answers.asked["path"], answers.asked["body"]) == ("/api/reload", b'{"a":1}')
+        assert (answers.asked["path"], answers.asked["body"]) == ("/api/reload", b'{"a": 1}')
         assert answers.asked["headers"]["Authorization"] == "Bearer lp-secret"
         assert answers.asked["headers"]["Content-Type"] == "application/json"
 
@@ -94,7 +114,23 @@ class TestPost:
         answers.status, answers.answer = 401, b'{"error": {"message": "a key is needed", "code": "invalid_api_key"}}'
         with pytest.raises(Refused, match="a key is needed") as caught:
             post(arguments(url), "/", {}, 5)
-        assert caught.value.code == "invalid_api_key"
+        assert (caught.value.code, caught.value.exit_code) == ("invalid_api_key", 6)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "exit_code"),
+        [
+            *((400, "x", 2), (401, "x", 6), (403, "x", 6), (404, "x", 4), (408, "x", 7), (409, "x", 5), (504, "x", 7)),
+            *((422, "invalid_configuration", 78), (422, "x", 1), (500, "x", 1), (302, "x", 1)),
+        ],
+    )
+    def test_refusals_have_their_exit_codes(
+        self, status: int, code: str, exit_code: int, server: tuple[str, type[Answers]]
+    ) -> None:
+        url, answers = server
+        answers.status, answers.answer = status, b'{"error": {"message": "no", "code": "%b"}}' % code.encode()
+        with pytest.raises(Refused) as caught:
+            post(arguments(url), "/", {}, 5)
+        assert caught.value.exit_code == exit_code
 
     def test_refusal_of_something_else(self, server: tuple[str, type[Answers]]) -> None:
         url, answers = server
@@ -114,7 +150,18 @@ class TestPost:
             with pytest.raises(NoAnswer, match="llamaproxy serve"):
                 post(arguments(f"http://127.0.0.1:{unused.getsockname()[1]}"), "/", {}, 5)
 
-    @pytest.mark.parametrize("url", ["box", "http://", "http://box:port"])
+    def test_somebody_who_says_nothing(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(TooLate, match="did not answer") as caught:
+            post(arguments(f"http://127.0.0.1:{mute.getsockname()[1]}"), "/", {}, 0.05)
+        assert caught.value.exit_code == 7
+
+    def test_no_proxy_of_the_environment_comes_between(
+        self, server: tuple[str, type[Answers]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert post(arguments(server[0]), "/", {}, 5) == {}
+
+    @pytest.mark.parametrize("url", ["box", "http://", "http://box:port", "ftp://box", "file:///etc/passwd"])
     def test_address_that_is_none(self, url: str) -> None:
         with pytest.raises(NoAnswer):
             post(arguments(url), "/", {}, 5)

@@ -143,8 +143,18 @@ class TestRunningGateway:
         self, gateway: type[Gateway], capsys: pytest.CaptureFixture[str]
     ) -> None:
         gateway.answers["POST"] = (403, {"error": {"message": "needs an admin", "code": "forbidden"}})
-        assert cli.main(["keys", "create", "bob"]) == 1
-        assert capsys.readouterr() == ("", "llamaproxy: needs an admin\n")
+        assert cli.main(["keys", "create", "bob"]) == 6
+        out, err = capsys.readouterr()
+        assert (out, err.splitlines()[0]) == ("", "llamaproxy: needs an admin")
+        assert "LLAMAPROXY_API_KEY" in err
+
+    @pytest.mark.parametrize(("verb", "field"), [("list", "keys"), ("usage", "usage")])
+    def test_for_programs(
+        self, verb: str, field: str, gateway: type[Gateway], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        gateway.answers["GET"] = (200, {field: []})
+        assert cli.main(["keys", verb, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"schema_version": 1, field: []}
 
     def test_list(self, gateway: type[Gateway], capsys: pytest.CaptureFixture[str]) -> None:
         gateway.answers["GET"] = (200, {"keys": [KEY]})
@@ -170,7 +180,7 @@ class TestRunningGateway:
 
 @pytest.mark.parametrize("verb", [["list"], ["revoke", "bob"], ["usage"]])
 def test_without_a_gateway_there_is_nothing_to_say(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["keys", *verb]) == 1
+    assert cli.main(["keys", *verb]) == 3
     out, err = capsys.readouterr()
     assert out == ""
     assert "no gateway answers" in err

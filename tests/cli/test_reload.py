@@ -32,5 +32,5 @@ async def test_it_says_what_changed_or_what_is_wrong(tmp_path: Path) -> None:
 
 async def test_it_says_that_nobody_is_there() -> None:
     code, _, stderr = await reload("http://127.0.0.1:9")
-    assert code == 69
+    assert code == 3
     assert "no gateway answers" in stderr

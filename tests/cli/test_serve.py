@@ -1,13 +1,15 @@
 """`llamaproxy serve` as a process: what it says, what it refuses, how it ends; for shutdown see tests/faults."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 import aiohttp
 
+from tests.folders import short_folder
 from tests.gateway import Client, GatewayProcess, fake_model
 
 
@@ -76,8 +78,41 @@ async def test_idle_gateway_ends_at_once_and_cleanly(tmp_path: Path) -> None:
 
 
 async def test_run_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    runtime = Path(tempfile.mkdtemp(prefix="lp-"))
+    runtime = short_folder()
     (runtime / "llamaproxy").write_text("in the way")
     code, stderr = await refused(tmp_path, "[server]\nport = 0\n", environment={"XDG_RUNTIME_DIR": str(runtime)})
     assert code == 1
     assert "no run directory" in stderr
+
+
+async def test_stderr_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    unread, stderr = os.pipe()
+    os.set_blocking(stderr, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(stderr, b"x")
+    os.set_blocking(stderr, True)
+    gateway = GatewayProcess(
+        tmp_path, {"telemetry": {"log_level": "debug"}, "models": {"m": fake_model(tmp_path, "m")}}
+    )
+    try:
+        await gateway.start(stderr)
+        async with aiohttp.ClientSession() as session:
+            assert (await Client(gateway, session).chat("m"))[0] == 200
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.wait() == 0
+    finally:
+        await gateway.stop()
+        os.close(unread)
+        os.close(stderr)
+
+
+async def test_nothing_is_left_where_it_ran(tmp_path: Path) -> None:
+    folder = short_folder()
+    gateway = GatewayProcess(tmp_path, {"models": {"m": fake_model(tmp_path, "m")}}, {"TMPDIR": str(folder)})
+    async with gateway.running(), aiohttp.ClientSession() as session:
+        assert (await Client(gateway, session).chat("m"))[0] == 200
+        assert list(gateway.runtime.rglob("*.sock"))
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.wait() == 0
+    assert [path for path in (*folder.rglob("*"), *gateway.runtime.rglob("*")) if path.name != "llamaproxy"] == []

@@ -44,3 +44,34 @@ def test_durations(seconds: float | None, text: str | None) -> None:
 )
 def test_sizes(count: int | None, text: str | None) -> None:
     assert size(count) == text
+
+
+class TestNarrowTerminal:
+    ROWS = (("a-rather-long-name-of-a-model", "ready", "x"), ("m", "stopped", "y"))
+
+    def test_cells_are_cut_to_a_third(self) -> None:
+        assert table(("NAME", "STATE", "LAST"), self.ROWS, 60).splitlines() == [
+            "NAME                  STATE    LAST",
+            "a-rather-long-name-…  ready    x",
+            "m                     stopped  y",
+        ]
+
+    def test_the_last_columns_are_left_out(self) -> None:
+        assert table(("NAME", "STATE", "LAST"), self.ROWS, 24).splitlines() == [
+            "NAME          STATE",
+            "a-rather-lo…  ready",
+            "m             stopped",
+        ]
+        assert table(("NAME", "STATE"), [("m", "s")], 1).splitlines() == ["NAME", "m"]
+
+    def test_states_are_coloured_without_moving_anything(self) -> None:
+        assert table(
+            ("STATE", "N"), [("ready", 1), ("draining (idle)", 2), ("stopped", 3)], coloured=True
+        ) == "\n".join(
+            [
+                "STATE            N",
+                "\x1b[32mready\x1b[0m            1",
+                "\x1b[33mdraining (idle)\x1b[0m  2",
+                "stopped          3",
+            ]
+        )

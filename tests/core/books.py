@@ -65,6 +65,7 @@ class Request:
     light: bool
     exclusive: bool
     order: int
+    priority: int = 0
 
     @property
     def seniority(self) -> tuple[float, int]:

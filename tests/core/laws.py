@@ -37,18 +37,23 @@ class Laws(Books):
             assert set(backend.queue) == {request.name for request in self.waiting_for(model)}
 
     def _check_queues(self, granted: list[Request]) -> None:
-        """First come, first served within a model, and nobody waits beside a free place."""
+        """First come, first served within a model and a priority, and nobody waits beside a free place."""
         for request in granted:
-            rivals = [rival for rival in self.waiting_for(request.model) if rival.seniority < request.seniority]
+            rivals = [rival for rival in self.waiting_for(request.model) if self._turn(rival) < self._turn(request)]
             for rival in rivals:
                 assert request.light and not rival.light and not rival.exclusive, "a queue was jumped"
         for model in self.in_phase(Phase.READY):
-            for request in sorted(self.waiting_for(model), key=lambda request: request.seniority):
+            for request in sorted(self.waiting_for(model), key=self._turn):
                 assert not self._has_room(model, request), "somebody waits for a backend with room"
                 if request.exclusive:
                     break
         for model in self.in_phase(Phase.DRAINING):
             assert self.processes[model].leases, "a drain without end"
+
+    def _turn(self, request: Request) -> tuple[bool, int, tuple[float, int]]:
+        """Who has waited for long goes first, whatever its priority."""
+        patient = self.now - request.since < self.limits.max_wait
+        return patient, -request.priority if patient else 0, request.seniority
 
     def _check_room(self) -> None:
         """Who is wanted has a process, or there is no room for one."""

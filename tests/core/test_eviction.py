@@ -4,7 +4,8 @@ from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.capacity import Capacity
-from llamaproxy.core.eviction import Victims, busy_victims, enough, idle_victims, linger, relief
+from llamaproxy.core.events import Grounds
+from llamaproxy.core.eviction import Victims, busy_victims, enough, grounds, idle_victims, linger, relief
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
 
@@ -40,6 +41,15 @@ def test_longest_idle_goes_then_the_one_that_loads_fastest() -> None:
 def test_priority_counts_before_age() -> None:
     old, unimportant = backend("old", idle=1, priority=1), backend("unimportant", idle=50)
     assert idle_victims([old, unimportant], LIMITS, 100) == Victims([unimportant, old], None)
+
+
+def test_grounds_are_the_rule_that_decided() -> None:
+    old, young = backend("old", idle=1), backend("young", idle=9)
+    twin, unimportant = backend("twin", idle=1), backend("unimportant", idle=9, priority=-1)
+    assert grounds(old, [old]) is Grounds.ONLY_ONE
+    assert grounds(old, [old, young]) is Grounds.LEAST_RECENTLY_USED
+    assert grounds(old, [old, twin]) is Grounds.LOADS_FASTEST
+    assert grounds(unimportant, [unimportant, old]) is Grounds.PRIORITY
 
 
 def test_busy_pinned_and_moving_ones_stay() -> None:

@@ -15,9 +15,9 @@ def config(number: int = 1, **rules: object) -> KeyConfig:
 
 
 def test_a_key_by_its_hash() -> None:
-    keys = Keys({"a": config(1), "b": config(2, rpm=5, tpm=6, concurrency=7, admin=True)})
+    keys = Keys({"a": config(1), "b": config(2, rpm=5, tpm=6, concurrency=7, admin=True, priority=8)})
     assert keys.find(f"{1:064x}", 0) == Key("a")
-    assert keys.find(f"{2:064x}", 0) == Key("b", limits=Limits(5, 6, 7), admin=True)
+    assert keys.find(f"{2:064x}", 0) == Key("b", limits=Limits(5, 6, 7), admin=True, priority=8)
     with pytest.raises(InvalidApiKey, match="not known"):
         keys.find(f"{3:064x}", 0)
 

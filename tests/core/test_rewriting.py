@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaproxy.core.rewriting import rewrite, with_usage
+from llamaproxy.core.rewriting import rewrite, with_timings, with_usage
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,27 @@ def test_the_last_of_several_counts_as_it_does_for_the_engine() -> None:
     body = b'{"stream_options":{"include_usage":true},"stream_options":{"include_usage":false}}'
     rewritten, asked = with_usage(body)
     assert (orjson.loads(rewritten)["stream_options"], asked) == ({"include_usage": True}, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "with_them"),
+    [
+        (b'{"a": 1.10}', b'{"a": 1.10,"timings_per_token":true}'),
+        (b' {"a":{"b":2} } \n', b' {"a":{"b":2} ,"timings_per_token":true} \n'),
+        (b"{}", b'{"timings_per_token":true}'),
+        (b'{"a":"\\u00e9"}', b'{"a":"\\u00e9","timings_per_token":true}'),
+        (b'{"a":{"timings_per_token":false}}', b'{"a":{"timings_per_token":false},"timings_per_token":true}'),
+        (b'{"timings_per_token":true}', None),
+        (b'{"timings_per_token":false,"a":1}', None),
+        (b'{"timings_per_tok\\u0065n":true}', None),
+        (b"[1]", None),
+        (b"--form\r\n}", None),
+        (b"", None),
+    ],
+)
+def test_timings_are_asked_for_at_the_end(body: bytes, with_them: bytes | None) -> None:
+    """None: the body stays as it is."""
+    assert with_timings(body) == ((body, True) if with_them is None else (with_them, False))
 
 
 def test_a_large_body_is_copied_once() -> None:

@@ -5,7 +5,7 @@ import pytest
 from llamaproxy.config import BreakerConfig, ModelConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
-from llamaproxy.core.events import Drain, Effect, Resume, Start, Stop, StopReason
+from llamaproxy.core.events import Drain, Effect, Grounds, Resume, Start, Stop, StopReason
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.room import Room
 from llamaproxy.core.states import BackendState
@@ -48,6 +48,16 @@ def test_place_that_comes_free_is_promised_once() -> None:
     assert arrange(room, [c], 1)[0] == [Stop("a", 1, StopReason.EVICTED, "c")]
     assert arrange(room, [c], 1)[0] == []
     assert arrange(room, [c, d], 1)[0] == [Stop("b", 1, StopReason.EVICTED, "d")]
+
+
+def test_eviction_says_why_it_was_this_one() -> None:
+    room = Room(limits(models_max=2))
+    a, b, c = (backend(name, wanted=0) for name in "abc")
+    resident(room, a, b)
+    a.idle_since = 0.5
+    (stopped,) = arrange(room, [c], 1)[0]
+    assert isinstance(stopped, Stop)
+    assert (stopped.model, stopped.grounds) == ("b", Grounds.LEAST_RECENTLY_USED)
 
 
 def test_alarms_are_set_for_linger_patience_and_residency_in_turn() -> None:

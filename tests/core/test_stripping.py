@@ -1,5 +1,7 @@
 """The event that only the gateway asked for is gone, everything else is there, byte for byte, and framed."""
 
+import json
+
 import h11
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,16 @@ from hypothesis import strategies as st
 from llamaproxy.core.framing import ChunkedBody, chunk
 from llamaproxy.core.response import BadResponse
 from llamaproxy.core.sse import parse
-from llamaproxy.core.stripping import MAX_EXTRA, ChunkedUsageStripper, UsageStripper, is_extra
+from llamaproxy.core.stripping import (
+    MAX_EXTRA,
+    ChunkedUsageStripper,
+    TimingsStripper,
+    Unasked,
+    UsageStripper,
+    is_extra,
+    stripper,
+    without_timings,
+)
 
 from . import recorded
 from .recorded import ALL, CUTS, Recording, pieces, single
@@ -16,6 +27,8 @@ from .test_sse import collected
 
 WITH_USAGE = [recording for recording in recorded.STREAMS if "usage" in recording.name]
 OTHERS = [recording for recording in recorded.STREAMS if "usage" not in recording.name]
+ASKED = ("chat-emoji-timings", "chat-emoji-left", "chat-progress")
+"""Somebody has asked for the timings of each token."""
 FRAMED = pytest.mark.parametrize("recording", recorded.FRAMED, ids=lambda recording: recording.name)
 EXTRA = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
 
@@ -104,6 +117,65 @@ class TestContent:
     )
     def test_events_with_anything_else_in_them_stay(self, data: bytes) -> None:
         assert not is_extra(b"data: " + data + b"\n\n")
+
+
+class TestTimings:
+    EVENT = b'data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"%b"}}]}\n\n'
+    TIMINGS = b',"timings":{"cache_n":55,"prompt_ms":161.575,"predicted_per_second":1e+06}'
+
+    def stripped(self, parts: list[bytes]) -> bytes:
+        stripper = TimingsStripper()
+        return b"".join([*map(stripper.through, parts), stripper.rest()])
+
+    @pytest.mark.parametrize("name", ["chat-emoji-timings", "chat-emoji-left"])
+    @given(cuts=CUTS)
+    @settings(max_examples=30)
+    def test_they_are_gone_of_all_events_but_the_last_and_nothing_else(self, name: str, cuts: list[int]) -> None:
+        """Told in another way: by what is in the documents."""
+        content = ALL[name].content
+        out = self.stripped(pieces(content, cuts))
+        documents = []
+        for before, after in zip(collected([content]).blocks, collected([out]).blocks, strict=True):
+            told, kept = parse(before), parse(after)
+            assert told and kept
+            if told.data == b"[DONE]":
+                assert after == before
+                continue
+            document = json.loads(told.data)
+            if document["choices"][0]["finish_reason"] is None:
+                document.pop("timings", None)
+            assert list(json.loads(kept.data).items()) == list(document.items())
+            documents.append(document)
+        assert any("timings" in document for document in documents) == (not ALL[name].left)
+
+    @pytest.mark.parametrize(
+        "recording",
+        [r for r in recorded.STREAMS if r.name not in ASKED and r.name != "chat-stop"],
+        ids=lambda recording: recording.name,
+    )
+    def test_what_an_engine_sends_unasked_stays(self, recording: Recording) -> None:
+        assert self.stripped([recording.content]) == recording.content
+
+    def test_of_what_was_held_back_for_a_stop_word_the_end_tells_them(self) -> None:
+        """llama-server sends it with the end, and says the same in both."""
+        before, after = ALL["chat-stop"].content, self.stripped([ALL["chat-stop"].content])
+        assert (before.count(b'"timings"'), after.count(b'"timings"')) == (2, 1)
+        assert before.rsplit(b"\n\n", 3)[1:] == after.rsplit(b"\n\n", 3)[1:]
+
+    def test_of_responses_they_are_in_the_deltas(self) -> None:
+        delta = b'event: response.%b\ndata: {"type":"response.%b","delta":"a"%b}\n\n'
+        for name in (b"output_text.delta", b"reasoning_text.delta", b"function_call_arguments.delta"):
+            assert without_timings(delta % (name, name, self.TIMINGS)) == delta % (name, name, b"")
+        last = delta % (b"completed", b"completed", self.TIMINGS)
+        assert without_timings(last) is last
+
+    def test_a_text_that_looks_like_them_stays(self) -> None:
+        text = self.EVENT % json.dumps(self.TIMINGS.decode())[1:-1].encode()
+        assert without_timings(text) is text
+        assert without_timings(text[:-3] + self.TIMINGS + b"}\n\n") == text
+
+    def test_who_is_for_what(self) -> None:
+        assert [type(stripper(unasked)) for unasked in Unasked] == [UsageStripper, TimingsStripper]
 
 
 class TestChunks:

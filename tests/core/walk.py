@@ -72,6 +72,7 @@ class Walk:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
+        self._ranks = random.Random(seed)
         self.memory, self.reload = bool(seed & 1), bool(seed & 2)
         self.world = any_world(self.chance, self.memory)
         # Half of the traffic goes to one model, or nothing would ever be busy.
@@ -116,7 +117,8 @@ class Walk:
 
     def arrive(self) -> None:
         patience = self.chance.choice((0.0, 5.0, 300.0, 300.0, 3000.0))
-        self.world.arrive(self.model(), patience, light=self.chance.random() < 0.2)
+        priority = self._ranks.choice((0, 0, 0, 5, -5))
+        self.world.arrive(self.model(), patience, light=self.chance.random() < 0.2, priority=priority)
         if self.chance.random() < 0.02:
             self.world.arrive_for_nothing()
 

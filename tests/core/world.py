@@ -53,13 +53,14 @@ class World(Laws):
         name: str = "",
         since: float | None = None,
         exclusive: bool = False,
+        priority: int = 0,
     ) -> str:
         """`name` and `since`, of a request that came before: a replay."""
         self._count += 1
         name = name or f"r{self._count}"
         first = self.now if since is None else since
-        self.waiting[name] = Request(name, model, first, self.now + patience, light, exclusive, self._count)
-        self._tell(RequestArrived(name, model, self.now + patience, light, since, exclusive))
+        self.waiting[name] = Request(name, model, first, self.now + patience, light, exclusive, self._count, priority)
+        self._tell(RequestArrived(name, model, self.now + patience, light, since, exclusive, priority))
         assert name not in self.waiting or len(self.waiting) <= self.limits.queue_size, "the queue has no end"
         return name
 

@@ -24,6 +24,7 @@ from llamaproxy.models.footprint import estimate_bytes, kv_bytes_per_token
 from llamaproxy.models.gguf import read
 from llamaproxy.models.presets import import_presets
 from llamaproxy.models.scan import scan
+from tests.folders import short_folder
 from tests.models.ggufs import Types, shards, write
 
 PROGRAM = shutil.which("llama-server") or ""
@@ -37,7 +38,7 @@ class Engine:
 
     def __init__(self, folder: Path, *args: str) -> None:
         self._log = folder / "engine.log"
-        self._socket = f"/tmp/lp-{os.getpid()}-{time.monotonic_ns()}.sock"
+        self._socket = str(short_folder() / "e.sock")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_")}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -94,7 +95,7 @@ def engine(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
 def listed(engine: Engine) -> dict[str, list[str]]:
     """The arguments of every model that a router lists, without those that it adds itself."""
     models = {model["id"]: model["status"]["args"][1:] for model in engine.get("/models")["data"]}
-    return {name: [word for word in args if not word.startswith("/tmp/lp-")] for name, args in models.items()}
+    return {name: [word for word in args if not word.endswith(".sock")] for name, args in models.items()}
 
 
 def value(args: list[str], flag: str) -> str | None:

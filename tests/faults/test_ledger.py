@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import itertools
 import os
+import resource
 import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 
+from llamaproxy.tasks import spawn
+from llamaproxy.telemetry.spool import MOST_ROWS
 from tests.gateway import PATIENCE, Client, GatewayProcess, Table, chat_body, fake_model, until
 
 GONE = (aiohttp.ClientError, ConnectionError)
@@ -35,13 +39,19 @@ def ids(path: Path) -> list[str]:
 
 
 class Load:
-    """Clients that ask until nobody answers any more; `delivered` are the requests whose whole answer they have."""
+    """Clients that ask until nobody answers any more, or they are told to stop; `delivered` are the requests whose
+    whole answer they have, `slowest` says for how many seconds one was waited for at most.
+    """
 
-    def __init__(self, gateway: GatewayProcess) -> None:
+    def __init__(self, gateway: GatewayProcess, pause: float = 0) -> None:
+        """`pause` in seconds, of each client after each answer."""
         self._gateway = gateway
+        self._pause = pause
         self._numbers = itertools.count()
         self.delivered: set[str] = set()
         self.good = 0
+        self.slowest = 0.0
+        self.stopping = False
 
     async def run(self, session: aiohttp.ClientSession) -> None:
         bodies: list[Mapping[str, Any]] = [
@@ -53,13 +63,19 @@ class Load:
 
     async def _ask(self, session: aiohttp.ClientSession, body: Mapping[str, Any]) -> None:
         with contextlib.suppress(*GONE):
-            while True:
-                name = f"r-{next(self._numbers)}"
+            while not self.stopping:
+                name, begun = f"r-{next(self._numbers)}", time.monotonic()
                 url = f"{self._gateway.url}/v1/chat/completions"
                 async with session.post(url, json=body, headers={"X-Request-Id": name}) as response:
                     await response.read()
                     self.good += response.status == 200
                 self.delivered.add(name)
+                self.slowest = max(self.slowest, time.monotonic() - begun)
+                await asyncio.sleep(self._pause)
+
+    @property
+    def asked(self) -> int:
+        return next(self._numbers)
 
 
 @pytest.mark.parametrize("times", [10, pytest.param(60, marks=pytest.mark.soak)])
@@ -157,6 +173,46 @@ class TestDatabaseThatCannotBeWritten:
                 await self.serves_and_recovers(gateway, client, lambda: other.execute("ROLLBACK"), "locked")
         assert len(ids(database(tmp_path))) == 21
 
+    @pytest.mark.parametrize("fault", ["locked", "full"])
+    @pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.soak)])
+    @pytest.mark.timeout(180)
+    async def test_for_long_under_load(self, tmp_path: Path, fault: str, seconds: float) -> None:
+        """The load ends before the fault does: no request has waited for it. It is no more than the spool can hold."""
+        models = {name: fake_model(tmp_path, name, env=QUICK) for name in "ab"}
+        gateway, path = GatewayProcess(tmp_path, {"models": models}), database(tmp_path)
+        load = Load(gateway, pause=9 * seconds / MOST_ROWS)
+        async with gateway.running(), aiohttp.ClientSession() as session:
+            client, running = Client(gateway, session), spawn(load.run(session), name="load")
+            await until(lambda: load.good > 20 and ids(path), "it is at work, and rows are written")
+            with self.broken(gateway, path, fault):
+                load.slowest = 0.0
+                await asyncio.sleep(seconds)
+                load.stopping = True
+                await running
+                told = await client.get("/api/health")
+            assert (told["status"], told["requests"]["lost_rows"]) == ("degraded", 0)
+            print(
+                f"{fault} for {seconds} s: {told['requests']['spooled_rows']} rows wait, slowest {load.slowest:.3f} s"
+            )
+            assert told["requests"]["spooled_rows"] > 20 * seconds
+            assert len(load.delivered) == load.asked, "every request was answered"
+            await self.health(client, lambda told: told["status"] == "ok" and not told["requests"]["spooled_rows"])
+            assert sorted(ids(path)) == sorted(load.delivered)
+
+    @contextlib.contextmanager
+    def broken(self, gateway: GatewayProcess, path: Path, fault: str) -> Iterator[None]:
+        """By another process's lock, or by a limit of the gateway's own, which does what a full disk does."""
+        if fault == "locked":
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                yield
+            return
+        process = psutil.Process(gateway.pid)
+        limits = process.rlimit(resource.RLIMIT_FSIZE)
+        process.rlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        yield
+        process.rlimit(resource.RLIMIT_FSIZE, limits)
+
     async def test_killed_while_rows_wait(self, tmp_path: Path) -> None:
         """Even what is only in memory and in the journal comes back, with its end."""
         gateway = GatewayProcess(tmp_path, self.config(tmp_path))
@@ -176,10 +232,6 @@ class TestDatabaseThatCannotBeWritten:
 
     async def test_file_that_must_not_grow(self, tmp_path: Path) -> None:
         """As on a full disk: a limit of the process, which is lifted."""
-        import resource
-
-        import psutil
-
         gateway = GatewayProcess(tmp_path, self.config(tmp_path))
         async with gateway.running(), aiohttp.ClientSession() as session:
             client = Client(gateway, session)

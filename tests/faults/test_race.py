@@ -8,7 +8,6 @@ import contextlib
 import os
 import random
 import signal
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +24,7 @@ from llamaproxy.errors import Unavailable
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.tasks import spawn
+from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, PATIENCE, chat_body, fake_model, until
 from tests.server.conftest import InboundServer
 
@@ -151,7 +151,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     """When it is closed nothing of it is left: no task, no descriptor and no process."""
     me = psutil.Process()
     tasks, descriptors, before = asyncio.all_tasks(), me.num_fds(), children()
-    gateway = Gateway(configuration(tmp_path), Path(tempfile.mkdtemp(prefix="lp-")))
+    gateway = Gateway(configuration(tmp_path), short_folder())
     yield gateway
     assert await gateway.close(PATIENCE)
     await gateway.settle()

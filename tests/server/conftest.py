@@ -1,6 +1,5 @@
 """The whole gateway inside the test's own process, with fake engines."""
 
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestClient
 
 from llamaproxy.config import Config
+from llamaproxy.configfile import Fixed, Source
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway
-from tests.gateway import FAKE_ENGINE, fake_model
+from tests.folders import short_folder
+from tests.gateway import FAKE_ENGINE, fake_model, to_toml
 
 Serve = Callable[..., Awaitable[TestClient[Any, Any]]]
 
@@ -28,6 +29,13 @@ class InboundServer(BaseTestServer):
         return web.ServerRunner(self._inbound, shutdown_timeout=0)
 
 
+def _source(file: Path | None, sections: dict[str, Any]) -> Source:
+    if file is None:
+        return Fixed(Config.model_validate(sections))
+    file.write_text(to_toml(sections))
+    return Source(file)
+
+
 @pytest.fixture
 async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     """Start a gateway from keyword sections; without models it has two, `m` and `org/n`."""
@@ -35,10 +43,12 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     clients: list[tuple[TestClient[Any, Any], Gateway]] = []
 
-    async def start(**sections: Any) -> TestClient[Any, Any]:
+    async def start(file: Path | None = None, **sections: Any) -> TestClient[Any, Any]:
+        """With `file` the sections stand there, and can be edited and read again."""
         sections.setdefault("models", {name: fake_model(tmp_path, name.replace("/", "-")) for name in ("m", "org/n")})
         sections["engine"] = {"binary": str(FAKE_ENGINE), **sections.get("engine", {})}
-        gateway = Gateway(Config.model_validate(sections), Path(tempfile.mkdtemp(prefix="lp-")))
+        source = _source(file, sections)
+        gateway = Gateway(source.load(), short_folder(), source)
         client: TestClient[Any, Any] = TestClient(InboundServer(Server(gateway).inbound()))
         await client.start_server()
         clients.append((client, gateway))

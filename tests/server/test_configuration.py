@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from llamaproxy.server.guard import fingerprint
 from llamaproxy.tasks import spawn
 from tests.gateway import Client, GatewayProcess, chat_body, fake_model
 from tests.server.conftest import Serve
@@ -85,3 +86,108 @@ async def test_a_foreign_page_changes_nothing(serve: Serve) -> None:
         response = await client.patch("/api/settings", json={"limits": {"models_max": 9}}, headers=headers)
         assert (response.status, (await response.json())["error"]["code"]) == (403, "forbidden_origin")
     assert (await (await client.get("/api/settings")).json())["settings"]["limits"]["models_max"] == 2
+
+
+class TestEditing:
+    async def patch(self, client: Any, body: Any) -> tuple[int, Any]:
+        response = await client.patch("/api/config", json=body)
+        return response.status, await response.json()
+
+    async def test_it_is_in_force_shown_and_kept(self, serve: Serve, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        client = await serve(file, limits={"models_max": 3})
+        status, shown = await self.patch(
+            client, {"limits": {"models_max": 4, "max_wait": "9s"}, "kv": {"carry": False}}
+        )
+        assert (status, shown["restart_required"]) == (200, [])
+        assert (shown["config"]["limits"]["models_max"], shown["config"]["limits"]["max_wait"]) == (4, 9)
+        assert (shown["origins"]["limits"]["models_max"], shown["origins"]["limits"]["linger"]) == ("edited", "default")
+        assert (shown["editable"]["limits"]["models_max"], shown["editable"]["engine"]["binary"]) == (True, False)
+        assert shown == await (await client.get("/api/config")).json()
+        stored = tmp_path / "state" / "llamaproxy" / "edits.toml"
+        assert stored.stat().st_mode & 0o777 == 0o600
+        again = await serve(file, limits={"models_max": 3})
+        assert (await (await again.get("/api/config")).json())["config"]["limits"]["models_max"] == 4
+        status, shown = await self.patch(client, {"limits": {"models_max": None}})
+        assert (shown["config"]["limits"]["models_max"], shown["origins"]["limits"]["models_max"]) == (3, "file")
+
+    async def test_of_many_at_once_none_is_lost(self, serve: Serve, tmp_path: Path) -> None:
+        one, other = await serve(tmp_path / "c.toml"), await serve(tmp_path / "c.toml")
+        sections = [
+            ("limits", "queue_size", 7),
+            ("breaker", "open", 5),
+            ("kv", "save_timeout", 3),
+            ("limits", "max_wait", 2),
+        ]
+        told = [self.patch(client, {s: {k: v}}) for (s, k, v), client in zip(sections, (one, other) * 2, strict=True)]
+        assert {status for status, _ in await asyncio.gather(*told)} == {200}
+        _, shown = await self.patch(one, {})
+        assert [shown["config"][section][key] for section, key, _ in sections] == [7, 5, 3, 2]
+
+    async def test_a_port_waits_for_a_restart(self, serve: Serve, tmp_path: Path) -> None:
+        client = await serve(tmp_path / "c.toml", server={"port": 9999})
+        status, shown = await self.patch(client, {"server": {"port": 9998}})
+        assert (status, shown["restart_required"]) == (200, ["server.port"])
+        assert (shown["config"]["server"]["port"], shown["origins"]["server"]["port"]) == (9999, "edited")
+        assert (await self.patch(client, {"server": {"port": None}}))[1]["restart_required"] == []
+
+    async def test_what_the_environment_fixes(
+        self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("LLAMAPROXY_LIMITS__MAX_WAIT", "7s")
+        client = await serve(tmp_path / "c.toml")
+        await client.patch("/api/settings", json={"limits": {"max_wait": 1}})
+        status, answer = await self.patch(client, {"limits": {"max_wait": 5, "queue_size": 9}})
+        assert (status, answer["error"]["param"]) == (409, "limits.max_wait")
+        assert "LLAMAPROXY_LIMITS__MAX_WAIT" in answer["error"]["message"]
+        shown = await (await client.get("/api/config")).json()
+        assert shown["config"]["limits"]["queue_size"] == 512, "nothing of it is changed"
+        assert shown["editable"]["limits"]["max_wait"] is False
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"engine": {"binary": "/bin/sh"}},
+            {"engine": {"args": ["--rpc"]}},
+            {"engine": {"allow_unsafe_args": True}},
+            {"server": {"host": "0.0.0.0"}},
+            {"server": {"allowed_origins": ["https://evil.test"]}},
+            {"server": {"edits_file": "/etc/cron.d/x"}},
+            {"catalog": {"models_dir": "/"}},
+            {"telemetry": {"database": "/etc/x"}},
+            {"models": {"m": {"command": ["sh"]}}},
+            {"keys": {"me": {"admin": True}}},
+            {"limits": {"models_max": 0}},
+            {"limits": 5},
+        ],
+        ids=str,
+    )
+    async def test_what_is_refused_changes_nothing(self, serve: Serve, tmp_path: Path, body: Any) -> None:
+        client = await serve(tmp_path / "c.toml")
+        assert (await self.patch(client, {"breaker": {"open": 5}, **body}))[0] == 400
+        assert (await (await client.get("/api/config")).json())["config"]["breaker"]["open"] == 10
+        assert not (tmp_path / "state" / "llamaproxy" / "edits.toml").exists()
+
+    async def test_a_place_that_cannot_be_written_is_told(self, serve: Serve, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        client = await serve(tmp_path / "c.toml", server={"edits_file": str(tmp_path / "file" / "edits.toml")})
+        status, answer = await self.patch(client, {"limits": {"queue_size": 9}})
+        assert (status, "server.edits_file" in answer["error"]["message"]) == (422, True)
+        assert (await (await client.get("/api/config")).json())["config"]["limits"]["queue_size"] == 512
+
+    async def test_beside_a_broken_file_nothing_is_edited(self, serve: Serve, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        client = await serve(file)
+        good = file.read_text()
+        file.write_text("[sever]")
+        status, answer = await self.patch(client, {"limits": {"queue_size": 9}})
+        assert (status, "sever" in answer["error"]["message"]) == (422, True)
+        file.write_text(good)
+        assert (await self.patch(client, {"limits": {"queue_size": 9}}))[1]["config"]["limits"]["queue_size"] == 9
+
+    async def test_keys_of_others_edit_nothing(self, serve: Serve, tmp_path: Path) -> None:
+        keys = {"root": {"sha256": "0" * 64, "admin": True}, "alice": {"sha256": fingerprint("lp-alice")}}
+        client = await serve(tmp_path / "c.toml", keys=keys)
+        for headers, expected in (({}, 401), ({"x-api-key": "lp-alice"}, 403)):
+            response = await client.patch("/api/config", json={"limits": {"queue_size": 9}}, headers=headers)
+            assert response.status == expected

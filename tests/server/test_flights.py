@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from llamaproxy.errors import QueueFull, RequestCancelled
 from llamaproxy.server.flights import Flights, is_cancelled, reason
+from llamaproxy.server.guard import fingerprint
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry.ledger import RequestRow
 from tests.gateway import PATIENCE, chat_body, fake_model
@@ -201,6 +202,25 @@ class TestAfterTheFirstByte:
                 said += part
         assert b'"code":"request_cancelled"' in said
         assert (await row(client))["state"] == "rejected"
+
+    async def test_comments_and_a_silent_engine_take_of_the_key_what_was_reserved(
+        self, serve: Serve, tmp_path: Path
+    ) -> None:
+        model = fake_model(tmp_path, "m", env={**STUCK, "FAKE_LOAD_SECONDS": "0.3"})
+        keys = {"k": {"sha256": fingerprint("secret"), "tpm": 1000}}
+        client = await serve(models={"m": model}, limits={"waiting_comments": 0.02}, keys=keys)
+        client.session.headers["Authorization"] = "Bearer secret"
+        headers = {"X-Request-Id": "r"}
+        body = {**chat_body("m"), "stream": True, "max_tokens": 600}
+        response = await client.post("/v1/chat/completions", json=body, headers=headers)
+        assert (await response.content.readany()).startswith(b": ")
+        await model_is(client, state="ready", in_flight=1)
+        assert (await cancel(client))[0] == 200
+        with pytest.raises(ClientError):
+            await response.read()
+        after = await client.post("/v1/chat/completions", json=body)
+        assert after.status == 429, "nobody knows what the engine has done for it"
+        assert int(after.headers["x-ratelimit-remaining-tokens"]) < 400
 
     async def test_a_websocket_is_cut_off(self, serve: Serve) -> None:
         async with TestServer(Site().application()) as server:

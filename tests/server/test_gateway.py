@@ -1,7 +1,6 @@
 """How a backend is prepared, and what a changed configuration means for the parts of a running gateway."""
 
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from llamaproxy.config import Config
 from llamaproxy.configfile import Source
 from llamaproxy.errors import ConfigError, GatewayError
 from llamaproxy.server.gateway import Gateway
+from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, to_toml, until
 from tests.models.ggufs import write
 
@@ -31,7 +31,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         file.write_text(to_toml(sections))
         if not started:
             source = Source(file)
-            started.append(Gateway(source.load(), Path(tempfile.mkdtemp(prefix="lp-")), source))
+            started.append(Gateway(source.load(), short_folder(), source))
         return started[0]
 
     yield starting

@@ -107,6 +107,11 @@ OTHERWISE_REFUSED = {
     "field that is too long with its name": (431, GET + HOST + b"X-A: " + b"y" * (LONG - 3) + END),
     "name that is too long": (431, GET + HOST + b"x" * LONG + b": y" + END),
     "target that is too long": (414, b"GET /" + b"y" * 9000 + b" HTTP/1.1\r\n" + HOST + END),
+    "content coding that is not installed": (415, POST + b"Content-Encoding: br\r\nContent-Length: 2\r\n\r\n{}"),
+    "another one, in chunks": (
+        415,
+        POST + b"Content-Encoding: ZStd\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    ),
     "another expectation": (417, POST + b"Expect: a-miracle\r\nContent-Length: 2\r\n\r\n{}"),
     "foreign authority in the target": (
         403,

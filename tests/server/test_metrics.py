@@ -96,7 +96,12 @@ async def test_every_metric_is_written_about_and_nothing_else(serve: Serve) -> N
     families = {name for name in families if not name.startswith("llamaproxy_engine_")}
     written = set(re.findall(r"`(llamaproxy_\w+)[`{]", DOCUMENTED.read_text("utf-8")))
     seldom = {
-        *("llamaproxy_evictions_total", "llamaproxy_key_requests_per_minute", "llamaproxy_key_tokens_per_minute"),
+        *(
+            "llamaproxy_evictions_total",
+            "llamaproxy_refused_requests_total",
+            "llamaproxy_key_requests_per_minute",
+            "llamaproxy_key_tokens_per_minute",
+        ),
         *("llamaproxy_host_cpu_percent", "llamaproxy_host_core_percent", "llamaproxy_memory_bytes"),
     }
     measured = {name for name in written if name.startswith(("llamaproxy_host_", "llamaproxy_process_"))}
@@ -122,7 +127,7 @@ def test_engines_share_their_families() -> None:
     readings = (Reading("a_total", "counter", "an a", 1), Reading("b", "gauge", "a b", 2.5))
     other = (Reading("a_total", "gauge", "another a", 9), Reading("b", "gauge", "", 3))
     engines = {"m": Engine(0, readings, {"x_per_second": 4}), "n": Engine(0, other), "o": Engine(0, error="gone")}
-    found = parse("".join(module._of_engines(engines)))
+    found = parse("".join(module._of_engines(engines, {})))
     assert found == {
         "llamaproxy_engine_up": {("m",): 1, ("n",): 1, ("o",): 0},
         "llamaproxy_engine_a_total": {("m",): 1},
@@ -137,3 +142,13 @@ def test_gpus_with_what_each_has() -> None:
         "llamaproxy_gpu_utilization_percent": {("nvidia", "0", 'a "b"'): 50, ("amd", "0", "c"): 10.5},
         "llamaproxy_gpu_fan_percent": {("nvidia", "0", 'a "b"'): 30},
     }
+
+
+def test_engines_that_told_something_new_or_are_gone_are_looked_at_anew() -> None:
+    known: module._Lines = {}
+    first = Engine(0, (Reading("a", "gauge", "", 1),))
+    for engines in ({"m": first, "n": first}, {"m": first, "n": Engine(1, (Reading("a", "gauge", "", 2),))}, {}):
+        found = parse("".join(module._of_engines(engines, known)))
+        values = {name: engine.readings[0].value for name, engine in engines.items()}
+        assert found.get("llamaproxy_engine_a", {}) == {(name,): value for name, value in values.items()}
+    assert known == {}

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
 from llamaproxy.backends.carrier import Carrier
+from llamaproxy.backends.command import Address
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config, KvConfig
@@ -27,6 +28,8 @@ from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.models import Models
 from llamaproxy.server.reload import Reloader, load
+from llamaproxy.telemetry.history import History
+from llamaproxy.telemetry.modelhistory import ModelHistory
 from tests.gateway import PATIENCE, chat_body, fake_model
 from tests.models.ggufs import write as write_model
 from tests.server.conftest import Serve
@@ -35,7 +38,10 @@ Client = TestClient[web.Request, web.Application]
 Answer = tuple[int, Any]
 
 CONFIG = Config.model_validate(
-    {"models": {"qwen": {"path": "/q.gguf", "aliases": ["gpt-4o"], "pinned": True}, "llama": {"path": "/l.gguf"}}}
+    {
+        "telemetry": {"database": "off"},
+        "models": {"qwen": {"path": "/q.gguf", "aliases": ["gpt-4o"], "pinned": True}, "llama": {"path": "/l.gguf"}},
+    }
 )
 
 
@@ -50,7 +56,8 @@ class Room:
         reloader = Reloader(Fixed(CONFIG), lambda loaded, changes: None, load(CONFIG))
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
         self.headers = Headers()
-        self.models = Models(current, self.pool, reloader, carrier, self.headers)
+        past = ModelHistory(History(CONFIG.telemetry))
+        self.models = Models(current, self.pool, reloader, carrier, self.headers, past)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -118,11 +125,13 @@ class TestModels:
             "endpoint": "/upstream/qwen/v1",
             "state": "stopped",
             "pid": None,
+            "port": None,
             "uptime": None,
             "idle": None,
             "ttl": None,
             "in_flight": 0,
             "queued": 0,
+            "latency_ms": None,
             "pinned": True,
             "starts": 0,
             "load_seconds": None,
@@ -136,6 +145,8 @@ class TestModels:
                 "restored_tokens": 0,
             },
             "leaving": None,
+            "version": None,
+            "log": None,
         }
         assert not room.wanted
 
@@ -159,13 +170,14 @@ class TestModels:
         assert shown[1]["idle"] is None
 
     async def test_a_model_that_runs(self, client: Client, room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-        running = SimpleNamespace(pid=4711, started_at=time.monotonic() - 90)
+        upstream = SimpleNamespace(address=Address(port=9001))
+        running = SimpleNamespace(pid=4711, started_at=time.monotonic() - 90, upstream=upstream)
         monkeypatch.setattr(room.pool, "running", lambda name: running if name == "qwen" else None)
         backend = room.pool.backends["qwen"]
         backend.state = BackendState.READY
         backend.add_lease("r1", light=False)
         qwen, llama = (await get(client, "/api/models"))[1]["models"]
-        assert (qwen["state"], qwen["pid"], qwen["in_flight"]) == ("ready", 4711, 1)
+        assert (qwen["state"], qwen["pid"], qwen["port"], qwen["in_flight"]) == ("ready", 4711, 9001, 1)
         assert 90 <= qwen["uptime"] < 100
         assert llama["pid"] is None
         backend.end_lease("r1", 0)
@@ -342,3 +354,32 @@ class TestCommands:
             error = (await response.json())["error"]
             assert (response.status, error["code"]) == (404, "model_not_found")
             assert "org/n" in error["message"]
+
+
+class TestPast:
+    async def test_a_swap_says_who_went_for_whom_and_why(self, serve: Serve) -> None:
+        client = await serve(limits={"models_max": 1})
+        for model in ("m", "org/n"):
+            async with client.post("/v1/chat/completions", json=chat_body(model)) as response:
+                assert response.status == 200
+        async with client.get("/api/models/history?range=5m") as response:
+            past = await response.json()
+        assert past["range"] == "5m"
+        assert past["to"] - past["from"] == pytest.approx(300)
+        states = [(event["state"], event["reason"]) for event in past["models"]["m"]]
+        assert states == [
+            ("stopped", None),
+            ("starting", None),
+            ("ready", None),
+            ("stopping", "evicted"),
+            ("stopped", "evicted"),
+        ]
+        assert past["models"]["m"][3]["text"] == "evicted for org/n: no other was idle"
+        assert past["models"]["m"][2]["seconds"] > 0
+        assert past["models"]["org/n"][-1]["state"] == "ready"
+
+    async def test_only_ranges_that_exist(self, serve: Serve) -> None:
+        client = await serve()
+        async with client.get("/api/models/history?range=2d") as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["param"] == "range"

@@ -1,7 +1,6 @@
 """llamaproxy.server.monitor: what is looked at, when, and at whose expense."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from llamaproxy.server.monitor import Monitor
 from llamaproxy.telemetry import engines as engines_module
 from llamaproxy.telemetry.gpu import Gpu
 from llamaproxy.telemetry.series import COLUMNS, STEP
+from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, fake_model, until
 
 Begin = Callable[..., Awaitable[Gateway]]
@@ -30,7 +30,7 @@ async def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         monkeypatch.setattr(Monitor, "start", lambda self: None)
         sections.setdefault("models", {"m": fake_model(tmp_path, "m")})
         config = {"engine": {"binary": str(FAKE_ENGINE)}, "telemetry": {"database": "off"}, **sections}
-        begun.append(Gateway(Config.model_validate(config), Path(tempfile.mkdtemp(prefix="lp-"))))
+        begun.append(Gateway(Config.model_validate(config), short_folder()))
         return begun[-1]
 
     yield beginning

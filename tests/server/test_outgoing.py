@@ -8,6 +8,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.config import ModelConfig
 from llamaproxy.core.routing import ENDPOINTS, upstream
+from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
@@ -27,16 +28,39 @@ def sent(body: bytes, path: str = "/v1/chat/completions", stream: bool = True, *
 
 
 def test_own_engines_get_what_the_client_sent() -> None:
-    outgoing = sent(BODY)
+    outgoing = sent(BODY, stream=False)
     assert outgoing.body is BODY
     assert (outgoing.method, outgoing.target, outgoing.dialect) == ("POST", "/v1/chat/completions?a=b", CHAT.dialect)
     assert outgoing.fields == b"Accept: */*\r\nX-Request-Id: r-1\r\n"
-    assert not outgoing.unasked_usage
+    assert outgoing.unasked is None
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_own_engines_tell_the_counts_of_every_token_of_a_stream(path: str) -> None:
+    outgoing = sent(BODY, path)
+    assert outgoing.unasked is Unasked.TIMINGS
+    assert outgoing.body == BODY[:-1] + b',"timings_per_token":true}'
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", BODY),
+        ("/completion", BODY),
+        ("/v1/chat/completions", BODY[:-1] + b', "timings_per_token": false}'),
+        ("/v1/chat/completions", b'{"prompt": "' + b"x" * 1024**2 + b'"}'),
+    ],
+    ids=["never has any", "tells them anyway", "speaks of them itself", "would be copied"],
+)
+def test_own_engines_are_not_asked_for_what_is_in_vain_or_dear(path: str, body: bytes) -> None:
+    outgoing = sent(body, path)
+    assert outgoing.unasked is None
+    assert outgoing.body is body
 
 
 def test_other_servers_find_their_model_and_are_asked_for_usage() -> None:
     outgoing = sent(BODY, **FAR)
-    assert outgoing.unasked_usage
+    assert outgoing.unasked is Unasked.USAGE
     assert orjson.loads(outgoing.body or b"") == {
         "model": "theirs",
         "stream": True,
@@ -48,20 +72,20 @@ def test_other_servers_find_their_model_and_are_asked_for_usage() -> None:
 
 def test_usage_that_the_client_asks_for_is_its_own() -> None:
     asking = BODY.replace(b"}", b', "stream_options": {"include_usage": true}}')
-    assert not sent(asking, **FAR).unasked_usage
+    assert sent(asking, **FAR).unasked is None
 
 
 @pytest.mark.parametrize(("path", "stream"), [("/v1/messages", True), ("/v1/chat/completions", False)])
 def test_usage_is_asked_for_only_where_it_would_not_come(path: str, stream: bool) -> None:
     outgoing = sent(BODY, path, stream, **FAR)
-    assert not outgoing.unasked_usage
+    assert outgoing.unasked is None
     assert b"stream_options" not in (outgoing.body or b"")
 
 
 def test_parameters_are_set_and_stripped_for_any_server() -> None:
     settings = {"path": "/m.gguf", "set_params": {"top_k": 3}, "strip_params": ["temperature"]}
     request = make_mocked_request("POST", "/v1/chat/completions")
-    outgoing = outgoing_to(request, "/v1/chat/completions", BODY, model(**settings), CHAT, True)
+    outgoing = outgoing_to(request, "/v1/chat/completions", BODY, model(**settings), CHAT, False)
     assert orjson.loads(outgoing.body or b"") == {"model": "m", "stream": True, "top_k": 3}
 
 
@@ -79,4 +103,4 @@ def test_below_upstream_unknown_bodies_are_nobodys_business() -> None:
     assert outgoing.body == b"no json"
     named = outgoing_below(request, "/v1/completions", BODY, model(**FAR), upstream("POST", "/v1/completions"))
     assert orjson.loads(named.body or b"")["model"] == "theirs"
-    assert not named.unasked_usage
+    assert named.unasked is None

@@ -1,9 +1,14 @@
 """Every framing of an engine becomes one that the client reads."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llamaproxy.core.framing import ChunkedBody, chunk
 from llamaproxy.core.response import Framing
+from llamaproxy.core.stripping import Unasked
 from llamaproxy.server.outlet import AsIs, Rechunked, Unchunked, outlet
 
 CHUNKED = b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
@@ -38,15 +43,48 @@ def test_which_one_is_needed(framing: Framing, to_chunks: bool, to_close: bool, 
 @pytest.mark.parametrize(("to_chunks", "to_close"), [(False, False), (True, False), (False, True)])
 def test_usage_is_taken_out_of_any_framing(framing: Framing, to_chunks: bool, to_close: bool) -> None:
     events = [b'data: {"choices":[1]}\n\n', b'data: {"choices":[],"usage":{}}\n\n', b"data: [DONE]\n\n"]
-    way = outlet(framing, to_chunks, to_close, unasked_usage=True)
+    way = outlet(framing, to_chunks, to_close, unasked=Unasked.USAGE)
     pieces = [chunk(event) for event in events] + [b"0\r\n\r\n"] if framing is Framing.CHUNKED else events
     sent = b"".join(map(way.through, pieces)) + way.end()
     chunks = not to_close and (framing is Framing.CHUNKED or to_chunks)
     assert (content(sent) if chunks else (sent, True)) == (events[0] + events[2], True)
 
 
-def test_usage_stays_in_what_has_a_length() -> None:
-    assert type(outlet(Framing.LENGTH, False, False, unasked_usage=True)) is AsIs
+@pytest.mark.parametrize("unasked", Unasked)
+def test_counts_stay_in_what_has_a_length(unasked: Unasked) -> None:
+    assert type(outlet(Framing.LENGTH, False, False, unasked=unasked)) is AsIs
+
+
+class TestTimings:
+    """Of llama-server's tokens, which mostly come as one event in one chunk."""
+
+    EVENT = b'data: {"choices":[{"finish_reason":null,"delta":{"content":"a"}}]%b}\n\n'
+    WITH, WITHOUT = EVENT % b',"timings":{"cache_n":1,"predicted_n":2}', EVENT % b""
+
+    def out(self, *pieces: bytes, framing: Framing = Framing.CHUNKED, **way: bool) -> tuple[list[bytes], bytes]:
+        this = outlet(framing, way.get("to_chunks", False), way.get("to_close", False), Unasked.TIMINGS)
+        return [this.through(piece) for piece in pieces], this.end()
+
+    def test_an_event_in_a_chunk_goes_on_at_once_and_in_a_chunk(self) -> None:
+        raw = [chunk(self.WITH), chunk(self.WITHOUT), chunk(self.WITH), b"0\r\n\r\n"]
+        assert self.out(*raw) == ([*[chunk(self.WITHOUT)] * 3, b""], b"0\r\n\r\n")
+
+    def test_what_has_none_is_not_even_copied(self) -> None:
+        raw = chunk(self.WITHOUT)
+        ((same,), _) = self.out(raw)
+        assert same is raw
+
+    @pytest.mark.parametrize("way", [{}, {"to_chunks": True}, {"to_close": True}], ids=str)
+    @given(cuts=st.lists(st.integers(0, 700)), framing=st.sampled_from([Framing.CHUNKED, Framing.CLOSE]))
+    def test_cut_anywhere(self, way: dict[str, bool], cuts: list[int], framing: Framing) -> None:
+        chunked = framing is Framing.CHUNKED
+        events = [self.WITH * 2, self.WITH, self.WITHOUT, self.WITH[:9], self.WITH[9:] + self.WITH]
+        raw = b"".join(map(chunk, events)) + b"0\r\n\r\n" if chunked else b"".join(events)
+        places = [0, *sorted(cuts), len(raw)]
+        sent, end = self.out(*(raw[a:b] for a, b in pairwise(places)), framing=framing, **way)
+        whole = b"".join(sent) + end
+        in_chunks = not way.get("to_close") and (chunked or way.get("to_chunks"))
+        assert (content(whole) if in_chunks else (whole, True)) == (self.WITHOUT * 6, True)
 
 
 def test_what_needs_no_change_is_not_even_copied() -> None:

@@ -11,7 +11,7 @@ from llamaproxy.core import routing
 from llamaproxy.core.keys import Key
 from llamaproxy.core.limits import Limits
 from llamaproxy.core.routing import Endpoint
-from llamaproxy.errors import ModelNotAllowed, RateLimitExceeded
+from llamaproxy.errors import ModelNotAllowed, RateLimitExceeded, RequestCancelled
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server import quota
 from llamaproxy.server.passthrough import ClientGone
@@ -79,6 +79,14 @@ class TestSettling:
         with pytest.raises(error), world.admit(row(backend="m#1")):
             raise error
         assert world.remaining == 900
+
+    def test_a_stream_of_comments_that_was_cancelled_ends_without_an_error(self) -> None:
+        """Whether an engine had begun with it makes the difference."""
+        for backend, remaining in ((None, 1000), ("m#1", 900)):
+            world = World(tpm=1000)
+            with world.admit(mine := row(backend=backend)):
+                mine.status = RequestCancelled.status
+            assert world.remaining == remaining
 
     def test_a_stream_that_was_left_has_what_was_counted_and_the_prompt_that_was_guessed(self) -> None:
         world, mine = World(tpm=1000), row(backend="m#1", completion_tokens=9)
@@ -178,3 +186,9 @@ class TestFields:
     )
     def test_durations(self, seconds: float, text: str) -> None:
         assert spell_duration(seconds) == text
+
+
+def test_the_priority_is_the_keys() -> None:
+    request = World().request(Key("vip", priority=7))
+    assert quota.priority(request) == 7
+    assert quota.priority(make_mocked_request("POST", "/")) == 0, "without a key nobody is more than another"

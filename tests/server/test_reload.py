@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ def rewrite(file: Path, text: str) -> None:
 
 def remove(file: Path) -> None:
     file.unlink()
+
+
+def stored(edits: Path) -> dict[str, Any]:
+    return tomllib.loads(edits.read_text())
 
 
 class Taker:
@@ -115,7 +120,12 @@ class TestReloader:
         return path
 
     @pytest.fixture
-    def reloader(self, file: Path, taker: Taker) -> Reloader:
+    def edits(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+        return tmp_path / "state" / "edits.toml"
+
+    @pytest.fixture
+    def reloader(self, file: Path, taker: Taker, edits: Path) -> Reloader:
         source = Source(file)
         return Reloader(source, taker, load(source.load()))
 
@@ -158,6 +168,45 @@ class TestReloader:
         assert reloader.error == "it cannot be"
         taker.refusal = None
         assert (await reloader.reload()).added == ("b",)
+
+    async def test_edits_are_in_force_and_on_the_disk(self, reloader: Reloader, edits: Path, taker: Taker) -> None:
+        changes = await reloader.edit(lambda document, loaded: {**document, "models": {"b": {"path": "/b"}}})
+        assert changes == Changes(added=("b",))
+        assert list(reloader.loaded.config.models) == ["a", "b"]
+        assert stored(edits) == {"models": {"b": {"path": "/b"}}}
+        assert not reloader._is_stale(), "it is no news to who watches"
+
+    async def test_edits_that_are_refused_leave_no_trace(
+        self, reloader: Reloader, edits: Path, taker: Taker, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await reloader.edit(lambda document, loaded: {"limits": {"queue_size": 5}})
+        taker.refusal = ConfigError("it cannot be")
+        for edit in (
+            lambda document, loaded: {"limits": {"queue_size": 6}},
+            lambda document, loaded: {"limits": {"queue_size": 0}},
+        ):
+            with pytest.raises(ConfigError):
+                await reloader.edit(edit)
+        assert stored(edits) == {"limits": {"queue_size": 5}}
+        assert (reloader.loaded.config.limits.queue_size, reloader.error) == (5, None)
+        assert "failed" not in caplog.text, "it is an answer, no accident"
+        assert not reloader._is_stale()
+
+    async def test_a_fault_that_an_edit_meets_is_still_told_by_who_watches(
+        self, reloader: Reloader, file: Path
+    ) -> None:
+        rewrite(file, "[sever]")
+        with pytest.raises(ConfigError):
+            await reloader.edit(lambda document, loaded: document)
+        assert reloader._is_stale()
+
+    async def test_who_asked_for_an_edit_may_leave(self, reloader: Reloader, edits: Path, taker: Taker) -> None:
+        asked = spawn(reloader.edit(lambda document, loaded: {"limits": {"queue_size": 5}}), name="ask")
+        await asyncio.sleep(0)
+        asked.cancel()
+        await taker.came.wait()
+        assert stored(edits) == {"limits": {"queue_size": 5}}
+        assert reloader.loaded.config.limits.queue_size == 5
 
     async def test_file_and_directory_are_watched(
         self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch

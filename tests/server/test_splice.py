@@ -1,10 +1,8 @@
 """One exchange, against an engine that sends exactly the bytes a test wants."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,11 +14,13 @@ from llamaproxy.backends.command import Address
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.response import Head
 from llamaproxy.core.routing import Dialect
+from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import GatewayError
 from llamaproxy.server import splice
 from llamaproxy.server.outgoing import Outgoing
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.splice import Deadlines, cut_off, forward
+from tests.folders import short_folder
 from tests.gateway import PATIENCE
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -70,13 +70,13 @@ async def spliced(
     dialect: Dialect = Dialect.OPENAI,
     observe: Callable[[bytes], None] | None = None,
     ends: asyncio.Queue[str] | None = None,
-    unasked_usage: bool = False,
+    unasked: Unasked | None = None,
 ) -> AsyncIterator[TestClient[Any, Any]]:
     """A client of an application that forwards everything to the scripted engine, and its errors as texts.
 
     With `ends` every client is gone in the moment of the answer, and the errors are collected there.
     """
-    socket = Path(tempfile.mkdtemp(prefix="lp-")) / "e.sock"
+    socket = short_folder() / "e.sock"
 
     async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -91,7 +91,7 @@ async def spliced(
             request.transport.close()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        outgoing = Outgoing(request.method, request.path, b"", await request.read(), dialect, unasked_usage)
+        outgoing = Outgoing(request.method, request.path, b"", await request.read(), dialect, unasked)
         own = b"x-own: 1\r\n"
         witness = Watching(lambda: leave(request), observe)
         try:
@@ -158,14 +158,15 @@ EVENT = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
 )
 async def test_usage_that_the_client_did_not_ask_for_is_seen_by_the_witness_alone(parts: tuple[bytes, ...]) -> None:
     seen: list[bytes] = []
-    async with spliced(says(*parts), observe=seen.append, unasked_usage=True) as client:
+    async with spliced(says(*parts), observe=seen.append, unasked=Unasked.USAGE) as client:
         response = await client.get("/")
         assert await response.read() == EVENT + EVENT + b"data: [DONE]\n\n"
     assert USAGE in b"".join(seen)
 
 
-async def test_error_finds_its_place_where_usage_is_taken_out() -> None:
-    async with spliced(says(SSE, chunk(EVENT) + chunk(b'data: {"choi')), unasked_usage=True) as client:
+@pytest.mark.parametrize("unasked", Unasked)
+async def test_error_finds_its_place_where_counts_are_taken_out(unasked: Unasked) -> None:
+    async with spliced(says(SSE, chunk(EVENT) + chunk(b'data: {"choi')), unasked=unasked) as client:
         response = await client.get("/")
         received = b""
         with pytest.raises(aiohttp.ClientPayloadError):

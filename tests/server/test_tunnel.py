@@ -1,7 +1,6 @@
 """llamaproxy.server.tunnel: the backend's end, byte by byte. Whole tunnels are tested in `test_upgrade.py`."""
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from llamaproxy.backends.command import Address
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.response import MAX_HEAD
 from llamaproxy.server.tunnel import Far, reach
+from tests.folders import short_folder
 from tests.gateway import PATIENCE
 
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nX: y\r\n\r\n"
@@ -21,7 +21,7 @@ Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def backend(script: Script) -> AsyncIterator[Far]:
     """The end of a connection to a backend that does this."""
-    socket = Path(tempfile.mkdtemp(prefix="lp-")) / "e.sock"
+    socket = short_folder() / "e.sock"
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

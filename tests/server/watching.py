@@ -47,9 +47,13 @@ class Watcher:
     async def next(self, event: str) -> Message:
         """The next broadcast of this name; others before it are forgotten."""
         while True:
-            told = self.told.popleft() if self.told else await self._receive()
+            told = await self.anything()
             if told["event"] == event:
                 return told
+
+    async def anything(self) -> Message:
+        """The next broadcast."""
+        return self.told.popleft() if self.told else await self._receive()
 
     async def _receive(self) -> Message:
         async with asyncio.timeout(PATIENCE):

@@ -25,6 +25,12 @@ class Played:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.asked = 0
+        self.props: tuple[int, bytes] = (404, b"")
+        self.props_asked = 0
+
+    async def ask_props(self) -> tuple[int, bytes]:
+        self.props_asked += 1
+        return self.props
 
     async def ask(self) -> tuple[int, bytes]:
         self.asked += 1
@@ -34,7 +40,7 @@ class Played:
         return self.answer
 
     def target(self) -> Target:
-        return Target(self.model, self.life, self.in_use, self.used_at, self.ask)
+        return Target(self.model, self.life, self.in_use, self.used_at, self.ask, self.ask_props)
 
 
 class World:
@@ -200,3 +206,33 @@ async def test_names_of_the_gateways_own_are_not_taken(world: World, engine: Pla
     engine.answer = 200, text.encode()
     await world.look()
     assert [reading.name for reading in world.engines.known()["m"].readings] == ["good"]
+
+
+class TestVersion:
+    async def test_it_is_asked_once_in_a_life(self, world: World, engine: Played) -> None:
+        engine.props = 200, b'{"build_info": "b11434-abc", "more": 1}'
+        assert world.engines.version("m") is None
+        await world.look()
+        await world.look(INTERVAL)
+        assert (world.engines.version("m"), engine.props_asked) == ("b11434-abc", 1)
+        engine.life, engine.props = 2, (200, b'{"build_info": "b2"}')
+        await world.look(INTERVAL)
+        assert world.engines.version("m") == "b2"
+
+    @pytest.mark.parametrize("page", [b"", b"{", b"[]", b"{}", b'{"build_info": 7}', b'{"build_info": "\\u001b[2J"}'])
+    async def test_what_is_none(self, page: bytes, world: World, engine: Played) -> None:
+        engine.props = 200, page
+        await world.look()
+        assert (world.engines.version("m"), engine.props_asked) == (None, 1)
+        (known,) = world.engines.known().values()
+        assert known.error is None
+
+    async def test_it_is_cut(self, world: World, engine: Played) -> None:
+        engine.props = 200, b'{"build_info": "%s"}' % (b"x" * 1000)
+        await world.look()
+        assert len(world.engines.version("m") or "") == 100
+
+    async def test_a_server_without_metrics_is_not_asked(self, world: World, engine: Played) -> None:
+        engine.answer = 404, b""
+        await world.look()
+        assert engine.props_asked == 0

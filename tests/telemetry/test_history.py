@@ -1,5 +1,6 @@
 """llamaproxy.telemetry.history: one list of requests, wherever their rows are."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -121,7 +122,9 @@ async def test_database_that_cannot_be_read_is_made_up_for_by_memory(begin: Begi
     add(history, "b", RequestState.IN_FLIGHT)
     await until(lambda: history.trouble, "it is told")
     assert await ids(history) == ["b", "a"]
-    assert (await history.usage(("model",), 0))[0]["requests"] == 1
+    (used,) = await history.usage(("model",), 0)
+    assert used["requests"] == 1
+    assert used["duration_ms_p95"] is not None
     assert history.health()["spooled_rows"] == 1
 
 
@@ -181,3 +184,13 @@ async def test_machines_past_without_a_database(begin: Begin) -> None:
     history = begin(TelemetryConfig(database="off"))
     history.sample(1234, [1.0] * len(COLUMNS))
     assert history.series.columns("24h", 1240)["load"] == (1.0,)
+
+
+async def test_no_log_of_writes_is_left_beside_the_database(settings: TelemetryConfig, tmp_path: Path) -> None:
+    history = History(settings)
+    history.start()
+    add(history, "a")
+    await written(history)
+    assert await ids(history) == ["a"]
+    await history.close()
+    assert "llamaproxy.db-wal" not in os.listdir(tmp_path)

@@ -174,3 +174,12 @@ def test_level_changes_at_once(capsys: pytest.CaptureFixture[str]) -> None:
         assert logline.level_in_force() == level
         logging.getLogger("llamaproxy").debug("while at %s", level)
     assert capsys.readouterr().err.count("while at") == 1
+
+
+@pytest.mark.usefixtures("levels")
+def test_spelling_changes_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    logline.set_up("info", "text", redact)
+    for format in ("json", "text", "json"):
+        logline.set_format(format, redact)
+        logging.getLogger("llamaproxy").info("now")
+    assert [line.startswith("{") for line in capsys.readouterr().err.splitlines()] == [True, False, True]

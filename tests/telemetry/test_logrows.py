@@ -29,7 +29,7 @@ def entry(id: int, message: str = "x", **fields: str) -> LogEntry:
 
 def stored(path: Path, what: str = "timestamp") -> list[object]:
     with closing(sqlite3.connect(path / "llamaproxy.db")) as connection:
-        return [value for (value,) in connection.execute(f"SELECT {what} FROM logs ORDER BY timestamp")]
+        return [value for (value,) in connection.execute(f"SELECT {what} FROM log_lines ORDER BY timestamp")]
 
 
 async def test_lines_are_written_once(store: Store, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_what_cannot_be_written_waits_within_the_bound(store: Store, tmp_p
     for id in range(3):
         rows.put(entry(id))
     broken = await Store.open(tmp_path / "broken.db")
-    await broken.delete("DROP TABLE logs", ())
+    await broken.delete("DROP TABLE log_lines", ())
     for _ in range(3):
         with pytest.raises(sqlite3.OperationalError):
             await rows.write(broken)

@@ -166,12 +166,20 @@ async def test_reload_changes_the_level_only_where_the_configured_one_changed(st
     assert logline.level_in_force() == "error"
 
 
-async def test_what_only_a_restart_changes_is_told_each_time(start: Start) -> None:
-    logs = await start()
-    for _ in range(2):
-        logs.reconfigure(Config.model_validate({"telemetry": {"log_format": "json"}}))
-    assert (await messages(logs, level=logging.WARNING))[0].endswith("by a restart only")
-    assert len(await messages(logs, level=logging.WARNING)) == 2
+async def test_reload_changes_the_directory_of_files(start: Start, tmp_path: Path) -> None:
+    logs = await start(log_dir=str(tmp_path / "one"))
+    logs.printed("m", "first")
+    one = logs.files
+    logs.reconfigure(Config.model_validate({"telemetry": {"log_dir": str(tmp_path / "two")}}))
+    logs.printed("m", "second")
+    two = logs.files
+    logs.reconfigure(Config.model_validate({"telemetry": {}}))
+    logs.printed("m", "third")
+    assert one and two and logs.files is None
+    await asyncio.to_thread(one.close)
+    await asyncio.to_thread(two.close)
+    assert (await asyncio.to_thread(one.path("m").read_text)).endswith("Z first\n")
+    assert (await asyncio.to_thread(two.path("m").read_text)).endswith("Z second\n")
 
 
 async def test_engines_output_goes_to_files_where_there_is_a_directory(start: Start, tmp_path: Path) -> None:

@@ -61,3 +61,11 @@ def test_children_that_are_not_wanted_are_forgotten() -> None:
     family.keep("model", lambda name: name in "ac")
     family.keep("key", lambda name: False)
     assert values(family.text()) == {"lp_x_total a k": 1, "lp_x_total c k": 1}
+
+
+def test_page_of_a_histogram_is_never_an_old_one() -> None:
+    child = histograms("h", "", (1,)).child()
+    child.observe(0.5)
+    assert child.text().endswith("h_sum 0.5\nh_count 1\n")
+    child.observe(2)
+    assert child.text().endswith("h_sum 2.5\nh_count 2\n")

@@ -186,7 +186,7 @@ class TestCorrupt:
 
 def steps(path: Path) -> list[tuple[int, int, int, float]]:
     with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT step, timestamp, samples, load FROM metrics ORDER BY 1, 2").fetchall()
+        return connection.execute("SELECT step, timestamp, samples, load FROM metric_steps ORDER BY 1, 2").fetchall()
 
 
 async def test_step_is_written_in_place_of_what_it_was(path: Path, store: Store) -> None:

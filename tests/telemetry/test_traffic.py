@@ -189,3 +189,16 @@ class TestBackends:
             traffic.observe(BackendExited("m", life, GONE))
         assert not traffic._starting
         assert not traffic._told_to_stop
+
+
+class TestLatency:
+    def test_it_is_that_of_the_last_answer(self, traffic: Traffic) -> None:
+        assert traffic.latency("m") is None
+        for number, ttfb in enumerate((100.0, 40.0, None)):
+            traffic.ended(row(number, ttfb_ms=ttfb))
+        assert (traffic.latency("m"), traffic.latency("n")) == (40.0, None)
+
+    def test_models_that_are_no_more_are_forgotten(self, traffic: Traffic) -> None:
+        traffic.ended(row(ttfb_ms=1.0))
+        traffic.allow(["n"], [])
+        assert traffic.latency("m") is None

@@ -344,7 +344,7 @@ async def test_what_stands_beside_the_rows_is_pruned_with_them(start: Start, mon
 
 def steps(path: Path) -> list[tuple[int, int]]:
     with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT step, timestamp FROM metrics ORDER BY 1, 2").fetchall()
+        return connection.execute("SELECT step, timestamp FROM metric_steps ORDER BY 1, 2").fetchall()
 
 
 def sample(at: float) -> list[Row]:
@@ -394,7 +394,7 @@ async def test_step_that_grows_while_it_is_written_is_written_again(
     writer.put_metrics([(10, 0, 1, *([1.0] * len(COLUMNS)))])
     await until(lambda: not late and not writer._metrics, "both are written")
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT samples, load FROM metrics").fetchall() == [(2, 3)]
+        assert connection.execute("SELECT samples, load FROM metric_steps").fetchall() == [(2, 3)]
 
 
 async def test_series_goes_on_with_what_the_file_has(start: Start, path: Path) -> None:

@@ -7,6 +7,7 @@
 
 import { reactive, shallowReactive } from "vue";
 import { ApiError, get, reasonOf } from "../api";
+import { session } from "../session";
 import { Connection } from "./connection";
 import type { Broadcast, Hello, Subscribed } from "./protocol";
 import { TOPICS, type TopicName, type Topics } from "./topics";
@@ -138,7 +139,7 @@ export class Store {
   }
 
   private async poll(): Promise<void> {
-    if (this.connection.isOpen || document.hidden) return;
+    if (this.connection.isOpen || document.hidden || session.needed) return;
     const names = [...this.wanted.keys()].filter((name) => TOPICS[name].rest);
     await Promise.all(names.map((name) => this.fetch(name)));
   }

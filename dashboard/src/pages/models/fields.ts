@@ -18,7 +18,7 @@ export const FIELDS: readonly Field[] = [
   { name: "batch_size", label: "Batch size", kind: "number", hint: "Empty: the engine's choice", least: 1, most: 2 ** 31 - 1 },
   { name: "threads", label: "Threads", kind: "number", hint: "Empty: the engine's choice", least: 1, most: 1024 },
   { name: "ttl", label: "Stop when idle for", kind: "duration", hint: "As 90s, 5m or 2h. Empty: never" },
-  { name: "priority", label: "Priority", kind: "number", hint: "Lower ones are evicted first", least: -1000, most: 1000 },
+  { name: "priority", label: "Priority", kind: "number", hint: "Lower ones are evicted first. Empty: 0", least: -1000, most: 1000 },
   { name: "pinned", label: "Pinned: never evict it", kind: "switch" },
   { name: "preload", label: "Start it with the gateway", kind: "switch" },
 ];
@@ -61,6 +61,6 @@ function toJson(field: Field, value: string | boolean | undefined): unknown {
   const text = (value ?? "").trim();
   if (field.kind === "list") return text.split(",").map((one) => one.trim()).filter(Boolean);
   if (field.kind === "text") return text;
-  if (!text) return field.name === "priority" ? 0 : null;
+  if (!text) return null;
   return field.kind === "number" ? Number(text) : text;
 }
