@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.conftest import MODEL, Open, settings
+from tests.e2e.browser import MODEL, settings
+from tests.e2e.conftest import Open
 from tests.e2e.test_models import row
 from tests.gateway import Client, GatewayProcess
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, WebSocketRoute, expect
 
-from tests.e2e.conftest import MODEL, OTHER, Open
+from tests.e2e.browser import MODEL, OTHER
+from tests.e2e.conftest import Open
 from tests.gateway import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

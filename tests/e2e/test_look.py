@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.e2e.conftest import AXE, PAGES, PHONE, Open
+from tests.e2e.browser import AXE, PAGES
+from tests.e2e.conftest import PHONE, Open
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def settled(page: Page) -> None:
     """It is live, and no panel loads any more."""
-    await expect(page.get_by_text("Loading", exact=True)).to_have_count(0)
+    await expect(page.get_by_role("status").get_by_text("Loading", exact=True)).to_have_count(0)
 
 
 async def objections(page: Page) -> list[str]:

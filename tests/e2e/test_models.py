@@ -5,7 +5,8 @@ import re
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.e2e.conftest import MODEL, OTHER, Open
+from tests.e2e.browser import MODEL, OTHER
+from tests.e2e.conftest import Open
 from tests.gateway import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

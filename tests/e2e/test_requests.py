@@ -7,7 +7,8 @@ import pytest
 from playwright.async_api import expect
 
 from llamaproxy.tasks import spawn
-from tests.e2e.conftest import MODEL, Open
+from tests.e2e.browser import MODEL
+from tests.e2e.conftest import Open
 from tests.gateway import Client
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
