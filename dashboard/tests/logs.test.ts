@@ -46,7 +46,7 @@ describe("a filter", () => {
     expect(fits({ text: "b.om" }, { message: "boom" })).toBe(false);
   });
 
-  it("finds by expression", () => expect(fits({ text: "b.+m", regex: true }, { message: "boom" })).toBe(true));
+  it("finds by expression", () => expect(fits({ text: "B.+m", regex: true }, { message: "boom" })).toBe(true));
 
   it("says kindly what is wrong with an expression, and hides nothing for it", () => {
     const { error, matches } = judge({ ...all, text: "(", regex: true });
@@ -70,6 +70,7 @@ describe("lines", () => {
   it("are not more than so many, the newest", () => {
     expect(ids(merged(lines(0, KEPT), lines(KEPT, KEPT + 2))).slice(0, 1)).toEqual([2]);
     expect(merged(lines(5, KEPT + 5), lines(0, 5))).toHaveLength(KEPT);
+    expect(ids(merged(lines(0, 3), lines(3, 5), 2))).toEqual([3, 4]);
   });
 
   it("are found by where they would be", () => {

@@ -4,10 +4,11 @@ import { computed, type ComputedRef, onScopeDispose, type Ref, ref, shallowRef, 
 import { get, reasonOf } from "../../api";
 import { type Live, useTopic } from "../../live";
 import type { Logs } from "../../live/topics";
+import { preferences } from "../../preferences";
 import type { LogEntry, LogPage } from "../../types";
 import { asked, type Filter, type Judge, judge } from "./filter";
 import { Intake } from "./intake";
-import { after, KEPT, merged } from "./lines";
+import { after, merged } from "./lines";
 
 const EARLIER = 500;
 
@@ -35,9 +36,9 @@ export function useFeed(filter: Readonly<Filter>): Feed {
 
   const intake = new Intake((entries, left) => {
     dropped.value += left;
-    all.value = merged(all.value, entries);
+    all.value = merged(all.value, entries, preferences.logLines);
     const fitting = entries.filter(verdict.value.matches);
-    if (fitting.length) shown.value = merged(shown.value, fitting);
+    if (fitting.length) shown.value = merged(shown.value, fitting, preferences.logLines);
   });
 
   function hear({ entries, dropped: told }: Logs): void {
@@ -66,8 +67,8 @@ export function useFeed(filter: Readonly<Filter>): Feed {
     try {
       const page = await get<LogPage>(`api/logs?${asked(filter, EARLIER, before)}`, mine.signal);
       if (mine !== turn) return;
-      all.value = merged(all.value, page.logs.toReversed());
-      earlier.value.more = page.next !== null && all.value.length < KEPT;
+      all.value = merged(all.value, page.logs.toReversed(), preferences.logLines);
+      earlier.value.more = page.next !== null && all.value.length < preferences.logLines;
       choose();
     } catch (error) {
       if (mine === turn) earlier.value.error = reasonOf(error);

@@ -2,17 +2,17 @@
 
 import type { LogEntry } from "../../types";
 
-/** Lines in memory. */
+/** Lines in memory, at most. */
 export const KEPT = 5000;
 
 /** Both, the oldest first, none twice; of too many the newest. */
-export function merged(known: LogEntry[], more: LogEntry[]): LogEntry[] {
+export function merged(known: LogEntry[], more: LogEntry[], most = KEPT): LogEntry[] {
   if (!more.length) return known;
   const last = known.at(-1)?.id ?? -1;
   const follows = more.every((entry, index) => entry.id > (more[index - 1]?.id ?? last));
-  if (follows) return [...known, ...more].slice(-KEPT);
+  if (follows) return [...known, ...more].slice(-most);
   const all = new Map([...known, ...more].map((entry) => [entry.id, entry]));
-  return [...all.values()].sort((a, b) => a.id - b.id).slice(-KEPT);
+  return [...all.values()].sort((a, b) => a.id - b.id).slice(-most);
 }
 
 /** Those after the line with this id, of lines in order. */
