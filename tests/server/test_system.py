@@ -63,7 +63,7 @@ async def test_engine_that_was_used(serve: Serve) -> None:
     while not has_rested():
         found = await get(client, "/api/system")
     assert found["engines"]["m"]["error"] is None
-    assert found["per_minute"]["requests"] == 1
+    assert found["per_minute"]["requests"] == found["per_minute"]["models"]["m"]["requests"] == 1
 
 
 async def test_past_is_bounded_and_has_every_column(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
