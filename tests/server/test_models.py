@@ -128,6 +128,7 @@ class TestModels:
             "port": None,
             "uptime": None,
             "idle": None,
+            "starting_for": None,
             "ttl": None,
             "in_flight": 0,
             "queued": 0,
@@ -137,6 +138,7 @@ class TestModels:
             "load_seconds": None,
             "footprint": None,
             "breaker": {"state": "closed", "reason": ""},
+            "retry_in": None,
             "last_failure": None,
             "kv": {
                 "carry": False,
@@ -145,6 +147,7 @@ class TestModels:
                 "restored_tokens": 0,
             },
             "leaving": None,
+            "successor": None,
             "version": None,
             "log": None,
         }
@@ -305,7 +308,8 @@ class TestCommands:
 
     async def test_start_restart_and_stop_by_name_alias_and_any_spelling(self, serve: Serve, tmp_path: Path) -> None:
         client = await serve(models={"org/n": fake_model(tmp_path, "n", aliases=["gpt"])})
-        assert (await self.tell(client, "org/n", "start"))["state"] == "starting"
+        shown = await self.tell(client, "org/n", "start")
+        assert (shown["state"], shown["starting_for"] is not None) == ("starting", True)
         first = await self.becomes(client, "org%2Fn", state="ready")
         assert (await self.tell(client, "gpt", "restart"))["state"] == "stopping"
         second = await self.becomes(client, "gpt", state="ready", starts=2)
@@ -333,8 +337,18 @@ class TestCommands:
         assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 503
         shown = await self.becomes(client, "m", state="stopped")
         assert (shown["breaker"]["state"], shown["last_failure"]["reason"] != "") == ("open", True)
-        assert (await self.tell(client, "m", "reset-breaker"))["breaker"]["state"] == "closed"
+        assert 0 < shown["retry_in"] <= Config().breaker.open
+        shown = await self.tell(client, "m", "reset-breaker")
+        assert (shown["breaker"]["state"], shown["retry_in"]) == ("closed", None)
         assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 200
+
+    async def test_memory_is_estimated_before_the_first_start(self, serve: Serve, tmp_path: Path) -> None:
+        write_model(tmp_path / "q.gguf", context_length=4096)
+        client = await serve(models={"q": {"path": str(tmp_path / "q.gguf")}, "far": {"url": "http://127.0.0.1:9"}})
+        shown = await self.becomes(client, "q", context=4096)
+        assert shown["footprint"]["ram"] > 0
+        assert not shown["footprint"]["measured"]
+        assert (await self.becomes(client, "far"))["footprint"] is None
 
     async def test_what_cannot_be_started_is_told(self, serve: Serve) -> None:
         client = await serve(models={"gone": {"path": "/gone.gguf"}})
