@@ -70,7 +70,7 @@ export function loadingWords(model: Model, now: number): string {
   if (elapsed === null) return "loading";
   if (!model.load_seconds) return `loading for ${duration(elapsed)}; how long it takes is not known yet`;
   const left = model.load_seconds - elapsed;
-  return left > 0.5 ? `loading, about ${duration(left)} left` : `loading for ${duration(elapsed)}, longer than before`;
+  return left > 0 ? `loading, about ${duration(Math.ceil(left))} left` : `loading for ${duration(elapsed)}, longer than before`;
 }
 
 /** What requests for a model wait for. */

@@ -69,6 +69,7 @@ describe("a start", () => {
   it("is told in percent by those before it, and goes on by itself", () => {
     expect([progress(starts({ load_seconds: 8 }), 1000), progress(starts({ load_seconds: 8 }), 3000)]).toEqual([25, 50]);
     expect(loadingWords(starts({ load_seconds: 8 }), 3000)).toBe("loading, about 4 s left");
+    expect(loadingWords(starts({ load_seconds: 8 }), 6700)).toBe("loading, about 1 s left");
   });
   it("is never done before it is", () => {
     expect(progress(starts({ load_seconds: 3 }), 60_000)).toBe(99);

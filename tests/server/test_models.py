@@ -1,6 +1,7 @@
 """llamaproxy.server.models: what operators see of models, and what they can do to them."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config, KvConfig
 from llamaproxy.configfile import Fixed
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
@@ -57,7 +59,13 @@ class Room:
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
         self.headers = Headers()
         past = ModelHistory(History(CONFIG.telemetry))
-        self.models = Models(current, self.pool, reloader, carrier, self.headers, past)
+        self.expected: dict[str, Footprint] = {}
+        self.models = Models(current, self.pool, reloader, carrier, self.headers, past, expected=self.expected.get)
+
+    def details(self, name: str) -> Any:
+        body = self.models.details(name).body
+        assert isinstance(body, bytes)
+        return json.loads(body)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -105,6 +113,19 @@ async def post(client: Client, path: str, body: bytes, content_type: str = "appl
 
 def code(answer: Answer) -> tuple[int, str]:
     return answer[0], answer[1]["error"]["code"]
+
+
+class TestDetails:
+    def test_memory_is_estimated_before_the_first_start(self, room: Room) -> None:
+        room.expected["qwen"] = Footprint(7, (9,))
+        assert room.details("qwen")["footprint"] == {"ram": 7, "devices": [9], "measured": False}
+        assert room.details("llama")["footprint"] is None
+
+    def test_what_is_known_goes_before_what_is_expected(self, room: Room) -> None:
+        room.expected["qwen"] = Footprint(7)
+        backend = room.pool.backends["qwen"]
+        backend.footprint, backend.measured = Footprint(8), True
+        assert room.details("qwen")["footprint"] == {"ram": 8, "devices": [], "measured": True}
 
 
 class TestModels:
@@ -341,14 +362,6 @@ class TestCommands:
         shown = await self.tell(client, "m", "reset-breaker")
         assert (shown["breaker"]["state"], shown["retry_in"]) == ("closed", None)
         assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 200
-
-    async def test_memory_is_estimated_before_the_first_start(self, serve: Serve, tmp_path: Path) -> None:
-        write_model(tmp_path / "q.gguf", context_length=4096)
-        client = await serve(models={"q": {"path": str(tmp_path / "q.gguf")}, "far": {"url": "http://127.0.0.1:9"}})
-        shown = await self.becomes(client, "q", context=4096)
-        assert shown["footprint"]["ram"] > 0
-        assert not shown["footprint"]["measured"]
-        assert (await self.becomes(client, "far"))["footprint"] is None
 
     async def test_what_cannot_be_started_is_told(self, serve: Serve) -> None:
         client = await serve(models={"gone": {"path": "/gone.gguf"}})
