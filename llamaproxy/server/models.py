@@ -78,10 +78,10 @@ class ShownModel:
     """Times in seconds, but for those in `_ms`. `endpoint` is an OpenAI base path of this model's own, below the
     gateway's address; `port` where its engine listens on one; `leaving` is why its process is going, `starts` how many
     it has had; `source` says where the model comes from. `size` is that of its file in bytes; `context` in tokens, as
-    configured, else as trained; `idle` counts since its last request, `starting_for` since a start began that is not over;
-    `retry_in` is left until an open breaker lets a request try; `successor` is the model that the process leaves for.
-    `latency_ms`: from its last request to the first byte of the answer; `version`: the engine's own; `log`: the file
-    with what its engine prints."""
+    configured, else as trained; `idle` counts since its last request, `starting_for` since a start began that is not
+    over; `retry_in` is left until an open breaker lets a request try; `successor` is the model that the process leaves
+    for. `latency_ms`: from its last request to the first byte of the answer; `version`: the engine's own; `log`: the
+    file with what its engine prints."""
 
     name: str
     aliases: tuple[str, ...]
