@@ -140,7 +140,7 @@ class TestRunning:
     def key(self) -> dict[str, str]:
         """As compose.yaml hands it over."""
         names = COMPOSE["services"]["llamaproxy"]["environment"]
-        given = {"LLAMAPROXY_ADMIN_SHA256": hashlib.sha256(KEY.encode()).hexdigest()}
+        given = {"ADMIN_KEY_SHA256": hashlib.sha256(KEY.encode()).hexdigest()}
         return {k: re.sub(r"\$\{(\w+):-\}", lambda match: given[match[1]], v) for k, v in names.items()}
 
     async def test_without_a_key_it_does_not_start(self, tmp_path: Path) -> None:
