@@ -144,9 +144,11 @@ async def test_what_uses_openai_runs(tmp_path: Path) -> None:
 async def test_routes_of_the_api_are_those_of_its_page(tmp_path: Path) -> None:
     """What a gateway says of itself, beside docs/api.md. Actions of one thing may share a line."""
     text = (ROOT / "docs" / "api.md").read_text("utf-8")
-    async with GatewayProcess(tmp_path, {}).running() as gateway, aiohttp.ClientSession() as session:
-        async with session.get(f"{gateway.url}/api/openapi.json") as response:
-            paths = set((await response.json())["paths"])
+    async with (
+        GatewayProcess(tmp_path, {}).running() as gateway,
+        aiohttp.request("GET", f"{gateway.url}/api/openapi.json") as response,
+    ):
+        paths = set((await response.json())["paths"])
     told = set(re.findall(r"`(?:[A-Z]+ )?(/api/[^`?]+)`", text))
     assert told <= paths | {"/api/openapi.json"}
     for path in paths - told:
