@@ -5,6 +5,7 @@ import { store } from "./live";
 import { startRouter } from "./router";
 import "./styles/tokens.css";
 import "./styles/base.css";
+import { startNotifications } from "./notify";
 import { startTheme } from "./theme";
 
 startTheme();
@@ -12,6 +13,7 @@ startRouter();
 startKeyboard();
 createApp(App).mount("#app");
 store.start();
+startNotifications();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) store.retry();
 });

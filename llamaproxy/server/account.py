@@ -70,12 +70,17 @@ class Account:
         """Of the answer, that passed so far."""
         return self._meter.tokens if self._meter else 0
 
-    def close(self, whole: bool) -> None:
-        """Nothing more will come: `whole` answers came to their end."""
+    def close(self, whole: bool, left: bool = False) -> None:
+        """Nothing more will come: `whole` answers came to their end, those that were `left` nobody waits for any more.
+
+        The engine works at the next token of a stream when it hears of that, and at times has one that it cannot send:
+        the row says what it has worked for, within one token.
+        """
         if self._meter is None:
             return
         row, used = self._row, self._meter.usage
-        row.prompt_tokens, row.cached_tokens, row.completion_tokens = used.prompt, used.cached, used.completion
+        ahead = 1 if left and used.completion and not used.exact else 0
+        row.prompt_tokens, row.cached_tokens, row.completion_tokens = used.prompt, used.cached, used.completion + ahead
         row.prompt_tps, row.generation_tps = used.prompt_tps, used.generation_tps
         if whole and self._serving:
             self._serving.finished(_prompt_tokens(used))

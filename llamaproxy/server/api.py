@@ -161,6 +161,7 @@ def _configuration(configuration: Configuration) -> list[Route]:
             "Answers once it is in force. One that cannot be used changes nothing.",
             errors=(ConfigError,),
         ),
+        Route("GET", "/api/config/schema", configuration.schema, "What each key means, as JSON Schema", dict[str, Any]),
         Route("GET", "/api/settings", configuration.settings, "Show what can be changed at once", ShownSettings),
         Route(
             "PATCH",

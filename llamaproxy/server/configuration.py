@@ -6,6 +6,7 @@ Shows it with its secrets masked, changes settings until the next reload, and ed
 
 import logging
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -57,6 +58,9 @@ class Reloaded:
     changed: tuple[str, ...]
 
 
+_schema = cache(Config.model_json_schema)
+
+
 class Configuration:
     """Handlers for `/api/config`, `/api/settings` and `/api/reload`."""
 
@@ -83,6 +87,10 @@ class Configuration:
 
     async def settings(self, request: web.Request) -> web.Response:
         return json_response(self._settings())
+
+    async def schema(self, request: web.Request) -> web.Response:
+        """Types, bounds and meanings of all keys, as JSON Schema."""
+        return json_response(_schema())
 
     async def change(self, request: web.Request, wanted: adjust.Settings) -> web.Response:
         """Answers with what is in force then. Raises ConfigError."""

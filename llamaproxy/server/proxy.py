@@ -208,13 +208,16 @@ class Proxy:
         observe = capture.observe if capture else None
         account = Account(self._ledger, job.row, lease, job.endpoint, content, observe, outgoing.unasked)
         own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
-        whole = False
+        whole = left = False
         self._flights.begin_try(job.row, account)
         try:
             outcome = await forward(job.request, lease.upstream, outgoing, self._current.deadlines, own, account, begun)
-            whole = outcome.broken is None
+            whole, left = outcome.broken is None, isinstance(outcome.broken, RequestCancelled)
+        except (asyncio.CancelledError, ClientGone):
+            left = True
+            raise
         finally:
-            account.close(whole)
+            account.close(whole, left)
             self._flights.end_try(job.row)
         if isinstance(outcome.broken, UpstreamStalled):
             lease.stalled(outcome.broken.message)

@@ -4,7 +4,7 @@ What can be asked, and what is none, is said in `telemetry.query` and `telemetry
 cancelled, in `flights`, `proxy` and `splice`.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -71,15 +71,7 @@ class Requests:
         groups = usage.parse_groups(request.query.get("by", "model"))
         since = usage.parse_since(request.query.get("since", "0"))
         sums = await self._history.usage(groups, since)
-        return json_response(UsagePage(groups, since, sums, self._per_minute()))
-
-    def _per_minute(self) -> dict[str, Any]:
-        models, keys = self._traffic.rates()
-        return {
-            **asdict(self._traffic.rate()),
-            "models": {name: asdict(rate) for name, rate in models.items()},
-            "keys": {name: asdict(rate) for name, rate in keys.items()},
-        }
+        return json_response(UsagePage(groups, since, sums, self._traffic.per_minute()))
 
     def _totals(self) -> dict[str, int]:
         ledger = self._history.ledger

@@ -57,7 +57,7 @@ class System:
             "reasons": {name: reason for name, probe in probes.items() if (reason := probe.reading()[1])},
             "models": Counter(backend.state.value for backend in self._pool.backends.values()),
             "requests": {"in_flight": self._history.ledger.in_flight, "queued": self._pool.scheduler.queued},
-            "per_minute": asdict(self._traffic.rate()),
+            "per_minute": self._traffic.per_minute(),
             "engines": {name: _shown(engine) for name, engine in monitor.engines.known().items()},
         }
 

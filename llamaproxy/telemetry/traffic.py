@@ -7,7 +7,9 @@ in labels are those of the configuration: everything else is `other`, nothing is
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from http import HTTPStatus
+from typing import Any
 
 from llamaproxy.core.events import BackendExited, BackendReady, News, Start, Stop
 from llamaproxy.core.rates import Rate, Rates
@@ -198,6 +200,15 @@ class Traffic:
         self.settle()
         now = self._clock()
         return self._of_models.all(now), self._of_keys.all(now)
+
+    def per_minute(self) -> dict[str, Any]:
+        """Of the last minute, as pages and programs are told: of all, and by model and by key."""
+        models, keys = self.rates()
+        return {
+            **asdict(self.rate()),
+            "models": {name: asdict(rate) for name, rate in models.items()},
+            "keys": {name: asdict(rate) for name, rate in keys.items()},
+        }
 
     def latency(self, model: str) -> float | None:
         """Milliseconds from the model's last request to the first byte of its answer, its waits included."""

@@ -46,12 +46,12 @@ class Scene:
         self.lease.queue_seconds, self.lease.load_seconds = 0.25, 1.5
         self.account = Account(self.ledger, self.row, self.lease, endpoint, b"the body", capture)
 
-    def answer(self, head: bytes, *content: bytes, whole: bool = True) -> RequestRow:
+    def answer(self, head: bytes, *content: bytes, whole: bool = True, left: bool = False) -> RequestRow:
         observe = self.account.began(self.head(head))
         for piece in content:
             if observe:
                 observe(piece)
-        self.account.close(whole)
+        self.account.close(whole, left)
         return self.row
 
     def head(self, head: bytes) -> Head:
@@ -67,6 +67,18 @@ def test_tokens_of_a_document() -> None:
 def test_tokens_of_a_stream_that_nobody_reads_to_its_end() -> None:
     row = Scene().answer(STREAM, EVENT, EVENT + EVENT, whole=False)
     assert (row.prompt_tokens, row.completion_tokens) == (None, 3)
+
+
+def test_a_stream_that_was_left_has_the_token_that_the_engine_had_begun() -> None:
+    assert Scene().answer(STREAM, EVENT, EVENT, whole=False, left=True).completion_tokens == 3
+    assert Scene().answer(STREAM, b": waiting\n\n", whole=False, left=True).completion_tokens == 0
+
+
+def test_what_an_engine_has_told_as_the_whole_is_the_whole() -> None:
+    timings = b'"timings":{"cache_n":0,"prompt_n":7,"predicted_n":2}'
+    end = b'data: {"choices":[{"finish_reason":"stop","index":0,"delta":{}}],%b}\n\n' % timings
+    assert Scene().answer(STREAM, EVENT, EVENT, end, whole=False, left=True).completion_tokens == 2
+    assert Scene().answer(UNARY, ANSWER, whole=False, left=True).completion_tokens == 5
 
 
 def test_waiting_of_several_tries_adds_up_and_the_last_backend_is_told() -> None:

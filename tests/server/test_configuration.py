@@ -15,6 +15,16 @@ from tests.server.conftest import Serve
 SECRET = "hunter2-very-secret"
 
 
+async def test_what_keys_mean(serve: Serve) -> None:
+    client = await serve()
+    schema = await (await client.get("/api/config/schema")).json()
+    limits = schema["$defs"][schema["properties"]["limits"]["$ref"].rpartition("/")[2]]["properties"]
+    shown = await (await client.get("/api/config")).json()
+    assert limits.keys() == shown["config"]["limits"].keys()
+    assert limits["models_max"]["description"].startswith("most backends alive")
+    assert (limits["models_max"]["minimum"], limits["models_max"]["maximum"]) == (1, 1000)
+
+
 async def test_where_values_come_from(tmp_path: Path) -> None:
     models = {"m": fake_model(tmp_path, "m", env={"HF_TOKEN": SECRET}, ttl="5m")}
     made = GatewayProcess(

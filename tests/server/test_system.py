@@ -60,7 +60,7 @@ async def test_engine_that_was_used(serve: Serve) -> None:
     assert engine["error"] is None
     assert engine["metrics"]["tokens_predicted_total"] > 0
     assert engine["metrics"]["requests_processing"] == 0
-    assert found["per_minute"]["requests"] == 1
+    assert found["per_minute"]["requests"] == found["per_minute"]["models"]["m"]["requests"] == 1
 
 
 async def test_past_is_bounded_and_has_every_column(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ export const ICONS = {
   stop: "M7 7h10v10H7z",
   restart: "M19 12a7 7 0 1 1-2.1-5M19 4v4h-4",
   pin: "M9 4h6l-1 6 3 3v2H7v-2l3-3zM12 15v5",
+  undo: "M9 14l-5-5 5-5M4 9h9.5a5.5 5.5 0 0 1 0 11H11",
   copy: "M9 9h10v10H9zM5 15V5h10",
   check: "M5 12.5l4.5 4.5L19 7.5",
   cross: "M6 6l12 12M18 6L6 18",

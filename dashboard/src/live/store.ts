@@ -14,6 +14,10 @@ import { TOPICS, type TopicName, type Topics } from "./topics";
 
 const POLL_MS = 2000;
 
+/** How old what is shown may become, in milliseconds. */
+export type Pace = "live" | "slow" | "off";
+const PACES: Record<Pace, number> = { live: 0, slow: 10_000, off: Infinity };
+
 /** connecting: nothing known yet; live: by WebSocket; polling: by REST; offline: neither answers. */
 export type Mode = "connecting" | "live" | "polling" | "offline";
 
@@ -34,6 +38,10 @@ export class Store {
   private readonly seq = new Map<TopicName, number>();
   private readonly hearers = new Map<TopicName, Set<Change<unknown>>>();
   private readonly connection: Connection;
+  /** What has come since it was shown, where it is not shown at once. */
+  private readonly held = new Map<TopicName, unknown>();
+  private pace: Pace = "live";
+  private shown = 0;
   private started = 0;
   private asking = 0;
   private planned = false;
@@ -49,7 +57,7 @@ export class Store {
 
   start(): void {
     this.connection.start();
-    this.poller = setInterval(() => void this.poll(), POLL_MS);
+    this.poller = setInterval(() => this.tick(), POLL_MS);
   }
 
   stop(): void {
@@ -62,6 +70,19 @@ export class Store {
     this.connection.start();
     if (this.connection.isOpen) void this.subscribe();
     else void this.poll();
+  }
+
+  /** live: what changes is shown at once; slow: every ten seconds; off: when a page asks anew. */
+  setPace(pace: Pace): void {
+    this.pace = pace;
+    this.tick();
+  }
+
+  private tick(): void {
+    if (Date.now() - this.shown < PACES[this.pace]) return;
+    this.shown = Date.now();
+    for (const [name, value] of this.held) this.put(name, value);
+    void this.poll();
   }
 
   cell<Name extends TopicName>(name: Name): Cell<Topics[Name]> {
@@ -135,7 +156,9 @@ export class Store {
     this.seq.set(name, frame.seq);
     this.seen("live");
     const apply = TOPICS[name].apply as (value: unknown, event: string, data: unknown) => unknown;
-    this.put(name, apply(cell.value, frame.event, frame.data));
+    const value = apply(this.held.get(name) ?? cell.value, frame.event, frame.data);
+    if (this.pace === "live") this.put(name, value);
+    else this.held.set(name, value);
   }
 
   private async poll(): Promise<void> {
@@ -165,6 +188,7 @@ export class Store {
   }
 
   private put(name: TopicName, value: unknown): void {
+    this.held.delete(name);
     Object.assign(this.cell(name), { value, at: Date.now(), error: null });
     for (const hearer of this.hearers.get(name) ?? []) hearer(value);
   }

@@ -1,0 +1,111 @@
+import { mount } from "@vue/test-utils";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { effectScope, type EffectScope } from "vue";
+import { Conversations } from "../src/pages/chat/conversations";
+import Message from "../src/pages/chat/Message.vue";
+import { type Talk, useTalk } from "../src/pages/chat/talk";
+
+let scope: EffectScope;
+let talk: Talk;
+let bodies: { messages: { content: string }[] }[];
+let answer: (signal: AbortSignal) => Response;
+
+const chunk = (content: string): string => `data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\n\n`;
+const whole = (content: string): Response => new Response(`${chunk(content)}data: [DONE]\n\n`);
+const contents = (): string[] => talk.open.turns.map(({ content }) => content);
+
+beforeEach(() => {
+  localStorage.clear();
+  bodies = [];
+  answer = () => whole("Hi");
+  vi.stubGlobal("fetch", async (_: string, { body, signal }: { body: string; signal: AbortSignal }) => {
+    bodies.push(JSON.parse(body));
+    return answer(signal);
+  });
+  scope = effectScope();
+  talk = scope.run(useTalk) as Talk;
+  talk.open.model = "qwen";
+});
+afterEach(() => {
+  scope.stop();
+  vi.unstubAllGlobals();
+});
+
+/** An answer that has begun, and ends when somebody stops it. */
+function endless(signal: AbortSignal): Response {
+  return new Response(new ReadableStream({
+    start(stream) {
+      stream.enqueue(new TextEncoder().encode(chunk("Half")));
+      signal.addEventListener("abort", () => stream.error(signal.reason));
+    },
+  }));
+}
+
+it("answers, and keeps both", async () => {
+  await talk.send("Hello");
+  expect(contents()).toEqual(["Hello", "Hi"]);
+  expect([talk.busy, talk.trouble, talk.open.title]).toEqual([false, null, "Hello"]);
+  expect(new Conversations(() => localStorage).list()[0]?.turns.map(({ content }) => content)).toEqual(["Hello", "Hi"]);
+});
+
+it("goes on from what was said", async () => {
+  await talk.send("Hello");
+  await talk.send("And?");
+  expect(bodies[1]?.messages.map(({ content }) => content)).toEqual(["Hello", "Hi", "And?"]);
+});
+
+it("keeps the half that was there when it is stopped", async () => {
+  answer = endless;
+  const sending = talk.send("Hello");
+  await vi.waitFor(() => expect(contents()).toEqual(["Hello", "Half"]));
+  talk.stop();
+  await sending;
+  expect(talk.open.turns[1]).toMatchObject({ content: "Half", stopped: true });
+  expect([talk.busy, talk.trouble]).toEqual([false, null]);
+});
+
+it("says what went wrong, keeps the question, and tries again", async () => {
+  answer = () => Response.json({ error: { message: "no memory", code: "model_out_of_memory" } }, { status: 503 });
+  await talk.send("Hello");
+  expect(contents()).toEqual(["Hello"]);
+  expect(talk.trouble?.title).toBe("There is not enough memory for this model");
+  answer = () => whole("Now");
+  await talk.again();
+  expect([contents(), talk.trouble]).toEqual([["Hello", "Now"], null]);
+});
+
+it("answers the last question again in place of the answer there was", async () => {
+  await talk.send("Hello");
+  answer = () => whole("Hello to you");
+  await talk.again();
+  expect(contents()).toEqual(["Hello", "Hello to you"]);
+  expect(bodies[1]?.messages).toHaveLength(1);
+});
+
+it("stops an answer that nobody looks at any more", async () => {
+  answer = endless;
+  const sending = talk.send("Hello");
+  await vi.waitFor(() => expect(contents()).toEqual(["Hello", "Half"]));
+  talk.begin();
+  await sending;
+  expect([talk.busy, talk.isEmpty, talk.open.model]).toEqual([false, true, "qwen"]);
+  expect(talk.all[0]?.turns.at(-1)).toMatchObject({ content: "Half", stopped: true });
+});
+
+it("forgets a conversation, and opens the next", async () => {
+  await talk.send("One");
+  const one = talk.open.id;
+  talk.begin();
+  await talk.send("Two");
+  talk.forget(talk.open.id);
+  expect(talk.open.id).toBe(one);
+  talk.forgetAll();
+  expect([talk.all, talk.isEmpty]).toEqual([[], true]);
+});
+
+it("shows what a model wrote as text", () => {
+  const content = "<img src=x onerror=alert(1)>\n```html\n<script>alert(2)</script>\n```";
+  const page = mount(Message, { props: { turn: { role: "assistant", content, reasoning: "<b>Hm</b>", model: "<i>m</i>" } } });
+  expect(page.text()).toContain("<img src=x onerror=alert(1)>");
+  expect(page.findAll("img, script, b, i")).toEqual([]);
+});
