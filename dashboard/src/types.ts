@@ -26,10 +26,19 @@ export interface Model {
   breaker: { state: BreakerState; reason: string };
   last_failure: { reason: string; output: string | null } | null;
   leaving: StopReason | null;
+  /** The model it leaves for. */
+  successor?: string | null;
+  /** Seconds since a start began that is not over. */
+  starting_for?: number | null;
+  /** Seconds until an open breaker lets a request try. */
+  retry_in?: number | null;
   size?: number | null;
   quantisation?: string | null;
   context?: number | null;
   idle?: number | null;
+  latency_ms?: number | null;
+  version?: string | null;
+  log?: string | null;
   ttl?: number | null;
   /** When this was told, in milliseconds since the epoch by the page's clock: uptime and idle grow by themselves. */
   told?: number;
@@ -40,6 +49,46 @@ export interface ModelDetails extends Model {
   origins: Record<string, unknown>;
   /** Which of the settings may be changed here. */
   editable?: Record<string, boolean>;
+}
+
+/** Something that happened to a model; `at` in seconds since the epoch. */
+export interface ModelEvent {
+  at: number;
+  spawn: number;
+  state: string;
+  reason: string | null;
+  detail: string | null;
+  seconds: number | null;
+  text: string;
+}
+
+export interface ModelPast {
+  from: number;
+  to: number;
+  models: Record<string, ModelEvent[]>;
+}
+
+export interface Usage {
+  model: string | null;
+  requests: number;
+  ok: number;
+  client_abort: number;
+  upstream_error: number;
+  rejected: number;
+  truncated: number;
+  [measure: string]: number | string | null;
+}
+
+export interface Body {
+  bytes: number;
+  omitted: number;
+  first: string;
+  last: string | null;
+}
+
+export interface Capture {
+  request: Body;
+  response: Body;
 }
 
 export interface Gpu {

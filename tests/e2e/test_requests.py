@@ -39,3 +39,16 @@ async def test_tokens_are_seen_as_they_arrive_and_a_request_is_cancelled(open_pa
     await expect(flight).to_have_count(0)
     await listening
     assert b"request_cancelled" in heard
+
+
+async def test_enter_opens_a_row_and_does_not_close_it_again(open_page: Open, client: Client) -> None:
+    async with client.stream(MODEL, max_tokens=4) as response:
+        await response.read()
+    page = await open_page("requests")
+    row = page.get_by_role("table", name="Finished requests").locator("tbody tr").first
+    await row.press("Enter")
+    drawer = page.get_by_role("dialog", name="Request")
+    await expect(drawer.get_by_text("Where the time went")).to_be_visible()
+    await expect(drawer.get_by_text("Generating")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(drawer).to_have_count(0)
