@@ -14,7 +14,7 @@ def good(begun: float, ended: float, tokens: int = 11, **more: Any) -> Answer:
 
 
 def bad(fault: str, begun: float = 0.0, ended: float = 1.0) -> Answer:
-    return Answer(begun, ended, 500, fault, usage=Usage(completion=1000))
+    return Answer(begun, ended, 500, fault, False, 9.0, (9.0, 9.0), Usage(completion=1000))
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
@@ -45,7 +45,8 @@ def test_failures_are_counted_by_kind_and_in_nothing_else() -> None:
     figures = summarise([bad("b"), bad("a"), bad("a", ended=50.0), good(0.0, 2.0, first=1.0)])
     assert (figures.requests, figures.failed, list(figures.faults.items())) == (4, 3, [("a", 2), ("b", 1)])
     assert (figures.tokens, figures.seconds) == (11, 50.0)
-    assert figures.whole == Spread(2, 2, 2, 2)
+    assert (figures.whole, figures.first, figures.gap) == (Spread(2, 2, 2, 2), Spread(1, 1, 1, 1), None)
+    assert (figures.each, figures.prompt_tokens) == (None, 20)
 
 
 def test_a_server_that_never_says_the_same_twice_fills_no_screen() -> None:

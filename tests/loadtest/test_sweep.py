@@ -26,7 +26,7 @@ async def test_each_target_in_turn_at_every_level(server: Broken) -> None:
         *((first, 1), (second, 1)),
         *((first, 4), (second, 4)),
     ]
-    assert [step.figures.requests for step in sweep.steps] == [3, 3, 3, 3]
+    assert [(step.figures.requests, step.stopped) for step in sweep.steps] == [(3, False)] * 4
     assert sweep.progress.startswith("4 of 4 steps")
 
 
