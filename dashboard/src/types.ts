@@ -51,6 +51,10 @@ export interface Gpu {
   memory_total: number | null;
   temperature: number | null;
   power: number | null;
+  power_limit?: number | null;
+  clock?: number | null;
+  memory_clock?: number | null;
+  fan?: number | null;
 }
 
 export interface EngineNow {
@@ -71,8 +75,17 @@ export interface System {
     memory_total: number;
     memory_used: number;
     memory_available: number;
+    swap_total?: number;
+    swap_used?: number;
     received_rate: number | null;
     sent_rate: number | null;
+    process?: {
+      memory: number;
+      cpu_percent: number | null;
+      cpu_seconds: number;
+      threads: number;
+      descriptors: number | null;
+    };
     [more: string]: unknown;
   } | null;
   disk: { path: string; total: number; used: number; free: number } | null;
@@ -120,7 +133,22 @@ export interface RequestPage {
   next: string | null;
 }
 
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
+/** `id` is its place in the order of lines; `timestamp` in seconds; `context` is a traceback. */
 export interface LogEntry {
   id: number;
-  [field: string]: unknown;
+  timestamp: number;
+  level: LogLevel;
+  /** A part of the gateway, or "engine". */
+  source: string;
+  model: string | null;
+  request_id: string | null;
+  message: string;
+  context: string | null;
+}
+
+export interface LogPage {
+  logs: LogEntry[];
+  next: number | null;
 }
