@@ -203,14 +203,22 @@ def home(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 class TestInstalled:
     """In a folder that is empty."""
 
+    def test_it_does_what_people_do_first(self, home: Path) -> None:
+        """One test, so that workers beside one another do not each install it."""
+        self.says_its_version(home)
+        self.serves_and_is_shown(home)
+        self.writes_the_example(home)
+        if sys.platform == "linux":
+            self.would_install_a_service_that_starts(home)
+
     def verb(self, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
         launcher = home / ".local" / "bin" / "llamaproxy"
         return run(launcher, *words, env=environment(home), cwd=home / "work")
 
-    def test_it_says_its_version(self, home: Path) -> None:
+    def says_its_version(self, home: Path) -> None:
         assert self.verb(home, "version").stdout == f"llamaproxy {llamaproxy.__version__}\n"
 
-    def test_it_serves_and_status_shows_it(self, home: Path) -> None:
+    def serves_and_is_shown(self, home: Path) -> None:
         launcher = home / ".local" / "bin" / "llamaproxy"
         with subprocess.Popen(
             [launcher, "serve", "--port", "0"],
@@ -230,14 +238,13 @@ class TestInstalled:
                 process.wait(PATIENCE)
         assert process.returncode == 0
 
-    def test_it_writes_the_example(self, home: Path) -> None:
+    def writes_the_example(self, home: Path) -> None:
         assert self.verb(home, "init").returncode == 0
         written = home / "work" / "llamaproxy.toml"
         assert written.read_text("utf-8") == (ROOT / "config.example.toml").read_text("utf-8")
         written.unlink()
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
-    def test_the_service_that_it_would_install_can_be_started(self, home: Path) -> None:
+    def would_install_a_service_that_starts(self, home: Path) -> None:
         said = self.verb(home, "service", "install", "--dry-run").stdout
         unit = configparser.ConfigParser(interpolation=None, strict=False)
         unit.optionxform = str  # type: ignore[assignment,method-assign] # the standard library's own way

@@ -133,7 +133,7 @@ async def test_tokens_arrive_while_the_engine_is_still_busy(front: Front) -> Non
         assert response.headers["Content-Type"].startswith("text/event-stream")
         seen = b""
         async with asyncio.timeout(PATIENCE):
-            while seen.count(b'"content":') < SILENT_AFTER:
+            while seen.count(b'"content":"') < SILENT_AFTER:
                 seen += await response.content.readany()
     assert b"[DONE]" not in seen
 
@@ -165,3 +165,9 @@ async def test_pages_of_others_may_not_act(front: Front) -> None:
 async def test_a_body_as_large_as_the_gateway_takes_is_taken(front: Front) -> None:
     async with front.session.post(f"{front.url}/llm/tokenize", data=io.BytesIO(b"x" * 63 * 1024**2)) as response:
         assert (await response.json())["error"]["code"] == "invalid_json"
+
+
+def test_a_stream_may_be_silent_for_longer_than_an_hour() -> None:
+    hours = {name: int(count) for name, count in re.findall(r"^ +(\w+_timeout) (\d+)h;", CONFIGURATION, re.MULTILINE)}
+    assert set(hours) == {"proxy_read_timeout", "proxy_send_timeout", "send_timeout"}
+    assert min(hours.values()) > 1
