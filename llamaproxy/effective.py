@@ -13,6 +13,7 @@ from llamaproxy.config import Config
 
 _SECRET = re.compile(r"key|token|secret|passw|passphrase|credential|auth", re.IGNORECASE)
 _SECRET_FLAG = re.compile(r"(-hft|--(?:[a-z-]+-)?(?:api-key|token|secret|password))(=.*)?", re.IGNORECASE | re.DOTALL)
+_LOGIN = re.compile(r"(://)[^\s/@\"']{1,512}@")
 
 Path = tuple[str, ...]
 
@@ -89,12 +90,13 @@ def _mask_process(section: dict[str, Any]) -> None:
 
 
 def _masked(args: Iterable[str]) -> Iterator[str]:
-    """Where engine.allow_unsafe_args is set, a secret may stand in its flag's argument or in the next one."""
+    """Where engine.allow_unsafe_args is set, a secret may stand in its flag's argument or in the next one; a name and a
+    password may stand in any address."""
     hidden = False
     for argument in args:
         match = _SECRET_FLAG.fullmatch(argument)
         if match and match[2]:
             yield f"{match[1]}=***"
         else:
-            yield "***" if hidden else argument
+            yield "***" if hidden else _LOGIN.sub(r"\1***@", argument)
         hidden = bool(match and not match[2])

@@ -87,7 +87,10 @@ class GatewayProcess:
 
     def write(self, config: Mapping[str, Table]) -> None:
         """The configuration file; a running gateway reads it again when it sees that, or is told."""
-        self._file.write_text(to_toml({"engine": {"binary": str(FAKE_ENGINE)}, "server": {"port": 0}, **config}))
+        whole = self._file.with_suffix(".new")
+        whole.write_text(to_toml({"engine": {"binary": str(FAKE_ENGINE)}, "server": {"port": 0}, **config}))
+        # A gateway that watches must not find half of it.
+        whole.replace(self._file)
 
     async def start(self, stderr: int | None = None) -> None:
         """`stderr` is a descriptor, where it shall not be the log."""

@@ -206,7 +206,7 @@ class TestFaults:
             ),
             ('[models.m]\nurl = "http://h"\napi_key = 12345678', ["models.m.api_key: Input should be a valid string"]),
             ("[keys.a]\nsha = 1", ["keys.a.sha256: must be set", "keys.a.sha: unknown key, did you mean sha256?"]),
-            ("[catalog]\nxyzzy = 1", ["catalog.xyzzy: unknown key; valid here: models_dir, bundled"]),
+            ("[catalog]\nxyzzy = 1", ["catalog.xyzzy: unknown key; valid here: models_dir, downloads, bundled"]),
             ("server = 5", ["server: must be a table"]),
             ("[models]\nm = 5", ["models.m: must be a table"]),
             ("models = []", ["models: must be a table"]),

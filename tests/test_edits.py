@@ -12,7 +12,7 @@ from llamaproxy.effective import Origin, effective
 from llamaproxy.errors import ConfigError, Conflict
 
 DANGEROUS = {
-    "server": {"host", "allowed_hosts", "allowed_origins", "keys_file", "edits_file", "header_timeout"},
+    "server": {"host", "allowed_hosts", "allowed_origins", "base_path", "keys_file", "edits_file", "header_timeout"},
     "engine": {"binary", "args", "env", "allow_unsafe_args"},
     "catalog": {"models_dir", "downloads"},
     "kv": {"directory"},

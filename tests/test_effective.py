@@ -63,6 +63,12 @@ class TestSecrets:
         values = self.effective(models={"m": {"command": ["x", "--port=${port}", "--api-key", "hunter2"]}})
         assert values["models"]["m"]["command"] == ["x", "--port=${port}", "--api-key", "***"]
 
+    @pytest.mark.parametrize("before", ["", "--proxy=", "connect('"])
+    def test_passwords_in_addresses(self, before: str) -> None:
+        command = ["x", f"{before}http://admin:hunter2@10.0.0.1:${{port}}/a@b"]
+        values = self.effective(models={"m": {"command": command}})
+        assert values["models"]["m"]["command"] == ["x", f"{before}http://***@10.0.0.1:${{port}}/a@b"]
+
 
 class TestOrigins:
     def test_the_later_word_counts(self) -> None:

@@ -56,7 +56,7 @@ def gateway(binary: str, model_file: Path, tmp_path: Path) -> GatewayProcess:
     odd.write_bytes(EMPTY_GGUF)
     broken = {path.stem: {"path": str(path)} for path in (junk, odd, tmp_path / "gone.gguf")}
     config: dict[str, Table] = {
-        "engine": {"binary": binary, "args": ["--threads", "2"]},
+        "engine": {"binary": binary, "args": ["--threads", "1"]},
         "limits": {"models_max": 1},
         "models": {**models, **broken},
     }

@@ -21,7 +21,7 @@ def swapping(model_file: Path, binary: str) -> dict[str, Table]:
     """Two models of one file, of which one fits, with the four unified slots of an engine that is left to itself."""
     model = {"path": str(model_file), "ctx_size": 4096}
     return {
-        "engine": {"binary": binary, "args": ["--threads", "2"]},
+        "engine": {"binary": binary, "args": ["--threads", "1"]},
         "limits": {"models_max": 1},
         "models": {"alpha": model, "beta": model},
     }

@@ -18,7 +18,7 @@ def gateway(binary: str, model_file: Path, tmp_path: Path) -> GatewayProcess:
     return GatewayProcess(
         tmp_path,
         {
-            "engine": {"binary": binary, "args": ["--threads", "2", "--cache-ram", "0"]},
+            "engine": {"binary": binary, "args": ["--threads", "1", "--cache-ram", "0"]},
             "limits": {"models_max": 3, "memory_budget": "320MiB"},
             "models": {"alpha": small, "beta": small, "huge": {**small, "ctx_size": 65_536}},
         },

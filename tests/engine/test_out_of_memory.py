@@ -31,7 +31,7 @@ def gateway(limited: str, model_file: Path, tmp_path: Path) -> GatewayProcess:
     """The same model twice. The model fits the limit, and a context of 1.4 GiB does not."""
     large = {"path": str(model_file), "ctx_size": 1 << 16, "parallel": 1}
     config: dict[str, Table] = {
-        "engine": {"binary": limited, "args": ["--threads", "2", "--cache-ram", "0"]},
+        "engine": {"binary": limited, "args": ["--threads", "1", "--cache-ram", "0"]},
         "breaker": {"start_failures": 2},
         "models": {"tight": {**large, "env": {"LIMIT_KIB": str(1600 * 1024)}}, "roomy": {**large, "ctx_size": 2048}},
     }

@@ -63,7 +63,7 @@ async def test_three_shards_over_a_line_that_breaks_twice(binary: str, model_fil
     models = tmp_path / "models"
     models.mkdir()
     config: dict[str, Table] = {
-        "engine": {"binary": binary, "args": ["--threads", "2", "--ctx-size", "512"]},
+        "engine": {"binary": binary, "args": ["--threads", "1", "--ctx-size", "512"]},
         "catalog": {"models_dir": str(models), "downloads": True},
     }
     async with fake.running():

@@ -142,9 +142,10 @@ class TestWho:
 
     def test_keys_that_are_gone_take_no_memory(self) -> None:
         world = World(rpm=5)
+        request = world.request()
         for number in range(10_000):
             world.now += 1
-            request = world.request(Key(f"k{number}", limits=Limits(rpm=1)))
+            world.quota.enter(request, Key(f"k{number}", limits=Limits(rpm=1)))
             quota.admit(request, row(), MODEL, chat(), BODY).settle(1, 1)
         assert len(world.quota._allowances) <= 2 * quota._ROOM
 

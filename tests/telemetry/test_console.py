@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -58,7 +59,8 @@ async def test_pipe_that_nobody_reads_costs_lines_and_nothing_else(pipe: Pipe) -
         nonlocal text
         with contextlib.suppress(BlockingIOError):
             text += os.read(pipe[0], 65536).decode()
-        return f"llamaproxy: {lost} lines of the log were lost here" in text
+        # A writer that the machine holds up may lose some before the pipe is full: it tells of them apart.
+        return sum(map(int, re.findall(r"llamaproxy: (\d+) lines of the log were lost here", text))) == lost
 
     await until(read, "somebody who reads again learns how many lines were lost")
     handler.close()
