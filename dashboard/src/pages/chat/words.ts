@@ -2,7 +2,7 @@
 
 import { ApiError, reasonOf } from "../../api";
 import { duration } from "../../format";
-import { reasonIn, stateOf } from "../../states";
+import { stateOf } from "../../states";
 import type { Model } from "../../types";
 
 /** What the model picker says below the model: what sending to it will do. */
@@ -20,7 +20,7 @@ export function forecast(model: Model): string {
 export function waitingWords(comment: string, model: Model | undefined): string {
   if (comment) return sentence(comment);
   if (!model) return "Waiting for the gateway";
-  if (model.state === "starting") return `Loading ${model.name}${model.load_seconds ? `: ${reasonIn(model)}` : ""}`;
+  if (model.state === "starting") return `Loading ${model.name}${model.load_seconds ? `: takes about ${duration(model.load_seconds)}` : ""}`;
   if (model.state === "ready") return model.in_flight > 1 ? "Waiting for a free place" : "Reading the prompt";
   return `Waiting for ${model.name}`;
 }
