@@ -54,7 +54,7 @@ async def test_engine_that_was_used(serve: Serve) -> None:
     def has_rested() -> bool:
         """The first look may come while it generates."""
         metrics = found["engines"].get("m", {}).get("metrics", {})
-        return metrics.get("tokens_predicted_total", 0) > 0 and metrics["requests_processing"] == 0
+        return bool(metrics.get("tokens_predicted_total", 0) > 0 and metrics["requests_processing"] == 0)
 
     client = await serve(telemetry={"metrics_interval": "500ms"})
     async with client.post("/v1/chat/completions", json=chat_body("m")) as response:
