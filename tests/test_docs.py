@@ -1,4 +1,4 @@
-"""What is written for people is true: the example file, the README and the table of errors."""
+"""What is written for people is true: the example file, and the tables of keys, verbs and errors."""
 
 import argparse
 import inspect
@@ -37,6 +37,7 @@ PLACEHOLDERS = {
     "LLAMAPROXY_CONFIG",
     "LLAMAPROXY_SECTION__KEY",
     "LLAMAPROXY_MODELS__NAME__KEY",
+    "LLAMAPROXY_SKIP_FRONTEND",
 }
 
 
@@ -49,12 +50,6 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def example() -> str:
     return EXAMPLE.read_text("utf-8")
-
-
-def readme() -> str:
-    if not (text := README.read_text("utf-8")).strip():
-        pytest.skip("README.md is empty")
-    return text
 
 
 def sections() -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
@@ -170,17 +165,16 @@ class TestExample:
         assert taken["keys"]["alice"]["sha256"] == "0" * 64
 
 
-class TestReadme:
-    def test_it_shows_every_verb(self) -> None:
-        (verbs,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
-        text = readme()
-        assert [verb for verb in verbs.choices if not re.search(rf"llamaproxy {verb}\b", text)] == []
+class TestConfiguration:
+    def test_the_page_is_what_the_settings_are(self) -> None:
+        command = [sys.executable, "docs/write_configuration.py", "--check"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
 
-    def test_its_configuration_is_good(self, tmp_path: Path) -> None:
-        for number, block in enumerate(re.findall(r"^ *```toml\n(.*?)^ *```", readme(), re.DOTALL | re.MULTILINE)):
-            path = tmp_path / f"{number}.toml"
-            path.write_text(block, "utf-8")
-            configfile.load(path)
+    def test_every_key_stands_there(self) -> None:
+        told = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+        keys = {key for _, section in sections() for key in section.model_fields}
+        assert [key for key in sorted(keys) if f"| `{key}` |" not in told] == []
 
 
 class TestCommandLine:
@@ -232,7 +226,7 @@ def menu(folder: Path) -> str:
     return done.stdout.decode()
 
 
-@pytest.mark.parametrize("path", [README, ERRORS, CLI, EXAMPLE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [README, EXAMPLE, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
 def test_variables_that_are_written_about_exist(path: Path) -> None:
     named = set(VARIABLE.findall(path.read_text("utf-8"))) - PLACEHOLDERS
     assert list(configfile._unknown_variables(dict.fromkeys(named, "x"))) == []
@@ -240,7 +234,7 @@ def test_variables_that_are_written_about_exist(path: Path) -> None:
 
 class TestErrors:
     def rows(self) -> dict[tuple[str, int], tuple[str, str]]:
-        text = ERRORS.read_text("utf-8") + README.read_text("utf-8")
+        text = ERRORS.read_text("utf-8")
         return {(code, int(status)): (when, remedy) for status, code, when, remedy in ERROR_ROW.findall(text)}
 
     def test_every_code_has_a_row_and_every_row_a_code(self) -> None:

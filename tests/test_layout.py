@@ -18,7 +18,7 @@ WITHOUT_MODULE = {
     *("test_layout.py", "test_docs.py", "test_page_build.py", "server/test_inbound_hostile.py"),
     *(f"core/test_scheduler_{part}.py" for part in ("laws", "memory", "starving", "reload", "settings", "priority")),
 }
-FOLDERS_WITHOUT_MODULES = {"bench", "engine", "faults", "fake", "e2e"}
+FOLDERS_WITHOUT_MODULES = {"bench", "engine", "faults", "fake", "e2e", "shipping"}
 
 
 def modules() -> list[Path]:

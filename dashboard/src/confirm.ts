@@ -8,6 +8,8 @@ export interface Question {
   text: string;
   action: string;
   dangerous?: boolean;
+  /** Something more that may be chosen; the answer is left in `chosen`. */
+  option?: { label: string; chosen: boolean };
 }
 
 interface Asked extends Question {

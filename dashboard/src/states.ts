@@ -40,8 +40,8 @@ export function stateOf(model: Model): ModelState {
 
 /** Why a model leaves, or left. */
 export const LEAVING: Record<StopReason, string> = {
-  evicted: "evicted: another model needs the room, and this one was used least recently",
-  fairness: "leaves in turn: requests for another model have waited too long",
+  evicted: "evicted: another model needs the room",
+  fairness: "makes room: requests for another model have waited too long",
   ttl: "stopped by itself: nobody used it for its idle time",
   requested: "stopped by a person",
   over_limit: "stopped: more models ran than are allowed",
@@ -50,24 +50,65 @@ export const LEAVING: Record<StopReason, string> = {
   shutdown: "the gateway shuts down",
 };
 
-export function leavingWords(reason: string | null | undefined): string {
+export function leavingWords(reason: string | null | undefined, successor?: string | null): string {
+  if (successor && reason === "evicted") return `evicted to make room for ${successor}`;
+  if (successor && reason === "fairness") return `makes room for ${successor}, which has waited too long`;
   return reason ? (LEAVING[reason as StopReason] ?? reason) : "";
+}
+
+/** Seconds since it was told how it is. */
+export const since = (model: Model, now: number): number => Math.max(0, now - (model.told ?? now)) / 1000;
+
+/** How far a start has come, in percent by how long the ones before took; null where there was none. */
+export function progress(model: Model, now: number): number | null {
+  if (model.state !== "starting" || !model.load_seconds || typeof model.starting_for !== "number") return null;
+  return Math.min(99, (100 * (model.starting_for + since(model, now))) / model.load_seconds);
+}
+
+export function loadingWords(model: Model, now: number): string {
+  const elapsed = typeof model.starting_for === "number" ? model.starting_for + since(model, now) : null;
+  if (elapsed === null) return "loading";
+  if (!model.load_seconds) return `loading for ${duration(elapsed)}; how long it takes is not known yet`;
+  const left = model.load_seconds - elapsed;
+  return left > 0 ? `loading, about ${duration(Math.ceil(left))} left` : `loading for ${duration(elapsed)}, longer than before`;
+}
+
+/** What requests for a model wait for. */
+export function waitingWords(model: Model, models: readonly Model[], now: number): string {
+  if (model.state === "starting") return loadingWords(model, now);
+  if (model.state === "draining" || model.state === "stopping") return "its old process has to end first";
+  if (model.state === "ready") return `all its places are taken: ${plural(model.in_flight, "request")} in flight`;
+  const leavers = models.filter((other) => other.successor === model.name);
+  const drains = leavers.find((other) => other.state === "draining");
+  if (drains) return `${drains.name} ends ${plural(drains.in_flight, "request")} first, then makes room`;
+  if (leavers[0]) return `${leavers[0].name} is stopping to make room`;
+  const others = models.filter((other) => other.state !== "stopped").map((other) => other.name);
+  return others.length ? `room: it is taken by ${others.join(", ")}` : "its turn to start";
+}
+
+/** Without the model's name in front, where that stands beside it anyway. */
+export function withoutName(model: Model, words: string): string {
+  return words.startsWith(`${model.name}: `) ? words.slice(model.name.length + 2) : words;
 }
 
 /** One plain sentence about why the model is as it is. */
 export function reasonIn(model: Model): string {
   const state = stateOf(model);
-  if (model.leaving) return leavingWords(model.leaving);
-  if (state === "isolated" || state === "failed") return model.breaker.reason || model.last_failure?.reason || "";
+  if (model.leaving) return leavingWords(model.leaving, model.successor);
+  if (state === "isolated" || state === "failed") return withoutName(model, model.breaker.reason || model.last_failure?.reason || "");
   if (state === "queued") return `${plural(model.queued, "request")} waiting for room`;
   if (state === "busy") return `${plural(model.in_flight, "request")} in flight`;
-  if (state === "starting") return model.load_seconds ? `takes about ${duration(model.load_seconds)}` : "loading";
+  if (state === "starting") return loadingWords(model, Date.now());
   return "";
 }
 
-export function breakerWords(model: Model): string {
+export function breakerWords(model: Model, now = Date.now()): string {
   const { state, reason } = model.breaker;
-  if (state === "open") return `Isolated after repeated failures. Requests are refused at once until it is tried again.`;
+  if (state === "open") {
+    const left = typeof model.retry_in === "number" ? model.retry_in - since(model, now) : null;
+    const next = left === null ? "until it is tried again" : left > 0 ? `for ${duration(Math.ceil(left))} more` : "until the next one tries it";
+    return `It failed again and again: requests are refused at once ${next}.`;
+  }
   if (state === "half_open") return "The next request tries it; if that works, it is back.";
   return reason ? `In use again; the last failure was: ${reason}` : "No failure is known.";
 }
@@ -87,6 +128,21 @@ export const PHASE_LOOKS: Record<Phase, Look> = {
   prompt: { tone: "busy", icon: "pulse", label: "Reading prompt" },
   generating: { tone: "good", icon: "pulse", label: "Generating" },
 };
+
+const STATUS_WORDS: Record<number, string> = {
+  400: "the request was not valid", 401: "no valid key", 403: "the key may not do this", 404: "no such model or address",
+  408: "the client was too slow", 413: "too large", 429: "too many requests at once", 499: "cancelled by an operator",
+  502: "the engine's answer was broken", 503: "the model could not be used", 504: "the engine was too slow",
+};
+
+/** Why a request did not end well, as far as its row tells. */
+export function endWords(row: RequestRow): string {
+  if (row.state === "rejected" && row.status !== null && row.status < 400) return "cancelled by an operator under way";
+  if (row.state === "client_abort") return "the client left before the end";
+  if (row.state === "truncated") return "the answer broke off";
+  if (row.status === null || row.status < 400) return "";
+  return `${row.status}: ${STATUS_WORDS[row.status] ?? (row.status < 500 ? "refused" : "failed")}`;
+}
 
 export function requestLook(row: RequestRow): Look {
   return row.state === "in_flight" && row.phase ? PHASE_LOOKS[row.phase] : REQUEST_LOOKS[row.state];

@@ -26,10 +26,19 @@ export interface Model {
   breaker: { state: BreakerState; reason: string };
   last_failure: { reason: string; output: string | null } | null;
   leaving: StopReason | null;
+  /** The model it leaves for. */
+  successor?: string | null;
+  /** Seconds since a start began that is not over. */
+  starting_for?: number | null;
+  /** Seconds until an open breaker lets a request try. */
+  retry_in?: number | null;
   size?: number | null;
   quantisation?: string | null;
   context?: number | null;
   idle?: number | null;
+  latency_ms?: number | null;
+  version?: string | null;
+  log?: string | null;
   ttl?: number | null;
   /** When this was told, in milliseconds since the epoch by the page's clock: uptime and idle grow by themselves. */
   told?: number;
@@ -42,6 +51,46 @@ export interface ModelDetails extends Model {
   editable?: Record<string, boolean>;
 }
 
+/** Something that happened to a model; `at` in seconds since the epoch. */
+export interface ModelEvent {
+  at: number;
+  spawn: number;
+  state: string;
+  reason: string | null;
+  detail: string | null;
+  seconds: number | null;
+  text: string;
+}
+
+export interface ModelPast {
+  from: number;
+  to: number;
+  models: Record<string, ModelEvent[]>;
+}
+
+export interface Usage {
+  model: string | null;
+  requests: number;
+  ok: number;
+  client_abort: number;
+  upstream_error: number;
+  rejected: number;
+  truncated: number;
+  [measure: string]: number | string | null;
+}
+
+export interface Body {
+  bytes: number;
+  omitted: number;
+  first: string;
+  last: string | null;
+}
+
+export interface Capture {
+  request: Body;
+  response: Body;
+}
+
 export interface Gpu {
   index: number;
   vendor: string;
@@ -51,6 +100,10 @@ export interface Gpu {
   memory_total: number | null;
   temperature: number | null;
   power: number | null;
+  power_limit?: number | null;
+  clock?: number | null;
+  memory_clock?: number | null;
+  fan?: number | null;
 }
 
 export interface EngineNow {
@@ -71,8 +124,17 @@ export interface System {
     memory_total: number;
     memory_used: number;
     memory_available: number;
+    swap_total?: number;
+    swap_used?: number;
     received_rate: number | null;
     sent_rate: number | null;
+    process?: {
+      memory: number;
+      cpu_percent: number | null;
+      cpu_seconds: number;
+      threads: number;
+      descriptors: number | null;
+    };
     [more: string]: unknown;
   } | null;
   disk: { path: string; total: number; used: number; free: number } | null;
@@ -120,7 +182,22 @@ export interface RequestPage {
   next: string | null;
 }
 
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
+/** `id` is its place in the order of lines; `timestamp` in seconds; `context` is a traceback. */
 export interface LogEntry {
   id: number;
-  [field: string]: unknown;
+  timestamp: number;
+  level: LogLevel;
+  /** A part of the gateway, or "engine". */
+  source: string;
+  model: string | null;
+  request_id: string | null;
+  message: string;
+  context: string | null;
+}
+
+export interface LogPage {
+  logs: LogEntry[];
+  next: number | null;
 }

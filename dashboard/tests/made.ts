@@ -1,6 +1,6 @@
 /** A model and a request as the gateway tells them; tests name what matters to them. */
 
-import type { Model, RequestRow, System } from "../src/types";
+import type { Model, ModelEvent, RequestRow, System, Usage } from "../src/types";
 
 export function aModel(given: Partial<Model> = {}): Model {
   return {
@@ -25,4 +25,13 @@ export function aSystem(given: Partial<System> = {}): System {
     time: 1000, version: "1.0.0", uptime: 5, os: {}, host: null, disk: null, gpus: [], reasons: {}, models: {},
     requests: { in_flight: 0, queued: 0 }, per_minute: { requests: 0, tokens: 0 }, engines: {}, ...given,
   };
+}
+
+export function anEvent(given: Partial<ModelEvent> = {}): ModelEvent {
+  const state = given.state ?? "stopped";
+  return { at: 0, spawn: 1, state, reason: null, detail: null, seconds: null, text: state, ...given };
+}
+
+export function aUsage(given: Partial<Usage> = {}): Usage {
+  return { model: "qwen", requests: 1, ok: 0, client_abort: 0, upstream_error: 0, rejected: 0, truncated: 0, ...given };
 }

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { idle, memory, settings, source, uptime } from "../src/pages/models/facts";
+import { erasure, idle, memory, room, settings, source, uptime } from "../src/pages/models/facts";
 import { changes, fault, FIELDS, toValues } from "../src/pages/models/fields";
 import { FILTERS, matches, ordered } from "../src/pages/models/order";
 import { atStake } from "../src/pages/models/actions";
-import { aModel } from "./made";
+import { aModel, aSystem } from "./made";
 
 it("lists loaded models first, then those in trouble", () => {
   const models = [
@@ -39,6 +39,22 @@ describe("facts", () => {
   it("say when it stops by itself", () => {
     expect(idle(aModel({ ttl: null }), 0)).toBe("stays until room is needed");
     expect(idle(aModel({ ttl: 60, idle: null }), 0)).toBe("stops after 1 min idle");
+  });
+  it("set what a start takes against what is free", () => {
+    const host = { cpu_percent: 0, cores: [], load: [0, 0, 0] as [number, number, number], memory_total: 4, memory_used: 1, memory_available: 2 ** 30, received_rate: 0, sent_rate: 0 };
+    const gpu = { index: 0, vendor: "nvidia", name: "x", utilization: 0, memory_used: 2 ** 30, memory_total: 3 * 2 ** 30, temperature: null, power: null };
+    const model = aModel({ footprint: { ram: 2 ** 29, devices: [2 ** 32], measured: false } });
+    expect(room(model, aSystem({ host, gpus: [gpu] }))).toEqual({
+      words: "takes about 512 MiB RAM, 1 GiB free; takes about 4 GiB VRAM, 2 GiB free", fits: false,
+    });
+    expect(room(aModel({ footprint: { ram: 2 ** 20, devices: [], measured: true } }), aSystem({ host }))?.fits).toBe(true);
+    expect([room(aModel(), aSystem({ host })), room({ ...model, state: "ready" }, aSystem({ host })), room(model, null)]).toEqual([null, null, null]);
+  });
+  it.each([
+    ["model", "configured", { path: "edited" }], ["edits", "scanned", { path: "found", ctx_size: "edited" }],
+    ["file", "scanned", { path: "found" }], [null, "configured", { path: "file" }],
+  ])("say what deleting means: %s", (kind, from, origins) => {
+    expect(erasure({ ...aModel({ source: from }), config: {}, origins })).toBe(kind);
   });
   it("show first what somebody has set", () => {
     const details = { ...aModel(), config: { threads: null, ctx_size: 4096 }, origins: { threads: "default", ctx_size: "file" } };

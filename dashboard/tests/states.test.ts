@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { LOOKS, reasonIn, requestLook, stateOf, timeline } from "../src/states";
+import { breakerWords, endWords, loadingWords, LOOKS, progress, reasonIn, requestLook, stateOf, timeline, waitingWords } from "../src/states";
 import { aModel, aRequest } from "./made";
 
 const open = { state: "open", reason: "it died" } as const;
@@ -23,10 +23,14 @@ describe("the state of a model", () => {
 
 describe("its reason", () => {
   it("says why it leaves, before all others", () => {
-    expect(reasonIn(aModel({ state: "draining", in_flight: 3, leaving: "evicted" }))).toContain("least recently");
+    expect(reasonIn(aModel({ state: "draining", in_flight: 3, leaving: "evicted" }))).toBe("evicted: another model needs the room");
+    expect(reasonIn(aModel({ state: "draining", leaving: "fairness", successor: "llama" }))).toContain("makes room for llama");
   });
   it("names what is in flight", () => expect(reasonIn(aModel({ state: "ready", in_flight: 2 }))).toBe("2 requests in flight"));
   it("is what counted last for one that is isolated", () => expect(reasonIn(aModel({ breaker: open }))).toBe("it died"));
+  it("does not repeat the name", () => {
+    expect(reasonIn(aModel({ last_failure: { reason: "qwen: exited with code 3", output: null } }))).toBe("exited with code 3");
+  });
   it("is a new word as it stands", () => expect(reasonIn(aModel({ leaving: "moved" as never }))).toBe("moved"));
 });
 
@@ -58,3 +62,49 @@ describe("where a request's time went", () => {
     expect(parts({ queue_ms: 900, load_ms: 900, duration_ms: 1000, ttfb_ms: 1000 })).toEqual({ queued: 900, loading: 100 });
   });
 });
+
+describe("a start", () => {
+  const starts = (given: Parameters<typeof aModel>[0]) => aModel({ state: "starting", told: 1000, starting_for: 2, ...given });
+
+  it("is told in percent by those before it, and goes on by itself", () => {
+    expect([progress(starts({ load_seconds: 8 }), 1000), progress(starts({ load_seconds: 8 }), 3000)]).toEqual([25, 50]);
+    expect(loadingWords(starts({ load_seconds: 8 }), 3000)).toBe("loading, about 4 s left");
+    expect(loadingWords(starts({ load_seconds: 8 }), 6700)).toBe("loading, about 1 s left");
+  });
+  it("is never done before it is", () => {
+    expect(progress(starts({ load_seconds: 3 }), 60_000)).toBe(99);
+    expect(loadingWords(starts({ load_seconds: 3 }), 11_000)).toBe("loading for 12 s, longer than before");
+  });
+  it("is not known the first time", () => {
+    expect(progress(starts({ load_seconds: null }), 2000)).toBeNull();
+    expect(loadingWords(starts({ load_seconds: null }), 2000)).toContain("not known yet");
+  });
+});
+
+describe("what a request waits for", () => {
+  const waits = aModel({ name: "llama", queued: 1 });
+  it.each([
+    ["qwen ends 2 requests first, then makes room", waits, aModel({ state: "draining", in_flight: 2, successor: "llama" })],
+    ["qwen is stopping to make room", waits, aModel({ state: "stopping", successor: "llama" })],
+    ["room: it is taken by qwen", waits, aModel({ state: "ready" })],
+    ["its turn to start", waits, aModel()],
+    ["all its places are taken: 4 requests in flight", aModel({ name: "llama", state: "ready", in_flight: 4, queued: 1 }), aModel()],
+    ["its old process has to end first", aModel({ name: "llama", state: "stopping", queued: 1 }), aModel()],
+  ])("is %s", (words, model, other) => expect(waitingWords(model, [model, other], 0)).toBe(words));
+});
+
+it("counts down until a breaker lets a request try", () => {
+  const model = aModel({ breaker: open, retry_in: 30, told: 0 });
+  expect(breakerWords(model, 10_000)).toContain("for 20 s more");
+  expect(breakerWords(model, 60_000)).toContain("until the next one tries it");
+  expect(breakerWords(aModel({ breaker: open }))).toContain("until it is tried again");
+});
+
+it.each([
+  ["", {}],
+  ["cancelled by an operator under way", { state: "rejected", status: 200 }],
+  ["499: cancelled by an operator", { state: "rejected", status: 499 }],
+  ["the answer broke off", { state: "truncated", status: 200 }],
+  ["503: the model could not be used", { state: "upstream_error", status: 503 }],
+  ["418: refused", { state: "rejected", status: 418 }],
+] as const)("says %j of how it ended", (words, given) => expect(endWords(aRequest(given))).toBe(words));

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { Strips } from "../src/live/strips";
-import { aModel } from "./made";
+import { aModel, anEvent } from "./made";
 
 const seen = (strips: Strips, from = 0, to = 100): [string, number, number][] =>
   strips.segments("qwen", from, to).map((segment) => [segment.state, segment.from, segment.to]);
@@ -34,7 +34,7 @@ it("begins with what the gateway remembers, which fills gaps", () => {
   strips.see([aModel({ state: "ready" })], 20_000);
   strips.lose(30_000);
   strips.see([aModel()], 50_000);
-  strips.remember({ qwen: [{ at: 5, state: "ready" }, { at: 40, state: "stopped", reason: "evicted for llama" }, { at: 41, state: "odd" }] });
+  strips.remember({ qwen: [anEvent({ at: 5, state: "ready" }), anEvent({ at: 40, text: "stopped: evicted for llama" })] });
   expect(seen(strips, 0, 60_000)).toEqual([["ready", 5000, 40_000], ["stopped", 40_000, 50_000], ["stopped", 50_000, 60_000]]);
   expect(strips.segments("qwen", 0, 60_000)[1]?.reason).toBe("evicted for llama");
 });
@@ -44,4 +44,24 @@ it("forgets models that are gone", () => {
   strips.see([aModel()], 1);
   strips.see([], 2);
   expect(seen(strips)).toEqual([]);
+});
+
+it("hears of the grounds when a model has left", () => {
+  const strips = new Strips();
+  expect(strips.see([aModel({ state: "ready" })], 1000)).toBe(false);
+  expect(strips.see([aModel({ state: "stopping", leaving: "evicted", successor: "llama" })], 2000)).toBe(true);
+  expect(strips.see([aModel()], 3000)).toBe(true);
+  expect(strips.see([aModel()], 4000)).toBe(false);
+  expect(strips.segments("qwen", 0, 5000).at(-1)?.reason).toBe("evicted to make room for llama");
+  const text = "evicted for llama: least recently used";
+  strips.remember({ qwen: [anEvent({ at: 2.1, state: "stopping", text }), anEvent({ at: 3.2 })] });
+  expect(strips.segments("qwen", 0, 5000).map(({ state, reason }) => [state, reason])).toEqual([
+    ["ready", ""], ["stopping", text], ["stopped", text],
+  ]);
+});
+
+it("does not keep how far a start had come", () => {
+  const strips = new Strips();
+  strips.see([aModel({ state: "starting", starting_for: 1 })], 1000);
+  expect(strips.segments("qwen", 0, 2000)[0]?.reason).toBe("");
 });

@@ -4,6 +4,7 @@ Owns the parser, and imports no verb.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +14,8 @@ Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 SHELLS = ("bash", "zsh", "fish")
 MOST_LINES = 100_000
 """Of the log, at once."""
+MOST_CLIENTS = 4096
+MOST_TOKENS = 1_000_000
 
 
 def parser() -> Parser:
@@ -38,6 +41,7 @@ def parser() -> Parser:
     health = verbs.add_parser("health", help="whether the gateway lives: 0 or 1, for a container's HEALTHCHECK")
     _client_options(health)
     _pull(verbs.add_parser("pull", help="download a model from the Hugging Face hub into catalog.models_dir"))
+    _bench(verbs.add_parser("bench", help="load-test an OpenAI-compatible server, or two beside each other"))
     _service(verbs.add_parser("service", help="have systemd or launchd run the gateway for this user"))
     completion = verbs.add_parser("completion", help="print a shell's completion of these words")
     completion.add_argument("shell", choices=SHELLS)
@@ -62,6 +66,50 @@ def _pull(pull: Parser) -> None:
     pull.add_argument("--no-mmproj", action="store_true", help="leave the projector for images and sound out")
     _client_options(pull)
     _json_option(pull)
+
+
+def _bench(bench: Parser) -> None:
+    bench.add_argument("url", nargs="?", metavar="URL", help="the server [$LLAMAPROXY_URL, else as configured]")
+    bench.add_argument("--against", metavar="URL", help="another server, asked in turn with the first")
+    bench.add_argument("--model", metavar="NAME", help="[the only one there is]")
+    bench.add_argument("--against-model", metavar="NAME", help="of the other server [the same]")
+    bench.add_argument("--key-file", type=Path, metavar="FILE", help="with the API key [$LLAMAPROXY_API_KEY]")
+    bench.add_argument("--against-key-file", type=Path, metavar="FILE", help="with the other server's key [none]")
+    clients, lengths = _numbers(1, MOST_CLIENTS), _numbers(1, MOST_TOKENS)
+    bench.add_argument("--concurrency", type=clients, default=[1, 2, 4, 8], metavar="N,…", help="clients [1,2,4,8]")
+    bench.add_argument("--prompt-tokens", type=lengths, default=[128], metavar="N,…", help="about so many [128]")
+    bench.add_argument("--output-tokens", type=lengths, default=[64], metavar="N,…", help="of each answer [64]")
+    bench.add_argument("--requests", type=_number(1, 100_000), default=1000, metavar="N", help="most in a step [1000]")
+    bench.add_argument(
+        "--seconds", type=_number(1, 86_400), default=10, metavar="N", help="no request begins later in a step [10]"
+    )
+    bench.add_argument("--timeout", type=_number(1, 86_400), default=120, metavar="N", help="of a request [120]")
+    bench.add_argument("--warmup", type=_number(0, 1000), default=1, metavar="N", help="requests not counted [1]")
+    bench.add_argument("--no-stream", action="store_true", help="ask for answers in one piece")
+    bench.add_argument("--may-stop", action="store_true", help="let the model end its answers itself")
+    bench.add_argument("--svg", type=Path, metavar="FILE", help="draw what was measured")
+    _config_option(bench)
+    _json_option(bench)
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        """Raises ArgumentTypeError."""
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"not a number from {least} to {most}")
+        return int(text)
+
+    return number
+
+
+def _numbers(least: int, most: int) -> Callable[[str], list[int]]:
+    one = _number(least, most)
+
+    def numbers(text: str) -> list[int]:
+        """Raises ArgumentTypeError. None twice."""
+        return list(dict.fromkeys(one(part) for part in text.split(",")))
+
+    return numbers
 
 
 def _init(init: Parser) -> None:
@@ -107,19 +155,12 @@ def _add_actions(verbs: Verbs) -> None:
 
 def _logs(logs: Parser) -> None:
     logs.add_argument("name", nargs="?", default="all", metavar="NAME", help="a model, or `all` [all]")
-    logs.add_argument("--tail", type=_line_count, default=100, metavar="N", help="the last N lines [100]")
+    logs.add_argument("--tail", type=_number(0, MOST_LINES), default=100, metavar="N", help="the last N lines [100]")
     logs.add_argument("--follow", "-f", action="store_true", help="and those that come, until interrupted")
     levels = ("debug", "info", "warning", "error")
     logs.add_argument("--level", choices=levels, default="debug", help="of this level or worse [debug]")
     _client_options(logs)
     logs.add_argument("--json", action="store_true", help="for programs: one object a line")
-
-
-def _line_count(text: str) -> int:
-    """Raises ArgumentTypeError."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) <= MOST_LINES):
-        raise argparse.ArgumentTypeError(f"not a number up to {MOST_LINES}")
-    return int(text)
 
 
 def _config(config: Parser) -> None:

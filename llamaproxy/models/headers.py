@@ -36,6 +36,12 @@ class Headers:
         known = self._known.get(path)
         return known[1] if known else None
 
+    def known(self, path: Path) -> GgufInfo:
+        """The same. Raises InvalidModelFile where nothing is known."""
+        if (info := self.peek(path)) is None:
+            raise InvalidModelFile(f"{path}: not read yet")
+        return info
+
     def read_ahead(self, paths: Iterable[Path]) -> None:
         """Blocks on the disk: call it in a thread. What cannot be read will be told to whoever needs it."""
         for path in paths:

@@ -138,7 +138,7 @@ def _requests(requests: Requests) -> list[Route]:
             "Cancel requests in flight",
             Cancelled,
             "All that are in flight under this id. Their clients get a 499 `request_cancelled`, or where the answer "
-            "has begun a stream that ends with that error; their rows are `rejected`, or `truncated`.",
+            "has begun a stream that ends with that error; their rows are `rejected`.",
             errors=none,
         ),
         Route("GET", "/api/usage", requests.usage, "Sum requests up", UsagePage, query=sums, errors=bad),

@@ -69,6 +69,7 @@ class Server:
             *(gateway.current, gateway.pool, gateway.reloader, gateway.carrier, gateway.headers),
             gateway.model_history,
             self._observed,
+            gateway.expected,
         )
         system = System(gateway.pool, gateway.history, gateway.traffic, gateway.monitor)
         self.api = api_routes(

@@ -26,7 +26,7 @@ from llamaproxy.core.footprint import Footprint
 from llamaproxy.effective import model_values
 from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
 from llamaproxy.models.catalogue import Catalogue
-from llamaproxy.models.estimate import estimate, files
+from llamaproxy.models.estimate import Read, estimate, files
 from llamaproxy.models.headers import Headers
 from llamaproxy.server import keyfile, reload
 from llamaproxy.server.current import Current
@@ -207,13 +207,18 @@ class Gateway:
             raise ModelStartFailed(f"{name}: the model file {path} cannot be read: {error.strerror}") from error
         if not complete:
             raise ModelStartFailed(f"{name}: the model file {path} is not complete")
-        return self._estimate(model)
+        return self._estimate(model, self.headers.get)
 
-    def _estimate(self, model: ModelConfig) -> Footprint | None:
+    def expected(self, name: str) -> Footprint | None:
+        """How much memory a start would take, from headers that were read already; None where that is not known."""
+        model = self.catalogue.models[name].config
+        return self._estimate(model, self.headers.known) if model.path else None
+
+    def _estimate(self, model: ModelConfig, read: Read) -> Footprint | None:
         """None where it cannot be told; the engine will have its own words about what is wrong."""
         config = self.config
         try:
-            return estimate(model, (*config.engine.args, *model.args), config.limits.vram_budgets, self.headers.get)
+            return estimate(model, (*config.engine.args, *model.args), config.limits.vram_budgets, read)
         except (OSError, ValueError, InvalidModelFile):
             return None
 

@@ -36,7 +36,8 @@ _MOST_CHARACTERS = 256 * 1024
 _SLOWEST_METRICS = 2.0
 """Seconds."""
 
-_steady = attrgetter(*(field.name for field in fields(ShownModel) if field.name not in ("uptime", "idle")))
+_CLOCKS = ("uptime", "idle", "starting_for", "retry_in")
+_steady = attrgetter(*(field.name for field in fields(ShownModel) if field.name not in _CLOCKS))
 """Everything of a model that does not change by itself."""
 
 

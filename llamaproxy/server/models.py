@@ -21,6 +21,7 @@ from llamaproxy.backends.pool import Pool
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.events import StopReason
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
 from llamaproxy.effective import Origin, Origins, model_values, shown_origins
 from llamaproxy.errors import InvalidRequest
@@ -77,8 +78,10 @@ class ShownModel:
     """Times in seconds, but for those in `_ms`. `endpoint` is an OpenAI base path of this model's own, below the
     gateway's address; `port` where its engine listens on one; `leaving` is why its process is going, `starts` how many
     it has had; `source` says where the model comes from. `size` is that of its file in bytes; `context` in tokens, as
-    configured, else as trained; `idle` counts since its last request. `latency_ms`: from its last request to the first
-    byte of the answer; `version`: the engine's own; `log`: the file with what its engine prints."""
+    configured, else as trained; `idle` counts since its last request, `starting_for` since a start began that is not
+    over; `retry_in` is left until an open breaker lets a request try; `successor` is the model that the process leaves
+    for. `latency_ms`: from its last request to the first byte of the answer; `version`: the engine's own; `log`: the
+    file with what its engine prints."""
 
     name: str
     aliases: tuple[str, ...]
@@ -96,6 +99,7 @@ class ShownModel:
     port: int | None
     uptime: Duration | None
     idle: Duration | None
+    starting_for: Duration | None
     ttl: Duration | None
     in_flight: Count
     queued: Count
@@ -105,9 +109,11 @@ class ShownModel:
     load_seconds: Duration | None
     footprint: ShownFootprint | None
     breaker: ShownBreaker
+    retry_in: Duration | None
     last_failure: ShownFailure | None
     kv: dict[str, Any]
     leaving: StopReason | None
+    successor: str | None
     version: str | None
     log: str | None
 
@@ -115,7 +121,7 @@ class ShownModel:
 @dataclass(frozen=True, slots=True)
 class ModelDetails(ShownModel):
     """`config` is every setting, secrets masked; `origins` say where each comes from, and `editable` which can be
-    edited."""
+    edited. `footprint` is estimated before the first start, too."""
 
     config: dict[str, Any]
     origins: dict[str, Any]
@@ -173,6 +179,7 @@ class Models:
         headers: Headers,
         history: ModelHistory,
         observed: Callable[[str], Observed] = lambda name: Observed(),
+        expected: Callable[[str], Footprint | None] = lambda name: None,
     ) -> None:
         self._headers = headers
         self._current = current
@@ -181,6 +188,7 @@ class Models:
         self._carrier = carrier
         self._history = history
         self._observed = observed
+        self._expected = expected
 
     async def page(self, request: web.Request) -> web.Response:
         return json_response(ModelPage(self.all()))
@@ -200,6 +208,7 @@ class Models:
         origins = shown_origins(values, _origins_of(model, self._reloader.origins))
         shown = self._shown(model)
         fields = {field: getattr(shown, field) for field in ShownModel.__dataclass_fields__}
+        fields["footprint"] = shown.footprint or _shown_footprint(self._expected(model.name), False)
         editable = edits.editable_model(model.name, values, self._reloader.said)
         return json_response(ModelDetails(**fields, config=values, origins=origins, editable=editable), status)
 
@@ -276,6 +285,7 @@ class Models:
             port=running.upstream.address.port if running else None,
             uptime=round(now - running.started_at, 1) if running else None,
             idle=_idle(backend, now),
+            starting_for=_starting_for(backend, now),
             ttl=model.config.ttl,
             in_flight=len(backend.leases),
             queued=len(backend.queue),
@@ -283,11 +293,13 @@ class Models:
             pinned=model.config.pinned,
             starts=backend.spawn,
             load_seconds=backend.load_seconds,
-            footprint=_footprint(backend),
+            footprint=_shown_footprint(backend.footprint, backend.measured),
             breaker=ShownBreaker(backend.breaker.state(now), backend.breaker.reason),
+            retry_in=_retry_in(backend, now),
             last_failure=_failure(backend),
             kv=self._carrier.describe(model.name, model.config),
             leaving=backend.leaving,
+            successor=backend.successor,
             version=seen.version,
             log=seen.log,
         )
@@ -308,9 +320,17 @@ def _idle(backend: Backend, now: float) -> float | None:
     return max(0.0, round(now - backend.idle_since, 1))
 
 
-def _footprint(backend: Backend) -> ShownFootprint | None:
-    known = backend.footprint
-    return ShownFootprint(**asdict(known), measured=backend.measured) if known else None
+def _starting_for(backend: Backend, now: float) -> float | None:
+    return max(0.0, round(now - backend.started_at, 1)) if backend.state is BackendState.STARTING else None
+
+
+def _retry_in(backend: Backend, now: float) -> float | None:
+    is_open = backend.breaker.state(now) is BreakerState.OPEN
+    return round(backend.breaker.retry_after(now), 1) if is_open else None
+
+
+def _shown_footprint(known: Footprint | None, measured: bool) -> ShownFootprint | None:
+    return ShownFootprint(**asdict(known), measured=measured) if known else None
 
 
 def _failure(backend: Backend) -> ShownFailure | None:

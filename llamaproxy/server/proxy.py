@@ -24,6 +24,7 @@ from llamaproxy.errors import (
     GatewayTimeout,
     InvalidRequest,
     MethodNotAllowed,
+    ModelOutOfMemory,
     ModelStartFailed,
     RequestCancelled,
     RequestCrashedBackend,
@@ -250,7 +251,9 @@ class Proxy:
 
     def _close(self, row: RequestRow, outcome: Outcome) -> None:
         self._flights.end(row)
-        if outcome.broken:
+        if isinstance(outcome.broken, RequestCancelled):
+            state = RequestState.REJECTED
+        elif outcome.broken:
             state = RequestState.TRUNCATED
         else:
             state = RequestState.UPSTREAM_ERROR if outcome.status >= 500 else RequestState.OK
@@ -259,7 +262,7 @@ class Proxy:
     def _close_failed(self, row: RequestRow, error: BaseException) -> None:
         if self._flights.end(row) and isinstance(error, asyncio.CancelledError):
             self._ledger.close(row, RequestState.REJECTED, RequestCancelled.status)
-        elif isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed):
+        elif isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed | ModelOutOfMemory):
             self._ledger.close(row, RequestState.UPSTREAM_ERROR, error.status)
         elif isinstance(error, GatewayError):
             self._ledger.close(row, RequestState.REJECTED, error.status)

@@ -133,8 +133,7 @@ class Upgrades:
 def _end(row: RequestRow, error: BaseException, cancelled: bool) -> tuple[RequestState, int | None]:
     """A client that leaves ends a WebSocket that has begun as it should end; an operator cuts it off."""
     if cancelled and isinstance(error, asyncio.CancelledError):
-        begun = row.status is not None
-        return (RequestState.TRUNCATED, 101) if begun else (RequestState.REJECTED, RequestCancelled.status)
+        return RequestState.REJECTED, row.status or RequestCancelled.status
     if isinstance(error, asyncio.CancelledError | ClientGone):
         return (RequestState.OK, 101) if row.status else (RequestState.CLIENT_ABORT, None)
     if isinstance(error, GatewayError):

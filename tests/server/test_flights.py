@@ -186,7 +186,7 @@ class TestAfterTheFirstByte:
         assert b'"code":"request_cancelled"' in said
         assert b"[DONE]" not in said
         ended = await row(client)
-        assert (ended["state"], ended["status"]) == ("truncated", 200)
+        assert (ended["state"], ended["status"]) == ("rejected", 200)
         await model_is(client, in_flight=0, breaker={"state": "closed", "reason": ""})
 
     async def test_a_stream_of_nothing_but_comments(self, serve: Serve, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ class TestAfterTheFirstByte:
             assert (await cancel(client))[0] == 200
             assert (await socket.receive()).type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.ERROR)
             ended = await row(client)
-            assert (ended["state"], ended["status"]) == ("truncated", 101)
+            assert (ended["state"], ended["status"]) == ("rejected", 101)
 
 
 async def test_what_is_not_in_flight_cannot_be_cancelled(serve: Serve) -> None:

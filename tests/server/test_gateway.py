@@ -69,6 +69,17 @@ async def test_estimate_is_known_before_the_first_start(start: Start, tmp_path: 
     assert caught.value.code == "model_out_of_memory"
 
 
+async def test_what_is_expected_of_a_start_is_told_by_headers_that_were_read(start: Start, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.gguf")
+    gateway = start(models={"m": model(path), "far": {"url": "http://127.0.0.1:9"}})
+    assert gateway.expected("m") is None
+    gateway.headers.get(path)
+    expected = gateway.expected("m")
+    assert expected
+    assert expected.ram > path.stat().st_size
+    assert gateway.expected("far") is None
+
+
 async def test_successor_that_is_no_more_is_not_read_ahead(start: Start) -> None:
     start()._expect("removed")
 

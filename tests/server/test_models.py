@@ -1,6 +1,7 @@
 """llamaproxy.server.models: what operators see of models, and what they can do to them."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.config import Config, KvConfig
 from llamaproxy.configfile import Fixed
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
@@ -57,7 +59,13 @@ class Room:
         carrier = Carrier(KvConfig(carry=False), CONFIG.engine)
         self.headers = Headers()
         past = ModelHistory(History(CONFIG.telemetry))
-        self.models = Models(current, self.pool, reloader, carrier, self.headers, past)
+        self.expected: dict[str, Footprint] = {}
+        self.models = Models(current, self.pool, reloader, carrier, self.headers, past, expected=self.expected.get)
+
+    def details(self, name: str) -> Any:
+        body = self.models.details(name).body
+        assert isinstance(body, bytes)
+        return json.loads(body)
 
     def _launch(self, name: str, number: int) -> Spawn:
         self.wanted.append(name)
@@ -107,6 +115,19 @@ def code(answer: Answer) -> tuple[int, str]:
     return answer[0], answer[1]["error"]["code"]
 
 
+class TestDetails:
+    def test_memory_is_estimated_before_the_first_start(self, room: Room) -> None:
+        room.expected["qwen"] = Footprint(7, (9,))
+        assert room.details("qwen")["footprint"] == {"ram": 7, "devices": [9], "measured": False}
+        assert room.details("llama")["footprint"] is None
+
+    def test_what_is_known_goes_before_what_is_expected(self, room: Room) -> None:
+        room.expected["qwen"] = Footprint(7)
+        backend = room.pool.backends["qwen"]
+        backend.footprint, backend.measured = Footprint(8), True
+        assert room.details("qwen")["footprint"] == {"ram": 8, "devices": [], "measured": True}
+
+
 class TestModels:
     async def test_a_model_that_does_not_run(self, client: Client, room: Room) -> None:
         status, answer = await get(client, "/api/models")
@@ -128,6 +149,7 @@ class TestModels:
             "port": None,
             "uptime": None,
             "idle": None,
+            "starting_for": None,
             "ttl": None,
             "in_flight": 0,
             "queued": 0,
@@ -137,6 +159,7 @@ class TestModels:
             "load_seconds": None,
             "footprint": None,
             "breaker": {"state": "closed", "reason": ""},
+            "retry_in": None,
             "last_failure": None,
             "kv": {
                 "carry": False,
@@ -145,6 +168,7 @@ class TestModels:
                 "restored_tokens": 0,
             },
             "leaving": None,
+            "successor": None,
             "version": None,
             "log": None,
         }
@@ -305,7 +329,8 @@ class TestCommands:
 
     async def test_start_restart_and_stop_by_name_alias_and_any_spelling(self, serve: Serve, tmp_path: Path) -> None:
         client = await serve(models={"org/n": fake_model(tmp_path, "n", aliases=["gpt"])})
-        assert (await self.tell(client, "org/n", "start"))["state"] == "starting"
+        shown = await self.tell(client, "org/n", "start")
+        assert (shown["state"], shown["starting_for"] is not None) == ("starting", True)
         first = await self.becomes(client, "org%2Fn", state="ready")
         assert (await self.tell(client, "gpt", "restart"))["state"] == "stopping"
         second = await self.becomes(client, "gpt", state="ready", starts=2)
@@ -333,7 +358,9 @@ class TestCommands:
         assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 503
         shown = await self.becomes(client, "m", state="stopped")
         assert (shown["breaker"]["state"], shown["last_failure"]["reason"] != "") == ("open", True)
-        assert (await self.tell(client, "m", "reset-breaker"))["breaker"]["state"] == "closed"
+        assert 0 < shown["retry_in"] <= Config().breaker.open
+        shown = await self.tell(client, "m", "reset-breaker")
+        assert (shown["breaker"]["state"], shown["retry_in"]) == ("closed", None)
         assert (await client.post("/v1/chat/completions", json=chat_body("m"))).status == 200
 
     async def test_what_cannot_be_started_is_told(self, serve: Serve) -> None:

@@ -2,10 +2,12 @@
 
 import { shallowRef, watch } from "vue";
 import { get } from "../api";
-import { can, learn } from "../features";
 import { store } from "./index";
 import { type Sample, Samples, sampleOf } from "./samples";
-import { type Change, Strips } from "./strips";
+import { Strips } from "./strips";
+import type { ModelPast } from "../types";
+
+const GROUNDS_MS = 3000;
 
 export const samples = new Samples();
 export const strips = new Strips();
@@ -19,9 +21,19 @@ store.hear("metrics", (system) => {
 });
 
 store.hear("models", (models) => {
-  strips.see(models, Date.now());
+  if (strips.see(models, Date.now())) askForGrounds();
   changed.value += 1;
 });
+
+/** The gateway knows on what grounds a model left. */
+let asking: ReturnType<typeof setTimeout> | undefined;
+
+function askForGrounds(): void {
+  asking ??= setTimeout(() => {
+    asking = undefined;
+    if (!document.hidden) void recallStates();
+  }, GROUNDS_MS);
+}
 
 watch(() => store.status.mode, (mode) => mode === "offline" && strips.lose(Date.now()));
 
@@ -31,19 +43,24 @@ interface Past {
 
 /** What the gateway remembers of the time before the page was opened; silent where it remembers nothing. */
 export async function recall(): Promise<void> {
-  await learn();
-  const remembers = can("get", "/api/models/history");
-  const [past, states] = await Promise.allSettled([
-    get<Past>("api/system/history?range=1h"),
-    remembers ? get<{ models: Record<string, Change[]> }>("api/models/history?range=1h") : Promise.reject(),
-  ]);
-  if (past.status === "fulfilled") {
-    samples.before(older(past.value.columns));
+  await Promise.all([recallSamples(), recallStates()]);
+}
+
+async function recallSamples(): Promise<void> {
+  try {
+    samples.before(older((await get<Past>("api/system/history?range=1h")).columns));
     sampled.value += 1;
+  } catch {
+    // The charts begin now; the banner says what is the matter.
   }
-  if (states.status === "fulfilled") {
-    strips.remember(states.value.models);
+}
+
+async function recallStates(): Promise<void> {
+  try {
+    strips.remember((await get<ModelPast>("api/models/history?range=1h")).models);
     changed.value += 1;
+  } catch {
+    // The strips begin now.
   }
 }
 

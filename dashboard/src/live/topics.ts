@@ -4,7 +4,7 @@
  * Pure but for the addresses. A new topic is one entry here.
  */
 
-import type { LogEntry, Model, RequestPage, RequestRow, System } from "../types";
+import type { LogEntry, LogPage, Model, RequestPage, RequestRow, System } from "../types";
 
 export interface Requests {
   in_flight: RequestRow[];
@@ -99,7 +99,10 @@ const logs: Topic<Logs> = {
     const { entries, dropped = 0 } = data as { entries: LogEntry[]; dropped?: number };
     return { entries: [...value.entries, ...entries].slice(-LOGS_KEPT), dropped: value.dropped + dropped };
   },
-  rest: null,
+  rest: {
+    path: "api/logs?limit=200",
+    read: (data) => ({ entries: (data as LogPage).logs.toReversed(), dropped: 0 }),
+  },
 };
 
 const config: Topic<{ changes: number }> = {

@@ -5,6 +5,7 @@ import { confirm } from "../../confirm";
 import { plural } from "../../format";
 import { toast } from "../../toast";
 import type { Model } from "../../types";
+import type { Erasure } from "./facts";
 
 type Verb = "start" | "stop" | "restart" | "pin" | "unpin" | "reset-breaker";
 
@@ -56,19 +57,32 @@ export async function restart(model: Model): Promise<void> {
   }
 }
 
-/** Whether it is gone. */
-export async function erase(model: Model): Promise<boolean> {
+const ERASING: Record<NonNullable<Erasure>, { title: string; text: string; action: string }> = {
+  model: { title: "Delete", text: "It is taken out of the gateway.", action: "Delete" },
+  file: { title: "Delete", text: "It was found in the folder of models, and is there as long as its file is.", action: "Delete" },
+  edits: { title: "Take back the edits of", text: "It stays, as the configuration has it.", action: "Take them back" },
+};
+
+/** Whether something was deleted. The file goes only where that is asked for. */
+export async function erase(model: Model, kind: NonNullable<Erasure>): Promise<boolean> {
+  const words = ERASING[kind];
+  const option = kind === "edits" || !model.path ? undefined : { label: `Delete the file, too: ${model.path}`, chosen: false };
   const yes = await confirm({
-    title: `Delete ${model.name}?`,
-    text: [atStake(model), "A model that was made here is taken out of the gateway; of any other the edits are taken back. Files stay."].filter(Boolean).join("\n"),
-    action: "Delete",
+    title: `${words.title} ${model.name}?`,
+    text: [words.text, atStake(model)].filter(Boolean).join("\n"),
+    action: words.action,
     dangerous: true,
+    option,
   });
   if (!yes) return false;
+  if (kind === "file" && !option?.chosen) {
+    toast(`Nothing was deleted: the file of ${model.name} stays`, "note");
+    return false;
+  }
+  const asked = new URLSearchParams({ ...(option?.chosen && { file: "true" }), ...(Boolean(model.in_flight || model.queued) && { force: "true" }) });
   try {
-    const force = model.in_flight || model.queued ? "?force=true" : "";
-    await remove(`api/models/${part(model.name)}${force}`);
-    toast(`${model.name}: done`);
+    const { removed, files } = await remove<{ removed: boolean; files: string[] }>(`api/models/${part(model.name)}?${asked}`);
+    toast(`${model.name} ${removed ? "was deleted" : "is as before its edits"}${files.length ? `, and ${files.join(", ")}` : ""}`);
     return true;
   } catch (error) {
     toast(`${model.name}: ${reasonOf(error)}`, "failed");

@@ -1,0 +1,54 @@
+"""A request that runs, seen from a browser."""
+
+import re
+
+import aiohttp
+import pytest
+from playwright.async_api import expect
+
+from llamaproxy.tasks import spawn
+from tests.e2e.browser import MODEL
+from tests.e2e.conftest import Open
+from tests.gateway import Client
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+LONG = {"max_tokens": 1900, "ignore_eos": True}
+
+
+async def test_tokens_are_seen_as_they_arrive_and_a_request_is_cancelled(open_page: Open, client: Client) -> None:
+    heard = bytearray()
+
+    async def listen() -> None:
+        with pytest.raises(aiohttp.ClientPayloadError):  # no end: nobody takes it for a whole answer
+            async with client.stream(MODEL, **LONG) as response:
+                async for piece in response.content.iter_any():
+                    heard.extend(piece)
+
+    page = await open_page("requests")
+    listening = spawn(listen(), name="client")
+    flight = page.get_by_role("table", name="Requests in flight").get_by_role("row").filter(has_text=MODEL)
+    await expect(flight.get_by_text("Generating")).to_be_visible()
+    tokens = flight.locator("td").nth(4)
+    await expect(tokens).to_have_text(re.compile("[0-9]"))
+    first = await tokens.inner_text()
+    await expect(tokens).not_to_have_text(first)
+
+    await flight.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel the request").click()
+    await expect(flight).to_have_count(0)
+    await listening
+    assert b"request_cancelled" in heard
+
+
+async def test_enter_opens_a_row_and_does_not_close_it_again(open_page: Open, client: Client) -> None:
+    async with client.stream(MODEL, max_tokens=4) as response:
+        await response.read()
+    page = await open_page("requests")
+    row = page.get_by_role("table", name="Finished requests").locator("tbody tr").first
+    await row.press("Enter")
+    drawer = page.get_by_role("dialog", name="Request")
+    await expect(drawer.get_by_text("Where the time went")).to_be_visible()
+    await expect(drawer.get_by_text("Generating")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(drawer).to_have_count(0)
