@@ -3,7 +3,9 @@
 Owns the table and nothing else. Whoever adds a route adds a line here; handlers live with what they are about.
 """
 
+import asyncio
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -94,11 +96,15 @@ def api_routes(
         _chat(chat),
     ]
 
+    @cache
+    def description() -> dict[str, Any]:
+        """Made when somebody asks: it takes as long as much of the start does."""
+        return describe(table)
+
     async def openapi(request: web.Request) -> web.Response:
-        return json_response(description)
+        return json_response(await asyncio.to_thread(description))
 
     table.append(Route("GET", "/api/openapi.json", openapi, "This description, as OpenAPI 3.1", dict[str, Any]))
-    description = describe(table)
     return Routes(table)
 
 

@@ -38,12 +38,21 @@ def test_long_walk_keeps_the_laws(seed: int) -> None:
     Walk(seed).run(SOAK_STEPS)
 
 
+PLACES = {
+    *("evicted", "fairness", "resume", "ttl", "requested", "unhealthy", "shutdown"),
+    *("queue_full", "queue_timeout", "model_unavailable", "model_start_failed", "shutting_down"),
+    *("over_limit", "reloaded", "model_out_of_memory", "model_not_found"),
+}
+
+
 def test_walks_come_everywhere() -> None:
     """A law that nothing comes near proves nothing."""
-    seen = {kind for seed in range(WALKS) for kind in Walk(seed).run(STEPS).seen}
-    assert seen >= {"evicted", "fairness", "resume", "ttl", "requested", "unhealthy", "shutdown"}
-    assert seen >= {"queue_full", "queue_timeout", "model_unavailable", "model_start_failed", "shutting_down"}
-    assert seen >= {"over_limit", "reloaded", "model_out_of_memory", "model_not_found"}
+    seen: set[str] = set()
+    for seed in range(WALKS):
+        seen.update(Walk(seed).run(STEPS).seen)
+        if seen >= PLACES:
+            break
+    assert seen >= PLACES
 
 
 class Clockwork:
