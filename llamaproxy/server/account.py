@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from llamaproxy.backends.lease import Lease
 from llamaproxy.core import usage
+from llamaproxy.core.complaint import Complaint
 from llamaproxy.core.response import Head
 from llamaproxy.core.reuse import PromptTokens
 from llamaproxy.core.routing import Endpoint
@@ -15,6 +16,7 @@ from llamaproxy.core.stripping import Unasked, stripper
 from llamaproxy.telemetry.ledger import Ledger, RequestRow
 
 _OK = 200
+_FAILED = 500
 _STREAM = b"text/event-stream"
 
 Observe = Callable[[bytes], None]
@@ -41,6 +43,7 @@ class Account:
         self._lease = lease
         self._endpoint = endpoint
         self._meter: usage.Meter | None = None
+        self._complaint: Complaint | None = None
         carry = None if endpoint.light else lease.backend.carry
         self._serving = carry.serving(body) if carry else None
         self.sent: Callable[[int], None] = row.sent
@@ -56,6 +59,9 @@ class Account:
             self._lease.answered()
         elif status != 503:
             self._lease.failed(f"the engine answered {status}")
+        if status == _FAILED:
+            self._complaint = Complaint()
+            return _both(self._complaint.feed, self._capture) if self._capture else self._complaint.feed
         stream = head.content_type == _STREAM
         capture = self._capture
         if capture and stream and self._unasked:
@@ -76,6 +82,8 @@ class Account:
         The engine works at the next token of a stream when it hears of that, and at times has one that it cannot send:
         the row says what it has worked for, within one token.
         """
+        if self._complaint and whole and self._complaint.of_client:
+            self._lease.answered()
         if self._meter is None:
             return
         row, used = self._row, self._meter.usage

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 WATCH_INTERVAL = 2.0
 """Seconds. Looking works where notifications do not: on bind mounts and network file systems."""
+REST = 0.5
+"""Seconds in which a file that was changed must stay as it is."""
 _OF_PROCESSES = {"path": ("binary", "args", "env"), "command": ("env",), "url": ()}
 """Settings of the engine that running processes have been started with, by the kind of their model."""
 
@@ -163,12 +165,18 @@ class Reloader:
         self._loaded = amended
 
     async def watch(self) -> None:
-        """Until cancelled, reload whenever something is new."""
+        """Until cancelled, reload whenever something is new, and nobody writes it any more."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            if await asyncio.to_thread(self._is_stale):
+            if await asyncio.to_thread(self._is_stale) and await self._is_at_rest():
                 with contextlib.suppress(ConfigError):
                     await self.reload()
+
+    async def _is_at_rest(self) -> bool:
+        """A file that is being saved may be empty for a moment: that is a configuration, too, and one of no models."""
+        before = await asyncio.to_thread(self._source.signature)
+        await asyncio.sleep(REST)
+        return await asyncio.to_thread(self._source.signature) == before
 
     def _read(self, edited: Document | None = None) -> Loaded:
         """The signature comes first: what changes while it is read will be read again."""

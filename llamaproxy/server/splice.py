@@ -91,7 +91,7 @@ async def forward(
             answer.bear(deadlines.idle)
             observe = witness.began(answer.head)
             if begun is not None and answer.head.content_type != _STREAM:
-                return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent)
+                return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent, observe)
             if begun is not None:
                 await written(begun, _NOTHING, request, deadlines.idle)
             strip = outgoing.unasked if answer.head.content_type == _STREAM else None
@@ -153,12 +153,15 @@ async def _refused(
     dialect: Dialect,
     patience: float,
     on_sent: Callable[[int], None],
+    observe: Observe | None,
 ) -> Outcome:
     try:
         async with asyncio.timeout(patience):
             said = await answer.read()
     except (UpstreamLost, TimeoutError):
         said = b""
+    if observe:
+        observe(said)
     text = said[:_LONGEST_ECHO].decode("utf-8", "replace")
     error = UpstreamError(f"the engine answered {answer.status}", detail=text)
     await refuse(request, begun, error, dialect, patience, on_sent)

@@ -106,6 +106,22 @@ def test_lease_hears_what_the_status_says_of_the_backend(status: int, outcome: O
     assert (row.completion_tokens is None) == (status != 200)
 
 
+def test_an_engine_that_complains_of_the_request_has_not_failed() -> None:
+    said = b'{"error":{"code":500,"message":"image input is not supported","type":"server_error"}}'
+    seen: list[bytes] = []
+    for scene in (Scene(), Scene(capture=seen.append)):
+        scene.answer(UNARY.replace(b"200", b"500"), said[:30], said[30:])
+        assert scene.lease.outcome is Outcome.SUCCESS
+    assert b"".join(seen) == said
+
+
+def test_half_a_complaint_is_none() -> None:
+    scene = Scene()
+    said = b'{"error":{"code":500,"message":"image input is not supported'
+    scene.answer(UNARY.replace(b"200", b"500"), said, whole=False)
+    assert scene.lease.outcome is Outcome.FAILURE
+
+
 def test_nothing_is_counted_where_nothing_is_generated() -> None:
     assert Scene(ENDPOINTS["/tokenize"]).answer(UNARY, ANSWER).completion_tokens is None
 

@@ -233,6 +233,34 @@ class TestReloader:
         assert taker.taken[-1][0].config.limits.models_max == 7
         watching.cancel()
 
+    async def test_a_file_that_is_being_saved_is_left_alone(
+        self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "WATCH_INTERVAL", 0)
+        monkeypatch.setattr(module, "REST", 0)
+        file = tmp_path / "llamaproxy.toml"
+        rewrite(file, to_toml({"models": {"own": {"path": "/m"}}}))
+
+        class Saved(Source):
+            """Emptied before one look, and written again before the next."""
+
+            looks = 0
+
+            def signature(self) -> Any:
+                Saved.looks += 1
+                if Saved.looks == 4:
+                    rewrite(file, to_toml({"models": {"own": {"path": "/m", "ctx_size": 512}}}))
+                return super().signature()
+
+        source = Saved(file)
+        reloader = Reloader(source, taker, load(source.load()))
+        rewrite(file, "")
+        watching = spawn(reloader.watch(), name="watch")
+        await asyncio.wait_for(taker.came.wait(), 10)
+        watching.cancel()
+        assert [changes.removed for _, changes in taker.taken] == [()]
+        assert taker.taken[0][1].changed == ("own",)
+
     async def test_same_fault_is_told_once_whatever_else_is_new(
         self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
