@@ -7,6 +7,7 @@ from playwright.async_api import Page, expect
 
 from tests.e2e.browser import AXE, PAGES
 from tests.e2e.conftest import PHONE, Open
+from tests.gateway import Client
 
 ONLY_COLOURS = ("color-contrast", "link-in-text-block")
 """Rules about what the themes have not in common."""
@@ -51,6 +52,18 @@ async def test_a_phone_has_every_action_and_scrolls_in_one_direction(open_page: 
     await page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     assert wide - await actions(page) == set()
     assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+
+
+async def test_looking_at_pages_starts_no_model(open_page: Open, client: Client) -> None:
+    async def starts() -> dict[str, int]:
+        return {model["name"]: model["starts"] for model in (await client.get("/api/models"))["models"]}
+
+    before = await starts()
+    page = await open_page()
+    for name in PAGES:
+        await page.goto(f"{client.gateway.url}/{name}")
+        await settled(page)
+    assert await starts() == before
 
 
 async def actions(page: Page) -> set[str]:
