@@ -57,11 +57,11 @@ class Account:
         status = head.status
         if status < 500 or status == 501:
             self._lease.answered()
-        elif status != 503:
-            self._lease.failed(f"the engine answered {status}")
-        if status == _FAILED:
+        elif status == _FAILED:
             self._complaint = Complaint()
             return _both(self._complaint.feed, self._capture) if self._capture else self._complaint.feed
+        elif status != 503:
+            self._lease.failed(f"the engine answered {status}")
         stream = head.content_type == _STREAM
         capture = self._capture
         if capture and stream and self._unasked:
@@ -76,14 +76,21 @@ class Account:
         """Of the answer, that passed so far."""
         return self._meter.tokens if self._meter else 0
 
+    def _judge(self, complaint: Complaint) -> None:
+        """Half of it says nothing: a client that leaves is nobody's failure."""
+        if complaint.of_client:
+            self._lease.answered()
+        else:
+            self._lease.failed(f"the engine answered {_FAILED}")
+
     def close(self, whole: bool, left: bool = False) -> None:
         """Nothing more will come: `whole` answers came to their end, those that were `left` nobody waits for any more.
 
         The engine works at the next token of a stream when it hears of that, and at times has one that it cannot send:
         the row says what it has worked for, within one token.
         """
-        if self._complaint and whole and self._complaint.of_client:
-            self._lease.answered()
+        if self._complaint and whole:
+            self._judge(self._complaint)
         if self._meter is None:
             return
         row, used = self._row, self._meter.usage

@@ -156,10 +156,12 @@ def _of_engines(engines: dict[str, Engine], known: _Lines) -> Iterator[str]:
     for model in known.keys() - engines.keys():
         del known[model]
     for model, engine in engines.items():
-        if model not in known or not _tells_the_same(known[model][0], engine):
-            known[model] = engine, list(_of_engine(model, engine))
+        kept = known.get(model)
+        if kept is None or not _tells_the_same(kept[0], engine):
+            known[model] = kept = engine, list(_of_engine(model, engine))
+            # What is known may be another by the time this goes on: somebody else is served meanwhile.
             yield ""
-        for name, kind, help_text, line in known[model][1]:
+        for name, kind, help_text, line in kept[1]:
             first, _, lines = told.get(name) or told.setdefault(name, (kind, help_text, []))
             if first == kind:
                 lines.append(line)

@@ -152,3 +152,11 @@ def test_engines_that_told_something_new_or_are_gone_are_looked_at_anew() -> Non
         values = {name: engine.readings[0].value for name, engine in engines.items()}
         assert found.get("llamaproxy_engine_a", {}) == {(name,): value for name, value in values.items()}
     assert known == {}
+
+
+def test_a_scrape_does_not_mind_another_beside_it() -> None:
+    known: module._Lines = {}
+    one = module._of_engines({"m": Engine(0, (Reading("a", "gauge", "", 1),))}, known)
+    begun = next(one) + next(one)
+    assert list(module._of_engines({}, known))
+    assert parse(begun + "".join(one))["llamaproxy_engine_a"] == {("m",): 1}

@@ -69,6 +69,10 @@ class TestTimings:
         raw = [chunk(self.WITH), chunk(self.WITHOUT), chunk(self.WITH), b"0\r\n\r\n"]
         assert self.out(*raw) == ([*[chunk(self.WITHOUT)] * 3, b""], b"0\r\n\r\n")
 
+    def test_chunks_of_a_byte_each_are_no_events(self) -> None:
+        sent, end = self.out(*(chunk(self.WITH[at : at + 1]) for at in range(len(self.WITH))), b"0\r\n\r\n")
+        assert content(b"".join(sent) + end) == (self.WITHOUT, True)
+
     def test_what_has_none_is_not_even_copied(self) -> None:
         raw = chunk(self.WITHOUT)
         ((same,), _) = self.out(raw)
