@@ -6,9 +6,11 @@ numbers and times, is another each time.
 
 import argparse
 import asyncio
+import itertools
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +25,9 @@ from tests.gateway import Client, GatewayProcess
 FOLDER = Path(__file__).parents[1] / "docs" / "screenshots"
 LARGEST = 120 * 1024
 """Bytes of a picture that people get with every clone."""
-_SIZE = {"width": 1180, "height": 740}
+_SIZE = {"width": 1240, "height": 820}
+_BEFORE = 120.0
+"""Seconds of work before the first picture: charts and strips of less show little."""
 _MODELS = ("smollm2-135m", "smollm2-assistant", "smollm2-tools")
 _QUESTIONS = ("Why is the sky blue?", "Name three rivers.", "What is a reverse proxy?")
 _SHOWN = {"logs": "logs?source=gateway"}
@@ -72,10 +76,15 @@ def _with_files(place: Path) -> dict[str, dict[str, object]]:
 
 
 async def _talk(client: Client) -> None:
-    """A little of everything: two models take turns, short answers, and a client who is wrong."""
-    for number, question in enumerate(_QUESTIONS):
-        messages = [{"role": "user", "content": question}]
-        await client.chat(_MODELS[number % 2], messages=messages, max_tokens=20)
+    """A little of everything: two models take turns, answers of several lengths, rests, and a client who is wrong."""
+    end = time.monotonic() + _BEFORE
+    for number in itertools.count():
+        messages = [{"role": "user", "content": _QUESTIONS[number % len(_QUESTIONS)]}]
+        for length in range(number % 3 + 1):
+            await client.chat(_MODELS[number % 2], messages=messages, max_tokens=40 * (length + 1))
+        await asyncio.sleep(2)
+        if time.monotonic() > end:
+            break
     await client.chat("unknown")
     await client.chat(_MODELS[0], max_tokens=5)
 
