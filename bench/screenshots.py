@@ -25,7 +25,9 @@ from tests.gateway import Client, GatewayProcess
 FOLDER = Path(__file__).parents[1] / "docs" / "screenshots"
 LARGEST = 120 * 1024
 """Bytes of a picture that people get with every clone."""
-_SIZE = {"width": 1240, "height": 820}
+_WIDTH, _HEIGHT = 1240, 820
+_LOW = {"logs": 500}
+"""Heights of pages that are full of words: those cost most."""
 _BEFORE = 120.0
 """Seconds of work before the first picture: charts and strips of less show little."""
 _MODELS = ("smollm2-135m", "smollm2-assistant", "smollm2-tools")
@@ -97,12 +99,12 @@ async def _listen(client: Client) -> None:
 
 async def _picture(browser: Browser, url: str, name: str, file: Path, dark: bool = False) -> None:
     context = await browser.new_context(
-        viewport={"width": _SIZE["width"], "height": _SIZE["height"]},
+        viewport={"width": _WIDTH, "height": _LOW.get(name, _HEIGHT)},
         color_scheme="dark" if dark else "light",
         reduced_motion="reduce",
     )
     page = await context.new_page()
-    await page.goto(f"{url}/{_SHOWN.get(name, name)}")
+    await page.goto(f"{url}/{_SHOWN.get(name, name)}", wait_until="networkidle")
     await expect(page.get_by_role("status").get_by_text("Loading", exact=True)).to_have_count(0, timeout=20_000)
     await expect(page.get_by_text("Gathering data")).to_have_count(0, timeout=20_000)
     await page.screenshot(path=file)
