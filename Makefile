@@ -34,6 +34,7 @@ dashboard-check: $(VENV)/.page
 # What is written from the code.
 docs: $(VENV)/.test
 	$(BIN)/python docs/write_configuration.py
+	$(BIN)/python docs/write_manual.py
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .

@@ -177,6 +177,13 @@ class TestConfiguration:
         assert [key for key in sorted(keys) if f"| `{key}` |" not in told] == []
 
 
+class TestManual:
+    def test_the_manual_page_is_what_the_command_line_is(self) -> None:
+        command = [sys.executable, "docs/write_manual.py", "--check"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
 class TestCommandLine:
     def test_every_verb_and_action_stands_there(self) -> None:
         text = CLI.read_text("utf-8")
