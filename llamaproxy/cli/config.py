@@ -85,9 +85,15 @@ def _served_by(path: str | None, command: tuple[str, ...] | None, url: str | Non
     return path or url or (command[0] if command else None)
 
 
+def _has(text: str, path: Path, model: str) -> bool:
+    """Nothing is judged here: `models` may be no table at all."""
+    models = document.parse(text, path).get("models")
+    return isinstance(models, dict) and model in models
+
+
 def _add(arguments: argparse.Namespace) -> int:
     path, text = _file(arguments)
-    if arguments.name in document.parse(text, path).get("models", {}):
+    if _has(text, path, arguments.name):
         complain(f"there is a model {arguments.name!r:.140} already; `llamaproxy config update` changes it")
         return EXIT_CONFLICT
     new = editing.settings(arguments.settings)
@@ -103,7 +109,7 @@ def _update(arguments: argparse.Namespace) -> int:
         if arguments.name not in Config.model_fields or arguments.name in ("models", "keys"):
             raise NotFound(f"there is no section {arguments.name!r:.80}")
         return _save(arguments, path, text, editing.change(text, (arguments.name,), new, gone))
-    if arguments.name not in document.parse(text, path).get("models", {}):
+    if not _has(text, path, arguments.name):
         raise NotFound(f"there is no model {arguments.name!r:.140} in {path}")
     return _save(arguments, path, text, editing.change(text, ("models", arguments.name), new, gone))
 

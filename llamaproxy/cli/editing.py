@@ -58,7 +58,7 @@ def change(text: str, table: Path, new: Settings, gone: Iterable[Path] = ()) -> 
         _put(document, table, new)
         for path in gone:
             _drop(document, (*table, *path))
-    except (TOMLKitError, TypeError) as error:
+    except (TOMLKitError, TypeError, AttributeError) as error:
         raise _too_hard(table) from error
     return _checked(tomlkit.dumps(document), text, table, new, gone)
 
@@ -68,7 +68,7 @@ def remove(text: str, table: Path) -> str:
     document = _parsed(text)
     try:
         _drop(document, table)
-    except (TOMLKitError, TypeError) as error:
+    except (TOMLKitError, TypeError, AttributeError) as error:
         raise _too_hard(table) from error
     above, gone = table[:-1], (table[-1:],)
     try:
@@ -178,6 +178,8 @@ def _put_plainly(tables: dict[str, Any], table: Path, new: Settings) -> None:
         *above, key = (*table, *path)
         for part in above:
             inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise _too_hard(table)
         inner[key] = value
 
 

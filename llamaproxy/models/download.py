@@ -6,6 +6,7 @@ Knows nothing of models.
 """
 
 import asyncio
+import contextlib
 import errno
 import functools
 import hashlib
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import aiohttp
 
 from llamaproxy.errors import ChecksumMismatch, DiskFull, GatewayError, HubError
 from llamaproxy.models.hub import Hub, is_final
@@ -175,20 +178,29 @@ class Download:
                 await in_thread(part.clear)
             if piece.etag != sender:
                 await in_thread(part.note_sender, piece.etag)
-            waiting = bytearray()
-            try:
-                async for chunk in piece.content.iter_any():
-                    waiting += chunk
-                    if len(waiting) >= _BLOCK:
-                        await self._keep(part, waiting)
-            finally:
-                # Also what came before the connection broke, or somebody lost patience.
-                if waiting:
-                    await self._keep(part, waiting)
+            await self._read(part, piece.content)
         if part.size < end:
             raise HubError(f"{self._file.name} broke off after {part.size} bytes")
 
+    async def _read(self, part: Part, content: aiohttp.StreamReader) -> None:
+        """To its end; what came before the connection broke, or somebody lost patience, is kept, too."""
+        waiting = bytearray()
+        try:
+            async for chunk in content.iter_any():
+                waiting += chunk
+                if len(waiting) >= _BLOCK:
+                    await self._keep(part, waiting)
+        except asyncio.CancelledError:
+            # That they cannot be kept must not take the place of this, or the download would go on.
+            with contextlib.suppress(GatewayError, OSError):
+                await self._keep(part, waiting)
+            raise
+        finally:
+            await self._keep(part, waiting)
+
     async def _keep(self, part: Part, waiting: bytearray) -> None:
+        if not waiting:
+            return
         data = bytes(waiting)
         waiting.clear()
         await in_thread(part.write, data)
@@ -221,6 +233,7 @@ async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         await asyncio.wait([future])
+        future.exception()  # nobody asks for it any more, which would be complained of
         raise
 
 

@@ -5,6 +5,8 @@ nobody it redirects to. Writes nothing. `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PAT
 huggingface_hub (package reference, "Environment variables").
 """
 
+import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -14,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -31,6 +34,8 @@ from llamaproxy.errors import (
 )
 from llamaproxy.models.repository import HubFile, Repository, Selection, check_repository, check_revision
 from llamaproxy.models.repository import read_repository as read
+
+log = logging.getLogger(__name__)
 
 ENDPOINT = "https://huggingface.co"
 _LARGEST_DOCUMENT = 16 * 1024**2
@@ -148,9 +153,7 @@ class Hub:
         try:
             for _ in range(_MOST_REDIRECTS + 1):
                 own = self._is_own(url)
-                async with self._opened().get(
-                    url, headers=self._headers(headers, own), allow_redirects=False
-                ) as response:
+                async with await self._ask(url, self._headers(headers, own)) as response:
                     if own and (told := _SHA256.fullmatch(response.headers.get("X-Linked-Etag", ""))):
                         linked = told[1]
                     if response.status not in _REDIRECTS:
@@ -161,6 +164,14 @@ class Hub:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise HubError(f"{url.host} broke off: {str(error) or type(error).__name__:.300}") from error
         raise HubError("the hub redirects without end")
+
+    async def _ask(self, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        proxy, password = await asyncio.to_thread(_proxy, url)
+        # Without TLS the request itself is what the proxy sees, and not what comes before a tunnel.
+        seen = password if url.scheme == "http" else {}
+        return await self._opened().get(
+            url, headers={**headers, **seen}, allow_redirects=False, proxy=proxy, proxy_headers=password
+        )
 
     def _below(self, path: str) -> URL:
         return URL(f"{str(self._endpoint).rstrip('/')}{path}", encoded=True)
@@ -174,13 +185,30 @@ class Hub:
         return {"User-Agent": f"llamaproxy/{__version__}", "Accept-Encoding": "identity", **token, **headers}
 
     def _opened(self) -> aiohttp.ClientSession:
-        """Without cookies: nothing but the token says who asks. Proxies are those of the environment."""
+        """Without cookies and ~/.netrc, which `trust_env` would bring in: nothing but the token says who asks."""
         if self._session is None:
             jar = aiohttp.DummyCookieJar()
-            self._session = aiohttp.ClientSession(
-                timeout=self._timeout, cookie_jar=jar, auto_decompress=False, trust_env=True
-            )
+            self._session = aiohttp.ClientSession(timeout=self._timeout, cookie_jar=jar, auto_decompress=False)
         return self._session
+
+
+def _proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
+    """That of the environment, and the header with its password: its address is told in errors.
+
+    May block: some systems are asked, and not the environment alone.
+    """
+    told = getproxies().get(url.scheme)
+    if not told or (url.host and proxy_bypass(url.host)):
+        return None, {}
+    proxy = URL(told)
+    if proxy.scheme == "https":
+        log.warning("proxies that are spoken to over TLS are not supported: %s is asked directly", url.host)
+        return None, {}
+    if proxy.user is None and proxy.password is None:
+        return proxy, {}
+    return proxy.with_user(None), {
+        "Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user or "", proxy.password or ""),
+    }
 
 
 def _next(url: URL, response: aiohttp.ClientResponse) -> URL:

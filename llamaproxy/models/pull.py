@@ -99,7 +99,7 @@ class Pull:
         """Whether exactly this is in its place. Raises Conflict where something else is. Blocks on the disk."""
         if self.place.with_name(f"{self.place.name}.gguf").exists():
             raise Conflict(f"{self.place.name}.gguf is in the directory of models; give the model another name")
-        if not self.place.exists():
+        if not self.place.exists() or is_bare(self.place):
             return False
         if _origin(self.place) == self._wanted() and all((self.place / file.name).is_file() for file in self._files):
             return True
@@ -157,6 +157,8 @@ class Pull:
             reason = found.problems[0].reason if found.problems else "it is not offered"
             raise HubError(f"what was downloaded is no model that could be served: {reason}; it is in {self._whole}")
         try:
+            if is_bare(self.place):
+                remove_bare(self.place)
             os.rename(self._whole, self.place)
             shutil.rmtree(self._staging, ignore_errors=True)
         except OSError as error:
@@ -180,6 +182,20 @@ class Pull:
             yield
         finally:
             os.close(fd)
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether nothing is left of a model but where it came from. Blocks on the disk."""
+    try:
+        return not folder.is_symlink() and [entry.name for entry in folder.iterdir()] == [ORIGIN]
+    except OSError:
+        return False  # no folder, or one that nobody may look into
+
+
+def remove_bare(folder: Path) -> None:
+    """Raises OSError."""
+    (folder / ORIGIN).unlink()
+    folder.rmdir()
 
 
 def _lock(fd: int, name: str) -> None:

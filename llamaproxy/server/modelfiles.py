@@ -12,6 +12,7 @@ from llamaproxy.errors import Conflict, InvalidModelFile, InvalidRequest
 from llamaproxy.models import gguf
 from llamaproxy.models.catalogue import Model
 from llamaproxy.models.estimate import files
+from llamaproxy.models.pull import is_bare, remove_bare
 from llamaproxy.models.scan import Scan
 from llamaproxy.server.reload import Loaded
 
@@ -47,14 +48,22 @@ def deletable(model: Model, loaded: Loaded, running: Iterable[str]) -> list[Path
 
 
 def delete(paths: Iterable[Path], loaded: Loaded) -> None:
-    """Raises Conflict where one cannot be. A folder that is empty then goes, too."""
+    """Raises Conflict where one cannot be. A folder in which no more is left than a pull's note goes, too."""
     for path in paths:
         try:
             path.unlink(missing_ok=True)
-            if path.parent != _root(loaded).absolute() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+            if path.parent != _root(loaded).absolute():
+                _tidy(path.parent)
         except OSError as error:
             raise Conflict(f"{path.name} cannot be deleted: {error.strerror}") from error
+
+
+def _tidy(folder: Path) -> None:
+    """Else the name of a model that was pulled could not be pulled again."""
+    if is_bare(folder):
+        remove_bare(folder)
+    elif not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _root(loaded: Loaded) -> Path:

@@ -104,6 +104,16 @@ class TestChanging:
         assert file.read_text() == TEXT
         assert os.listdir(file.parent) == [file.name]
 
+    @pytest.mark.parametrize("models", ["1", '"abc"', "[]"])
+    def test_models_that_are_no_table(self, file: Path, capsys: pytest.CaptureFixture[str], models: str) -> None:
+        file.write_text(f"models = {models}\n")
+        assert config("add", "a", "path=/a.gguf") != 0
+        assert "by hand" in capsys.readouterr().err
+        assert config("update", "a", "path=/a.gguf") != 0
+        assert "no model 'a'" in capsys.readouterr().err
+        assert config("remove", "a") != 0
+        assert file.read_text() == f"models = {models}\n"
+
     def test_a_dry_run_shows_the_difference(self, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert config("update", "a", "path=/new.gguf", "--dry-run") == 0
         out = capsys.readouterr().out

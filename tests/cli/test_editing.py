@@ -65,6 +65,13 @@ class TestAdd:
         with pytest.raises(ConfigError, match="by hand"):
             editing.add('models = { a = { path = "/a" } }\n', ("models", "b"), {("path",): "/b"})
 
+    @pytest.mark.parametrize("text", ["models = 1\n", "[[models]]\n", "models.a = 1\n", "models.a.env = 1\n"])
+    def test_what_should_be_a_table_and_is_none(self, text: str) -> None:
+        with pytest.raises(ConfigError, match="by hand"):
+            editing.add(text, A, {("env", "X"): "1"})
+        with pytest.raises(ConfigError, match="by hand"):
+            editing.change(text, A, {}, [("env", "X")])
+
 
 class TestChange:
     def test_a_value_keeps_its_comment(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import hashlib
 import os
 import threading
@@ -253,7 +254,8 @@ class TestDisk:
             check_disk(tmp_path, 2**60, 1)
 
 
-async def test_cancelled_it_keeps_what_came(bench: Bench) -> None:
+def _stalls(bench: Bench) -> asyncio.Event:
+    """The next answer stops on the way, and is never closed; set when it has."""
     arrived = asyncio.Event()
 
     async def slow(path: str, request: web.Request) -> web.StreamResponse:
@@ -267,6 +269,11 @@ async def test_cancelled_it_keeps_what_came(bench: Bench) -> None:
         return response
 
     bench.fake.storage = slow
+    return arrived
+
+
+async def test_cancelled_it_keeps_what_came(bench: Bench) -> None:
+    arrived = _stalls(bench)
     running = asyncio.get_running_loop().create_task(bench.run())
     await arrived.wait()
     await until(lambda: bench.told, "something is written")
@@ -277,6 +284,46 @@ async def test_cancelled_it_keeps_what_came(bench: Bench) -> None:
     assert bench.part.stat().st_size >= 4_000_000
     bench.fake.storage = None
     assert await bench.run() == CONTENT
+
+
+@pytest.mark.parametrize("error", [DiskFull("full"), HubError("too long"), OSError(errno.EIO, "broken")])
+async def test_cancelled_it_ends_although_the_last_bytes_cannot_be_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    arrived = _stalls(bench)
+    running = asyncio.get_running_loop().create_task(bench.run())
+    await arrived.wait()
+    await until(lambda: bench.told, "something is written")
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Part, "write", refuse)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asyncio.shield(running), 5)
+    assert running.cancelled()
+
+
+async def test_what_fails_in_a_thread_after_its_caller_gave_up_is_not_complained_of() -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go.wait(10)
+        raise DiskFull("full")
+
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    running = asyncio.get_running_loop().create_task(in_thread(work))
+    await asyncio.to_thread(begun.wait, 10)
+    running.cancel()
+    asyncio.get_running_loop().call_later(0.05, go.set)
+    await asyncio.wait([running])
+    assert running.cancelled()
+    del running
+    gc.collect()
+    assert complaints == []
 
 
 async def test_what_a_thread_does_ends_before_its_caller(tmp_path: Path) -> None:

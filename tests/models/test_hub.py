@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import encode_basic_auth, web
+from aiohttp.test_utils import RawTestServer
 from huggingface_hub import HfApi, ModelInfo
 
 from llamaproxy.errors import (
@@ -126,6 +127,72 @@ class TestRepository:
         async with Hub(Access("http://127.0.0.1:9")) as hub:
             with pytest.raises(HubError):
                 await hub.repository(REPOSITORY)
+
+
+class TestNetrc:
+    """Nobody said that its passwords are for the hub, or for those it redirects to."""
+
+    @pytest.fixture(autouse=True)
+    def netrc(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "netrc"
+        path.write_text("machine 127.0.0.1 login me password secret\ndefault login all password secret\n")
+        path.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(path))
+
+    @pytest.mark.parametrize(("token", "shown"), [(TOKEN, f"Bearer {TOKEN}"), (None, None)])
+    async def test_is_not_read(self, fake: FakeHub, token: str | None, shown: str | None) -> None:
+        async with Hub(access_to(fake, token)) as hub:
+            assert await fetched(hub) == (0, CONTENT)
+        assert [seen.headers.get("Authorization") for seen in fake.of("hub")] == [shown]
+        assert [seen.headers.get("Authorization") for seen in fake.of("storage")] == [None]
+
+
+class TestProxies:
+    @pytest.fixture
+    async def proxied(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[tuple[str, str | None]]]:
+        """Addresses that a proxy was asked for, and who asked: it answers everything itself."""
+        asked: list[tuple[str, str | None]] = []
+
+        async def answer(request: web.BaseRequest) -> web.Response:
+            asked.append((request.raw_path, request.headers.get("Proxy-Authorization")))
+            return web.Response(status=404)
+
+        async with RawTestServer(answer) as server:
+            for variable in ("http_proxy", "https_proxy"):
+                monkeypatch.setenv(variable, f"http://me:secret@127.0.0.1:{server.port}")
+            monkeypatch.delenv("no_proxy", raising=False)
+            monkeypatch.delenv("NO_PROXY", raising=False)
+            yield asked
+
+    async def test_of_the_environment_are_asked(self, proxied: list[tuple[str, str | None]]) -> None:
+        async with Hub(Access("http://hub.invalid")) as hub:
+            with pytest.raises(RepositoryNotFound):
+                await hub.repository(REPOSITORY)
+        ((path, who),) = proxied
+        assert path.startswith(f"http://hub.invalid/api/models/{REPOSITORY}")
+        assert who == encode_basic_auth("me", "secret")
+
+    async def test_their_password_is_told_nobody_else(self, proxied: list[tuple[str, str | None]]) -> None:
+        async with Hub(Access("https://hub.invalid")) as hub:
+            with pytest.raises(HubError, match="404") as raised:
+                await hub.repository(REPOSITORY)
+        assert proxied == [("hub.invalid:443", encode_basic_auth("me", "secret"))]
+        assert "secret" not in raised.value.message
+
+    async def test_unless_it_says_otherwise(
+        self, fake: FakeHub, proxied: list[tuple[str, str | None]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        async with Hub(access_to(fake)) as hub:
+            assert await fetched(hub) == (0, CONTENT)
+        assert proxied == []
+
+    async def test_over_tls_are_left_alone(self, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("http_proxy", "https://127.0.0.1:9")
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        async with Hub(access_to(fake)) as hub:
+            assert await fetched(hub) == (0, CONTENT)
 
 
 class TestPieces:

@@ -100,6 +100,21 @@ async def test_another_model_of_the_name_stays(fake: FakeHub, directory: Path) -
     assert list((directory / "own").iterdir()) == []
 
 
+async def test_a_folder_that_says_where_nothing_came_from_is_free(fake: FakeHub, directory: Path) -> None:
+    (directory / "tiny").mkdir(parents=True)
+    (directory / "tiny" / ORIGIN).write_text("{}")
+    await pulled(fake, directory)
+    assert listed(directory) == (["tiny"], [])
+
+
+async def test_a_link_to_such_a_folder_is_not_free(fake: FakeHub, directory: Path) -> None:
+    (directory / "elsewhere").mkdir(parents=True)
+    (directory / "elsewhere" / ORIGIN).write_text("{}")
+    (directory / "tiny").symlink_to(directory / "elsewhere")
+    with pytest.raises(Conflict, match="another name"):
+        await pulled(fake, directory)
+
+
 async def test_files_that_changed_in_between_are_fetched_anew(fake: FakeHub, directory: Path) -> None:
     """Some of the first version were whole, one had begun: only what is still the same is kept."""
 

@@ -7,6 +7,7 @@ import pytest
 
 from llamaproxy.config import Config
 from llamaproxy.errors import Conflict, InvalidRequest
+from llamaproxy.models.pull import ORIGIN
 from llamaproxy.server.modelfiles import chosen, deletable, delete
 from llamaproxy.server.reload import Loaded, load
 from tests.models.ggufs import shards, write
@@ -72,6 +73,19 @@ class TestDeleting:
         delete(paths, state)
         assert not (root / "big").exists()
         assert root.exists()
+
+    def test_where_a_model_came_from_goes_with_it(self, root: Path) -> None:
+        path = write(root / "pulled" / "p.gguf")
+        (root / "pulled" / ORIGIN).write_text("{}")
+        delete([path], loaded(root))
+        assert not (root / "pulled").exists()
+
+    def test_unless_something_else_is_left(self, root: Path) -> None:
+        path = write(root / "pulled" / "p.gguf")
+        for name in (ORIGIN, "notes.txt"):
+            (root / "pulled" / name).write_text("{}")
+        delete([path], loaded(root))
+        assert {left.name for left in (root / "pulled").iterdir()} == {ORIGIN, "notes.txt"}
 
     def test_nobody_else_may_use_it(self, root: Path) -> None:
         state = loaded(root, a={"path": str(root / "m.gguf")}, b={"path": str(root / ".." / "models" / "m.gguf")})
