@@ -10,9 +10,10 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llamaproxy import edits, statefile
 from llamaproxy.backends import engine
@@ -69,6 +70,9 @@ class Changes:
 Edit = Callable[[Document, Loaded], Document]
 """What the edits shall be, from what they are and what is in force. It is called in a thread."""
 
+Then = Callable[[Loaded], None]
+"""What belongs to an edit and is done once that is in force. It is called in a thread."""
+
 Apply = Callable[[Loaded, Changes], None]
 """Puts what was loaded in force. Raises ConfigError where it cannot be used."""
 
@@ -107,51 +111,49 @@ class Reloader:
 
     async def reload(self) -> Changes:
         """Read everything again and put it in force. Raises ConfigError, and then nothing has changed."""
-        async with self._turn:
-            try:
-                loaded = await asyncio.to_thread(self._read)
-                changes = compare(self._loaded, loaded)
-                self._apply(loaded, changes)
-            except ConfigError as error:
-                self.error = error.message
-                log.error("the configuration was not reloaded, the one before stays: %s", error.message)
-                raise
-            tell_problems(loaded.found, self._loaded.found)
-            self._take(loaded)
-            log.info("the configuration was reloaded: %s", changes)
-            return changes
+        return await _to_its_end(self._in_turn(self._reload), "reload")
 
-    async def edit(self, edit: Edit) -> Changes:
+    async def edit(self, edit: Edit, then: Then | None = None) -> Changes:
         """Change what is kept of edits, and put it in force like a reload. One at a time, so that none is lost.
 
-        Raises what `edit` does, and ConfigError; nothing has changed then.
+        `then` follows before anybody else's turn, and everything is read again. Raises what `edit` does, and
+        ConfigError; nothing has changed then. Raises what `then` does, too.
         """
-        # Whoever asked may leave: what stands on the disk is what is in force.
-        outcome: Changes | GatewayError = await asyncio.shield(spawn(self._outcome(edit), name="edit"))
-        if isinstance(outcome, GatewayError):
-            raise outcome
-        return outcome
+        return await _to_its_end(self._in_turn(lambda: self._edit(edit, then)), "edit")
 
-    async def _outcome(self, edit: Edit) -> Changes | GatewayError:
-        """Of a task of its own, where an error that is answered is none."""
-        try:
-            return await self._edit(edit)
-        except GatewayError as error:
-            return error
-
-    async def _edit(self, edit: Edit) -> Changes:
+    async def _in_turn(self, work: Callable[[], Awaitable[Changes]]) -> Changes:
         async with self._turn:
-            loaded, undo = await asyncio.to_thread(self._edited, edit)
+            return await work()
+
+    async def _reload(self) -> Changes:
+        try:
+            loaded = await asyncio.to_thread(self._read)
             changes = compare(self._loaded, loaded)
-            try:
-                self._apply(loaded, changes)
-            except ConfigError:
-                await asyncio.to_thread(undo)
-                self._seen = self._seen[0], self._source.signature()[1]
-                raise
-            self._take(loaded)
-            log.info("the configuration was edited: %s", changes)
-            return changes
+            self._apply(loaded, changes)
+        except ConfigError as error:
+            self.error = error.message
+            log.error("the configuration was not reloaded, the one before stays: %s", error.message)
+            raise
+        tell_problems(loaded.found, self._loaded.found)
+        self._take(loaded)
+        log.info("the configuration was reloaded: %s", changes)
+        return changes
+
+    async def _edit(self, edit: Edit, then: Then | None) -> Changes:
+        loaded, undo = await asyncio.to_thread(self._edited, edit)
+        changes = compare(self._loaded, loaded)
+        try:
+            self._apply(loaded, changes)
+        except ConfigError:
+            await asyncio.to_thread(undo)
+            self._seen = self._seen[0], self._source.signature()[1]
+            raise
+        self._take(loaded)
+        log.info("the configuration was edited: %s", changes)
+        if then:
+            await asyncio.to_thread(then, loaded)
+            await self._reload()
+        return changes
 
     def _take(self, loaded: Loaded) -> None:
         self._loaded, self.error, self.loaded_at = loaded, None, time.time()
@@ -209,6 +211,22 @@ class Reloader:
 
     def _is_stale(self) -> bool:
         return self._source.signature() != self._seen or _scanned(self._loaded.config, self._tried) != self._tried
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Changes], name: str) -> Changes:
+    """Whoever asked may leave: what was read is put in force, and what stands on the disk is."""
+    outcome = await asyncio.shield(spawn(_outcome(work), name=name))
+    if isinstance(outcome, GatewayError):
+        raise outcome
+    return outcome
+
+
+async def _outcome(work: Coroutine[Any, Any, Changes]) -> Changes | GatewayError:
+    """Of a task of its own, where an error that is answered is none."""
+    try:
+        return await work
+    except GatewayError as error:
+        return error
 
 
 def load(

@@ -1,6 +1,7 @@
 """llamaproxy.server.modelroutes: models made, changed and removed over HTTP, on the whole gateway."""
 
 import asyncio
+import threading
 import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
+from llamaproxy import statefile
+from llamaproxy.server import modelfiles
+from llamaproxy.tasks import spawn
 from tests.gateway import PATIENCE, chat_body
 from tests.models.ggufs import write
 from tests.server.conftest import Serve
@@ -244,6 +248,54 @@ class TestDeleting:
         assert (tmp_path / "models" / "found.gguf").exists()
         assert (tmp_path / "own.gguf").exists()
         assert (await told(client, "DELETE", "/api/models/one?file=yes"))[0] == 400
+
+    async def test_who_asked_for_it_may_leave(
+        self, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = await begin()
+        await told(client, "POST", "/api/models", {"name": "new", "file": "found.gguf"})
+        written, goes_on = threading.Event(), threading.Event()
+        replace = statefile.replace
+
+        def slow(*arguments: Any) -> None:
+            replace(*arguments)
+            written.set()
+            assert goes_on.wait(PATIENCE)
+
+        monkeypatch.setattr(statefile, "replace", slow)
+        asked = spawn(client.delete("/api/models/new?file=true"), name="ask")
+        assert await asyncio.to_thread(written.wait, PATIENCE)
+        asked.cancel()
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        monkeypatch.setattr(statefile, "replace", replace)
+        async with asyncio.timeout(PATIENCE):
+            while await names(client) != ["own"]:
+                await asyncio.sleep(0.01)
+        assert not (tmp_path / "models" / "found.gguf").exists()
+
+    async def test_a_file_that_another_model_takes_meanwhile_stays(
+        self, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = await begin()
+        await told(client, "POST", "/api/models", {"name": "new", "file": "found.gguf"})
+        begun, goes_on = threading.Event(), threading.Event()
+        chosen = modelfiles.chosen
+
+        def slow(file: str, loaded: Any) -> dict[str, str]:
+            begun.set()
+            assert goes_on.wait(PATIENCE)
+            return chosen(file, loaded)
+
+        monkeypatch.setattr(modelfiles, "chosen", slow)
+        making = spawn(told(client, "POST", "/api/models", {"name": "other", "file": "found.gguf"}), name="make")
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        deleting = spawn(told(client, "DELETE", "/api/models/new?file=true"), name="delete")
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        assert [(await making)[0], (await deleting)[0]] == [201, 409]
+        assert (tmp_path / "models" / "found.gguf").exists()
+        assert {"new", "other"} <= set(await names(client))
 
     async def test_requests_in_flight_are_named_and_end_first(
         self, begin: Begin, monkeypatch: pytest.MonkeyPatch

@@ -208,6 +208,34 @@ class TestReloader:
         assert stored(edits) == {"limits": {"queue_size": 5}}
         assert reloader.loaded.config.limits.queue_size == 5
 
+    async def test_who_asked_for_a_reload_may_leave(self, reloader: Reloader, file: Path, taker: Taker) -> None:
+        rewrite(file, to_toml({"models": {"b": {"path": "/b"}}}))
+        asked = spawn(reloader.reload(), name="ask")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait_for(taker.came.wait(), 10)
+        assert list(reloader.loaded.config.models) == ["b"]
+
+    async def test_what_follows_an_edit_has_its_turn_and_no_need_of_who_asked(
+        self, reloader: Reloader, tmp_path: Path, edits: Path, taker: Taker
+    ) -> None:
+        order: list[str] = []
+
+        def follow(loaded: Loaded) -> None:
+            order.append(f"follow {loaded.config.limits.queue_size}")
+
+        def another(document: Any, loaded: Loaded) -> Any:
+            order.append("another")
+            return {**document, "breaker": {"open": 5}}
+
+        asked = spawn(reloader.edit(lambda document, loaded: {"limits": {"queue_size": 5}}, follow), name="ask")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+        await reloader.edit(another)
+        assert order == ["follow 5", "another"]
+
     async def test_file_and_directory_are_watched(
         self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
