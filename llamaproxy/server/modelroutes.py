@@ -6,6 +6,7 @@ settings, which can be taken back. Which files may be named, `modelfiles` says.
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from llamaproxy.models.catalogue import Model
 from llamaproxy.server import modelfiles
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.models import Models
-from llamaproxy.server.reload import Loaded, Reloader
+from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.server.wanted import SOURCE
 
 log = logging.getLogger(__name__)
@@ -132,16 +133,7 @@ class ModelRoutes:
         loaded = self._reloader.loaded
         if (directory := loaded.config.catalog.models_dir) is None:
             raise Conflict("catalog.models_dir is not set: there is no directory to look at")
-        found = tuple(
-            FoundFile(
-                *(model.name, str(model.path.relative_to(directory)), model.size),
-                tuple(m.name for m in loaded.catalogue.models.values() if _serves(m, model.path)),
-            )
-            for model in loaded.found.models
-        )
-        problems = tuple(FoundProblem(problem.entry, problem.reason) for problem in loaded.found.problems)
-        shown = Scanned(directory, found, problems, changes.added, changes.removed, changes.changed)
-        return json_response(shown)
+        return json_response(await asyncio.to_thread(scanned, loaded, directory, changes))
 
     async def _edit(self, name: str, values: Mapping[str, Any]) -> web.Response:
         def alter(document: Document, loaded: Loaded) -> Document:
@@ -210,8 +202,18 @@ def _check_names(names: Iterable[str], own: str | None, loaded: Loaded) -> None:
             )
 
 
-def _serves(model: Model, path: Path) -> bool:
-    return model.config.path is not None and Path(model.config.path).absolute() == path.absolute()
+def scanned(loaded: Loaded, directory: str, changes: Changes) -> Scanned:
+    """Every path is made absolute once: for each pair of file and model it takes seconds."""
+    serving: dict[Path, list[str]] = defaultdict(list)
+    for model in loaded.catalogue.models.values():
+        if model.config.path is not None:
+            serving[Path(model.config.path).absolute()].append(model.name)
+    found = (
+        FoundFile(m.name, str(m.path.relative_to(directory)), m.size, tuple(serving.get(m.path.absolute(), ())))
+        for m in loaded.found.models
+    )
+    problems = (FoundProblem(problem.entry, problem.reason) for problem in loaded.found.problems)
+    return Scanned(directory, tuple(found), tuple(problems), changes.added, changes.removed, changes.changed)
 
 
 def _flag(request: web.Request, name: str) -> bool:

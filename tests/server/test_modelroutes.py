@@ -11,7 +11,9 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from llamaproxy import statefile
-from llamaproxy.server import modelfiles
+from llamaproxy.config import Config
+from llamaproxy.server import modelfiles, modelroutes
+from llamaproxy.server.reload import Changes, load
 from llamaproxy.tasks import spawn
 from tests.gateway import PATIENCE, chat_body
 from tests.models.ggufs import write
@@ -48,6 +50,19 @@ async def told(client: TestClient[Any, Any], method: str, path: str, body: Any =
 
 async def names(client: TestClient[Any, Any]) -> list[str]:
     return [model["name"] for model in (await told(client, "GET", "/api/models"))[1]["models"]]
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, note: Callable[[Path], Any]) -> list[Any]:
+    """What is noted of each path that is made absolute."""
+    notes: list[Any] = []
+    absolute = Path.absolute
+
+    def noting(path: Path) -> Path:
+        notes.append(note(path))
+        return absolute(path)
+
+    monkeypatch.setattr(Path, "absolute", noting)
+    return notes
 
 
 class TestMaking:
@@ -269,9 +284,8 @@ class TestDeleting:
         await asyncio.sleep(0.1)
         goes_on.set()
         monkeypatch.setattr(statefile, "replace", replace)
-        async with asyncio.timeout(PATIENCE):
-            while await names(client) != ["own"]:
-                await asyncio.sleep(0.01)
+        await told(client, "POST", "/api/models/scan")
+        assert await names(client) == ["own"], "whoever comes next waits for it"
         assert not (tmp_path / "models" / "found.gguf").exists()
 
     async def test_a_file_that_another_model_takes_meanwhile_stays(
@@ -322,6 +336,26 @@ class TestScanning:
             ("second", "second.gguf", ["second"]),
         ]
         assert [problem["entry"] for problem in answer["problems"]] == ["junk.gguf"]
+
+    def test_of_many_models_every_path_is_made_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = [f"n{number}" for number in range(50)]
+        for name in names:
+            write(tmp_path / f"{name}.gguf")
+        models = {f"{name}-too": {"path": str(tmp_path / f"{name}.gguf")} for name in names}
+        loaded = load(Config.model_validate({"models": models, "catalog": {"models_dir": str(tmp_path)}}))
+        made = spied(monkeypatch, lambda path: path)
+        shown = modelroutes.scanned(loaded, str(tmp_path), Changes())
+        assert sorted((found.name, *sorted(found.models)) for found in shown.found) == sorted(
+            (name, name, f"{name}-too") for name in names
+        )
+        assert len(made) <= 150
+
+    async def test_it_is_told_beside_the_event_loop(self, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = await begin()
+        threads = spied(monkeypatch, lambda path: threading.get_ident())
+        assert (await told(client, "POST", "/api/models/scan"))[0] == 200
+        assert threads
+        assert threading.get_ident() not in threads
 
     async def test_without_a_directory(self, serve: Serve, tmp_path: Path) -> None:
         client = await serve(tmp_path / "c.toml")
