@@ -51,12 +51,24 @@ def location(named: str | None) -> Path:
 
 def read(path: Path) -> Document:
     """No file is no edits. Raises ConfigError where it is there and no good, which names file and keys."""
-    if not path.exists():
+    if not _is_there(path):
         return {}
     document = files.read(path)
     if faults := [f"{path}: {fault}" for fault in _faults(document)]:
         raise ConfigError("\n".join(faults))
     return document
+
+
+def _is_there(path: Path) -> bool:
+    """Raises ConfigError where that cannot be known: edits that are kept must not be left out in silence."""
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        # A path with a NUL is told of by whoever validates the key.
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; server.edits_file names another place") from error
+    return True
 
 
 def text(document: Document) -> str:
