@@ -1,8 +1,8 @@
 """What is changed over HTTP and kept: a layer of configuration between file and environment.
 
 Owns which keys may be in it, one list for what HTTP may change and for what is believed of the file, and how the file
-is spelled. Nothing in it can name a binary, a command, an argument, a variable, a host, a key, or a place of ours to
-write to. Only the path of a model comes from it, of whose place `server.modelfiles` has made sure. Must not decide who
+is spelled. Nothing in it can name a binary, a command, an argument, a variable, an address, a key, or a place of
+ours to write to. (The verbs that ask a gateway know its address from file and environment only.) Only the path of a model comes from it, of whose place `server.modelfiles` has made sure. Must not decide who
 wins over whom: `configfile` does.
 """
 
@@ -22,7 +22,7 @@ Document = Mapping[str, Mapping[str, Any]]
 """Tables as in the configuration file, with typed values."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "server": ("port", "max_body", "body_timeout", "drain_timeout"),
+    "server": ("max_body", "body_timeout", "drain_timeout"),
     "engine": ("start_timeout", "stop_timeout", "first_byte_timeout", "idle_timeout"),
     "limits": tuple(LimitsConfig.model_fields),
     "breaker": tuple(BreakerConfig.model_fields),
