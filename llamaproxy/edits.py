@@ -1,9 +1,9 @@
 """What is changed over HTTP and kept: a layer of configuration between file and environment.
 
 Owns which keys may be in it, one list for what HTTP may change and for what is believed of the file, and how the file
-is spelled. Nothing in it can name a binary, a command, an argument, a variable, an address, a key, or a place of
-ours to write to. (The verbs that ask a gateway know its address from file and environment only.) Only the path of a model comes from it, of whose place `server.modelfiles` has made sure. Must not decide who
-wins over whom: `configfile` does.
+is spelled. Nothing in it can name a binary, a command, an argument, a variable, a host, a port (whoever looks for the
+gateway reads file and environment only), a key, or a place of ours to write to. Only the path of a model comes from it,
+of whose place `server.modelfiles` has made sure. Must not decide who wins over whom: `configfile` does.
 """
 
 from collections.abc import Collection, Iterator, Mapping

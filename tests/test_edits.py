@@ -28,7 +28,7 @@ DANGEROUS = {
     "kv": {"directory"},
     "telemetry": {"database", "captures", "log_dir"},
 }
-"""Programs, places of ours, where clients find us, who may come in, and what would write prompts down or lock everybody out."""
+"""Programs, places of ours, where we are found, who may come in, and what would write prompts down or lock all out."""
 DANGEROUS_OF_MODELS = {
     *("path", "command", "url", "api_key", "upstream_name", "health_path", "health_interval", "mmproj", "args", "env"),
     *("port", "set_params", "strip_params"),
