@@ -305,9 +305,13 @@ class TestReloader:
             (folder / "new.gguf").write_bytes(content[:size])
             await asyncio.sleep(0.02)
         assert (taker.taken, caplog.text) == ([], ""), "it is still changing"
-        await asyncio.sleep(0.3)
-        told = [record.getMessage() for record in caplog.records]
-        assert (len(told), "new.gguf: is incomplete" in told[0]) == (1, True), told
+        async with asyncio.timeout(10):
+            while not caplog.records:
+                assert not taker.taken
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        [told] = [record.getMessage() for record in caplog.records]
+        assert "new.gguf: is incomplete" in told
         assert not taker.taken
         assert [problem.entry for problem in reloader.loaded.found.problems] == ["new.gguf"]
         (folder / "new.gguf").write_bytes(content)
