@@ -194,8 +194,17 @@ def _version(path: Path | None) -> Version:
 def _explain(error: ValidationError, edited: Collection[tuple[Any, ...]], file: Path) -> Iterator[str]:
     """A line for each fault; those in what is `edited` begin with its file."""
     for fault in error.errors(include_url=False):
-        by_edit = any(fault["loc"][: len(path)] == path for path in edited)
-        yield f"{file}: {_line(fault)}" if by_edit else _line(fault)
+        line = _line(fault)
+        yield f"{file}: {line}" if any(_is_of(path, fault["loc"], line) for path in edited) else line
+
+
+def _is_of(path: tuple[Any, ...], location: tuple[Any, ...], line: str) -> bool:
+    """Whether an edited key may be at fault. A table's fault may be any of its keys'; the whole configuration's are
+    names that are not unique, of which both owners are told, and a model owns its own where an edit made it."""
+    if location:
+        return location[: len(path)] == path or path[: len(location)] == location
+    owner = ".".join(path[:-1] if path[-1] == "path" else path)
+    return line.startswith(f"{owner}: ") or line.endswith(f" by {owner}")
 
 
 def _line(fault: ErrorDetails) -> str:

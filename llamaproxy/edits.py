@@ -1,9 +1,9 @@
 """What is changed over HTTP and kept: a layer of configuration between file and environment.
 
 Owns which keys may be in it, one list for what HTTP may change and for what is believed of the file, and how the file
-is spelled. Nothing in it can name a binary, a command, an argument, a variable, a host, a key, or a place of ours to
-write to. Only the path of a model comes from it, of whose place `server.modelfiles` has made sure. Must not decide who
-wins over whom: `configfile` does.
+is spelled. Nothing in it can name a binary, a command, an argument, a variable, a host, a port (whoever looks for the
+gateway reads file and environment only), a key, or a place of ours to write to. Only the path of a model comes from it,
+of whose place `server.modelfiles` has made sure. Must not decide who wins over whom: `configfile` does.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -22,7 +22,7 @@ Document = Mapping[str, Mapping[str, Any]]
 """Tables as in the configuration file, with typed values."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "server": ("port", "max_body", "body_timeout", "drain_timeout"),
+    "server": ("max_body", "body_timeout", "drain_timeout"),
     "engine": ("start_timeout", "stop_timeout", "first_byte_timeout", "idle_timeout"),
     "limits": tuple(LimitsConfig.model_fields),
     "breaker": tuple(BreakerConfig.model_fields),
@@ -51,12 +51,24 @@ def location(named: str | None) -> Path:
 
 def read(path: Path) -> Document:
     """No file is no edits. Raises ConfigError where it is there and no good, which names file and keys."""
-    if not path.exists():
+    if not _is_there(path):
         return {}
     document = files.read(path)
     if faults := [f"{path}: {fault}" for fault in _faults(document)]:
         raise ConfigError("\n".join(faults))
     return document
+
+
+def _is_there(path: Path) -> bool:
+    """Raises ConfigError where that cannot be known: edits that are kept must not be left out in silence."""
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        # A path with a NUL is told of by whoever validates the key.
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; server.edits_file names another place") from error
+    return True
 
 
 def text(document: Document) -> str:

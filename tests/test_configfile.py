@@ -410,6 +410,30 @@ class TestEdits:
             configfile.load(None)
         assert caught.value.message.startswith(f"{path}: {fault}")
 
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("[models.far]\nctx_size = 512", "models.far: a model with url takes no ctx_size"),
+            (
+                "[models.near]\naliases = ['x']",
+                "models.near.aliases: the name 'x' is already used by models.far.aliases",
+            ),
+            ("[models.x]\npath = '/x'", "models.far.aliases: the name 'x' is already used by models.x"),
+        ],
+    )
+    def test_what_they_make_wrong_above_them_is_told_with_their_file(
+        self, write: Write, edited: Write, text: str, fault: str
+    ) -> None:
+        models = "[models.far]\nurl = 'http://far.test'\naliases = ['x']\n[models.near]\npath = '/m'"
+        file = write(models)
+        path = edited(text)
+        assert told(file) == [f"{path}: {fault}"]
+
+    def test_names_that_clash_in_the_file_are_not_theirs(self, write: Write, edited: Write) -> None:
+        edited("[models.a]\nttl = 5\n[models.b]\npath = '/b'")
+        file = write("[models.a]\npath = '/a'\naliases = ['x']\n[models.bc]\npath = '/c'\naliases = ['x']")
+        assert told(file) == ["models.bc.aliases: the name 'x' is already used by models.a.aliases"]
+
     def test_what_is_wrong_elsewhere_is_not_theirs(self, write: Write, edited: Write) -> None:
         edited("[limits]\nmodels_max = 4")
         assert told(write("[limits]\nqueue_size = 0"))[0].startswith("limits.queue_size")

@@ -1,5 +1,6 @@
 """llamaproxy.edits: which keys may be in the layer of edits, and that no other gets in."""
 
+import errno
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,22 @@ from llamaproxy.effective import Origin, effective
 from llamaproxy.errors import ConfigError, Conflict
 
 DANGEROUS = {
-    "server": {"host", "allowed_hosts", "allowed_origins", "base_path", "keys_file", "edits_file", "header_timeout"},
+    "server": {
+        "host",
+        "port",
+        "allowed_hosts",
+        "allowed_origins",
+        "base_path",
+        "keys_file",
+        "edits_file",
+        "header_timeout",
+    },
     "engine": {"binary", "args", "env", "allow_unsafe_args"},
     "catalog": {"models_dir", "downloads"},
     "kv": {"directory"},
     "telemetry": {"database", "captures", "log_dir"},
 }
-"""Programs, places of ours, who may come in, and what would write prompts down or lock everybody out."""
+"""Programs, places of ours, where we are found, who may come in, and what would write prompts down or lock all out."""
 DANGEROUS_OF_MODELS = {
     *("path", "command", "url", "api_key", "upstream_name", "health_path", "health_interval", "mmproj", "args", "env"),
     *("port", "set_params", "strip_params"),
@@ -79,6 +89,7 @@ class TestFile:
     @pytest.mark.parametrize(
         ("content", "fault"),
         [
+            ("[server]\nport = 1", "server.port: cannot be edited"),
             ("[engine]\nbinary = '/bin/sh'", "engine.binary: cannot be edited"),
             ("[models.m]\ncommand = ['sh']", "models.m.command: cannot be edited"),
             ("[models.m]\nargs = ['--rpc']", "models.m.args: cannot be edited"),
@@ -94,6 +105,25 @@ class TestFile:
         (path := tmp_path / "edits.toml").write_text(content)
         with pytest.raises(ConfigError, match=rf"edits\.toml: {fault}"):
             edits.read(path)
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EISDIR])
+    def test_a_place_that_cannot_be_looked_at_is_told(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        def refuse(*arguments: Any, **options: Any) -> Any:
+            raise OSError(number, "no")
+
+        for name in ("stat", "open"):
+            monkeypatch.setattr(Path, name, refuse)
+        with pytest.raises(ConfigError, match=r"edits\.toml: cannot be read: no; server\.edits_file"):
+            edits.read(tmp_path / "edits.toml")
+
+    def test_a_place_that_is_none_is_left_to_who_judges_it(self) -> None:
+        assert edits.read(Path("a\0b")) == {}
+
+    def test_nothing_lies_below_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        assert edits.read(tmp_path / "file" / "edits.toml") == {}
 
     def test_it_lies_beside_the_database_unless_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/lp")

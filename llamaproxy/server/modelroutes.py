@@ -6,7 +6,8 @@ settings, which can be taken back. Which files may be named, `modelfiles` says.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from llamaproxy.models.catalogue import Model
 from llamaproxy.server import modelfiles
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.models import Models
-from llamaproxy.server.reload import Loaded, Reloader
+from llamaproxy.server.reload import Changes, Loaded, Reloader
 from llamaproxy.server.wanted import SOURCE
 
 log = logging.getLogger(__name__)
@@ -110,22 +111,19 @@ class ModelRoutes:
     async def delete(self, request: web.Request, name: str) -> web.Response:
         """Raises ModelNotFound, InvalidRequest, Conflict or ConfigError."""
         force, with_file = _flag(request, "force"), _flag(request, "file")
-        model = _named(name, self._reloader.loaded)
-        created = self._is_created(name)
-        if (created or with_file) and not force:
-            self._check_idle(name)
-        doomed = await asyncio.to_thread(self._doomed, model, created) if with_file else []
+        doomed: list[Path] = []
 
         def remove(document: Document, loaded: Loaded) -> Document:
-            if not (created or with_file or document.get("models", {}).get(name)):
-                raise Conflict(f"{name} {_REMAINS[model.source].format(name=name)}")
+            doomed.extend(self._deletable(name, document, loaded, force=force, with_file=with_file))
             return edits.with_model(document, name, {})
 
-        await self._reloader.edit(remove)
-        if doomed:
-            await asyncio.to_thread(modelfiles.delete, doomed, self._reloader.loaded)
-            await self._reloader.reload()
-        log.info("the model %s: its edits were taken back; deleted: %s", name, ", ".join(map(str, doomed)) or "no file")
+        def erase(loaded: Loaded) -> None:
+            modelfiles.delete(doomed, loaded)
+            log.info("the model %s: deleted: %s", name, ", ".join(map(str, doomed)))
+
+        # What may be deleted is asked and done in one turn: nobody makes another model of a file between the two.
+        await self._reloader.edit(remove, erase if with_file else None)
+        log.info("the model %s: its edits were taken back", name)
         gone = name not in self._reloader.loaded.catalogue.models
         return json_response(Deleted(True, gone, tuple(path.name for path in doomed)))
 
@@ -135,16 +133,7 @@ class ModelRoutes:
         loaded = self._reloader.loaded
         if (directory := loaded.config.catalog.models_dir) is None:
             raise Conflict("catalog.models_dir is not set: there is no directory to look at")
-        found = tuple(
-            FoundFile(
-                *(model.name, str(model.path.relative_to(directory)), model.size),
-                tuple(m.name for m in loaded.catalogue.models.values() if _serves(m, model.path)),
-            )
-            for model in loaded.found.models
-        )
-        problems = tuple(FoundProblem(problem.entry, problem.reason) for problem in loaded.found.problems)
-        shown = Scanned(directory, found, problems, changes.added, changes.removed, changes.changed)
-        return json_response(shown)
+        return json_response(await asyncio.to_thread(scanned, loaded, directory, changes))
 
     async def _edit(self, name: str, values: Mapping[str, Any]) -> web.Response:
         def alter(document: Document, loaded: Loaded) -> Document:
@@ -167,11 +156,21 @@ class ModelRoutes:
         if backend and (count := len(backend.leases) + len(backend.queue)):
             raise Conflict(f"{name} has {count} requests in flight or waiting; ?force=true lets the first end")
 
-    def _doomed(self, model: Model, created: bool) -> list[Path]:
-        if model.source != "scanned" and not created:
-            raise Conflict(f"{model.name} {_REMAINS[model.source].format(name=model.name)}")
-        running = [name for name, backend in self._pool.backends.items() if backend.stays or backend.leases]
-        return modelfiles.deletable(model, self._reloader.loaded, running)
+    def _deletable(
+        self, name: str, document: Document, loaded: Loaded, *, force: bool, with_file: bool
+    ) -> Sequence[Path]:
+        """The files that go with the model. Raises ModelNotFound or Conflict."""
+        model, created = _named(name, loaded), self._is_created(name)
+        if (created or with_file) and not force:
+            self._check_idle(name)
+        if with_file and (created or model.source == "scanned"):
+            return modelfiles.deletable(model, loaded, self._running())
+        if with_file or not (created or document.get("models", {}).get(name)):
+            raise Conflict(f"{name} {_REMAINS[model.source].format(name=name)}")
+        return ()
+
+    def _running(self) -> list[str]:
+        return [name for name, backend in list(self._pool.backends.items()) if backend.stays or backend.leases]
 
 
 def _files(said: Mapping[str, Any], loaded: Loaded) -> dict[str, str]:
@@ -203,8 +202,18 @@ def _check_names(names: Iterable[str], own: str | None, loaded: Loaded) -> None:
             )
 
 
-def _serves(model: Model, path: Path) -> bool:
-    return model.config.path is not None and Path(model.config.path).absolute() == path.absolute()
+def scanned(loaded: Loaded, directory: str, changes: Changes) -> Scanned:
+    """Every path is made absolute once: for each pair of file and model it takes seconds."""
+    serving: dict[Path, list[str]] = defaultdict(list)
+    for model in loaded.catalogue.models.values():
+        if model.config.path is not None:
+            serving[Path(model.config.path).absolute()].append(model.name)
+    found = (
+        FoundFile(m.name, str(m.path.relative_to(directory)), m.size, tuple(serving.get(m.path.absolute(), ())))
+        for m in loaded.found.models
+    )
+    problems = (FoundProblem(problem.entry, problem.reason) for problem in loaded.found.problems)
+    return Scanned(directory, tuple(found), tuple(problems), changes.added, changes.removed, changes.changed)
 
 
 def _flag(request: web.Request, name: str) -> bool:

@@ -10,20 +10,21 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from llamaproxy import edits, statefile
 from llamaproxy.backends import engine
 from llamaproxy.config import Config
-from llamaproxy.configfile import Source
+from llamaproxy.configfile import Signature, Source
 from llamaproxy.edits import Document
 from llamaproxy.effective import Origins
 from llamaproxy.errors import ConfigError, Conflict, GatewayError
 from llamaproxy.models import catalogue
 from llamaproxy.models.catalogue import Catalogue, Model
-from llamaproxy.models.scan import Scan, scan
+from llamaproxy.models.scan import FoundModel, Scan, scan
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ _OF_PROCESSES = {"path": ("binary", "args", "env"), "command": ("env",), "url": 
 
 
 Version = tuple[object, ...] | None
+Look = tuple[Signature, Scan]
+"""At the files of the configuration, and at the directory of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ class Changes:
 
 Edit = Callable[[Document, Loaded], Document]
 """What the edits shall be, from what they are and what is in force. It is called in a thread."""
+
+Then = Callable[[Loaded], None]
+"""What belongs to an edit and is done once that is in force. It is called in a thread."""
 
 Apply = Callable[[Loaded, Changes], None]
 """Puts what was loaded in force. Raises ConfigError where it cannot be used."""
@@ -107,51 +113,49 @@ class Reloader:
 
     async def reload(self) -> Changes:
         """Read everything again and put it in force. Raises ConfigError, and then nothing has changed."""
-        async with self._turn:
-            try:
-                loaded = await asyncio.to_thread(self._read)
-                changes = compare(self._loaded, loaded)
-                self._apply(loaded, changes)
-            except ConfigError as error:
-                self.error = error.message
-                log.error("the configuration was not reloaded, the one before stays: %s", error.message)
-                raise
-            tell_problems(loaded.found, self._loaded.found)
-            self._take(loaded)
-            log.info("the configuration was reloaded: %s", changes)
-            return changes
+        return await _to_its_end(self._in_turn(self._reload), "reload")
 
-    async def edit(self, edit: Edit) -> Changes:
+    async def edit(self, edit: Edit, then: Then | None = None) -> Changes:
         """Change what is kept of edits, and put it in force like a reload. One at a time, so that none is lost.
 
-        Raises what `edit` does, and ConfigError; nothing has changed then.
+        `then` follows before anybody else's turn, and everything is read again. Raises what `edit` does, and
+        ConfigError; nothing has changed then. Raises what `then` does, too.
         """
-        # Whoever asked may leave: what stands on the disk is what is in force.
-        outcome: Changes | GatewayError = await asyncio.shield(spawn(self._outcome(edit), name="edit"))
-        if isinstance(outcome, GatewayError):
-            raise outcome
-        return outcome
+        return await _to_its_end(self._in_turn(lambda: self._edit(edit, then)), "edit")
 
-    async def _outcome(self, edit: Edit) -> Changes | GatewayError:
-        """Of a task of its own, where an error that is answered is none."""
-        try:
-            return await self._edit(edit)
-        except GatewayError as error:
-            return error
-
-    async def _edit(self, edit: Edit) -> Changes:
+    async def _in_turn(self, work: Callable[[], Awaitable[Changes]]) -> Changes:
         async with self._turn:
-            loaded, undo = await asyncio.to_thread(self._edited, edit)
+            return await work()
+
+    async def _reload(self) -> Changes:
+        try:
+            loaded = await asyncio.to_thread(self._read)
             changes = compare(self._loaded, loaded)
-            try:
-                self._apply(loaded, changes)
-            except ConfigError:
-                await asyncio.to_thread(undo)
-                self._seen = self._seen[0], self._source.signature()[1]
-                raise
-            self._take(loaded)
-            log.info("the configuration was edited: %s", changes)
-            return changes
+            self._apply(loaded, changes)
+        except ConfigError as error:
+            self.error = error.message
+            log.error("the configuration was not reloaded, the one before stays: %s", error.message)
+            raise
+        tell_problems(loaded.found, self._loaded.found)
+        self._take(loaded)
+        log.info("the configuration was reloaded: %s", changes)
+        return changes
+
+    async def _edit(self, edit: Edit, then: Then | None) -> Changes:
+        loaded, undo = await asyncio.to_thread(self._edited, edit)
+        changes = compare(self._loaded, loaded)
+        try:
+            self._apply(loaded, changes)
+        except ConfigError:
+            await asyncio.to_thread(undo)
+            self._seen = self._seen[0], self._source.signature()[1]
+            raise
+        self._take(loaded)
+        log.info("the configuration was edited: %s", changes)
+        if then:
+            await asyncio.to_thread(then, loaded)
+            await self._reload()
+        return changes
 
     def _take(self, loaded: Loaded) -> None:
         self._loaded, self.error, self.loaded_at = loaded, None, time.time()
@@ -168,15 +172,32 @@ class Reloader:
         """Until cancelled, reload whenever something is new, and nobody writes it any more."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
-            if await asyncio.to_thread(self._is_stale) and await self._is_at_rest():
-                with contextlib.suppress(ConfigError):
-                    await self.reload()
+            await self._look_around()
 
-    async def _is_at_rest(self) -> bool:
-        """A file that is being saved may be empty for a moment: that is a configuration, too, and one of no models."""
-        before = await asyncio.to_thread(self._source.signature)
+    async def _look_around(self) -> None:
+        """A file that is being saved may be empty for a moment: that is a configuration, too, and one of no models.
+
+        So two looks must agree. A file that is no model yet is told of and holds up nobody: a reload ends what was set
+        at run time, and copying a model may take an hour.
+        """
+        before = await asyncio.to_thread(self._look)
+        if before == (self._seen, self._tried):
+            return
         await asyncio.sleep(REST)
-        return await asyncio.to_thread(self._source.signature) == before
+        now = await asyncio.to_thread(self._look)
+        if _matter(now) == _matter(before) != _matter((self._seen, self._tried)):
+            with contextlib.suppress(ConfigError):
+                await self._in_turn(self._reload)
+        elif now == before and _matter(now) == _matter((self._seen, self._tried)):
+            self._take_problems(now[1])
+
+    def _look(self) -> Look:
+        return self._source.signature(), _scanned(self._loaded.config, self._tried)
+
+    def _take_problems(self, found: Scan) -> None:
+        tell_problems(found, self._tried)
+        self._tried = found
+        self._loaded = replace(self._loaded, found=replace(self._loaded.found, problems=found.problems))
 
     def _read(self, edited: Document | None = None) -> Loaded:
         """The signature comes first: what changes while it is read will be read again."""
@@ -208,7 +229,23 @@ class Reloader:
         return loaded, functools.partial(statefile.replace, path, edits.text(before))
 
     def _is_stale(self) -> bool:
-        return self._source.signature() != self._seen or _scanned(self._loaded.config, self._tried) != self._tried
+        return _matter(self._look()) != _matter((self._seen, self._tried))
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Changes], name: str) -> Changes:
+    """Whoever asked may leave: what was read is put in force, and what stands on the disk is."""
+    outcome: Changes | GatewayError = await asyncio.shield(spawn(_outcome(work), name=name))
+    if isinstance(outcome, GatewayError):
+        raise outcome
+    return outcome
+
+
+async def _outcome(work: Coroutine[Any, Any, Changes]) -> Changes | GatewayError:
+    """Of a task of its own, where an error that is answered is none."""
+    try:
+        return await work
+    except GatewayError as error:
+        return error
 
 
 def load(
@@ -220,6 +257,12 @@ def load(
     scanned: dict[str, Version] = {model.name: model.signature for model in found.models}
     versions = {name: scanned[name] if m.source == "scanned" else _version(m) for name, m in models.models.items()}
     return Loaded(config, found, models, versions, origins or {})
+
+
+def _matter(look: Look) -> tuple[Signature, tuple[FoundModel, ...]]:
+    """What a reload would take in."""
+    signature, found = look
+    return signature, found.models
 
 
 def compare(old: Loaded, new: Loaded) -> Changes:

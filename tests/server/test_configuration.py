@@ -134,12 +134,14 @@ class TestEditing:
         _, shown = await self.patch(one, {})
         assert [shown["config"][section][key] for section, key, _ in sections] == [7, 5, 3, 2]
 
-    async def test_a_port_waits_for_a_restart(self, serve: Serve, tmp_path: Path) -> None:
-        client = await serve(tmp_path / "c.toml", server={"port": 9999})
-        status, shown = await self.patch(client, {"server": {"port": 9998}})
-        assert (status, shown["restart_required"]) == (200, ["server.port"])
-        assert (shown["config"]["server"]["port"], shown["origins"]["server"]["port"]) == (9999, "edited")
-        assert (await self.patch(client, {"server": {"port": None}}))[1]["restart_required"] == []
+    async def test_an_address_waits_for_a_restart(self, serve: Serve, tmp_path: Path) -> None:
+        file = tmp_path / "c.toml"
+        client = await serve(file, server={"port": 9999})
+        file.write_text(file.read_text().replace("9999", "9998"))
+        assert (await client.post("/api/reload", json={})).status == 200
+        shown = await (await client.get("/api/config")).json()
+        assert (shown["restart_required"], shown["config"]["server"]["port"]) == (["server.port"], 9999)
+        assert shown["editable"]["server"]["port"] is False, "the command line asks the file where we are"
 
     async def test_what_the_environment_fixes(
         self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -161,6 +163,7 @@ class TestEditing:
             {"engine": {"args": ["--rpc"]}},
             {"engine": {"allow_unsafe_args": True}},
             {"server": {"host": "0.0.0.0"}},
+            {"server": {"port": 9998}},
             {"server": {"allowed_origins": ["https://evil.test"]}},
             {"server": {"edits_file": "/etc/cron.d/x"}},
             {"catalog": {"models_dir": "/"}},

@@ -1,6 +1,7 @@
 """llamaproxy.server.modelroutes: models made, changed and removed over HTTP, on the whole gateway."""
 
 import asyncio
+import threading
 import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
+from llamaproxy import statefile
+from llamaproxy.config import Config
+from llamaproxy.server import modelfiles, modelroutes
+from llamaproxy.server.reload import Changes, load
+from llamaproxy.tasks import spawn
 from tests.gateway import PATIENCE, chat_body
 from tests.models.ggufs import write
 from tests.server.conftest import Serve
@@ -44,6 +50,19 @@ async def told(client: TestClient[Any, Any], method: str, path: str, body: Any =
 
 async def names(client: TestClient[Any, Any]) -> list[str]:
     return [model["name"] for model in (await told(client, "GET", "/api/models"))[1]["models"]]
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, note: Callable[[Path], Any]) -> list[Any]:
+    """What is noted of each path that is made absolute."""
+    notes: list[Any] = []
+    absolute = Path.absolute
+
+    def noting(path: Path) -> Path:
+        notes.append(note(path))
+        return absolute(path)
+
+    monkeypatch.setattr(Path, "absolute", noting)
+    return notes
 
 
 class TestMaking:
@@ -245,6 +264,53 @@ class TestDeleting:
         assert (tmp_path / "own.gguf").exists()
         assert (await told(client, "DELETE", "/api/models/one?file=yes"))[0] == 400
 
+    async def test_who_asked_for_it_may_leave(
+        self, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = await begin()
+        await told(client, "POST", "/api/models", {"name": "new", "file": "found.gguf"})
+        written, goes_on = threading.Event(), threading.Event()
+        replace = statefile.replace
+
+        def slow(*arguments: Any) -> None:
+            replace(*arguments)
+            written.set()
+            assert goes_on.wait(PATIENCE)
+
+        monkeypatch.setattr(statefile, "replace", slow)
+        asked = spawn(client.delete("/api/models/new?file=true"), name="ask")
+        assert await asyncio.to_thread(written.wait, PATIENCE)
+        asked.cancel()
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        monkeypatch.setattr(statefile, "replace", replace)
+        await told(client, "POST", "/api/models/scan")
+        assert await names(client) == ["own"], "whoever comes next waits for it"
+        assert not (tmp_path / "models" / "found.gguf").exists()
+
+    async def test_a_file_that_another_model_takes_meanwhile_stays(
+        self, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = await begin()
+        await told(client, "POST", "/api/models", {"name": "new", "file": "found.gguf"})
+        begun, goes_on = threading.Event(), threading.Event()
+        chosen = modelfiles.chosen
+
+        def slow(file: str, loaded: Any) -> dict[str, str]:
+            begun.set()
+            assert goes_on.wait(PATIENCE)
+            return chosen(file, loaded)
+
+        monkeypatch.setattr(modelfiles, "chosen", slow)
+        making = spawn(told(client, "POST", "/api/models", {"name": "other", "file": "found.gguf"}), name="make")
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        deleting = spawn(told(client, "DELETE", "/api/models/new?file=true"), name="delete")
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        assert [(await making)[0], (await deleting)[0]] == [201, 409]
+        assert (tmp_path / "models" / "found.gguf").exists()
+        assert {"new", "other"} <= set(await names(client))
+
     async def test_requests_in_flight_are_named_and_end_first(
         self, begin: Begin, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -270,6 +336,26 @@ class TestScanning:
             ("second", "second.gguf", ["second"]),
         ]
         assert [problem["entry"] for problem in answer["problems"]] == ["junk.gguf"]
+
+    def test_of_many_models_every_path_is_made_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        names = [f"n{number}" for number in range(50)]
+        for name in names:
+            write(tmp_path / f"{name}.gguf")
+        models = {f"{name}-too": {"path": str(tmp_path / f"{name}.gguf")} for name in names}
+        loaded = load(Config.model_validate({"models": models, "catalog": {"models_dir": str(tmp_path)}}))
+        made = spied(monkeypatch, lambda path: path)
+        shown = modelroutes.scanned(loaded, str(tmp_path), Changes())
+        assert sorted((found.name, *sorted(found.models)) for found in shown.found) == sorted(
+            (name, name, f"{name}-too") for name in names
+        )
+        assert len(made) <= 150
+
+    async def test_it_is_told_beside_the_event_loop(self, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = await begin()
+        threads = spied(monkeypatch, lambda path: threading.get_ident())
+        assert (await told(client, "POST", "/api/models/scan"))[0] == 200
+        assert threads
+        assert threading.get_ident() not in threads
 
     async def test_without_a_directory(self, serve: Serve, tmp_path: Path) -> None:
         client = await serve(tmp_path / "c.toml")

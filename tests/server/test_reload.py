@@ -208,6 +208,34 @@ class TestReloader:
         assert stored(edits) == {"limits": {"queue_size": 5}}
         assert reloader.loaded.config.limits.queue_size == 5
 
+    async def test_who_asked_for_a_reload_may_leave(self, reloader: Reloader, file: Path, taker: Taker) -> None:
+        rewrite(file, to_toml({"models": {"b": {"path": "/b"}}}))
+        asked = spawn(reloader.reload(), name="ask")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.wait_for(taker.came.wait(), 10)
+        assert list(reloader.loaded.config.models) == ["b"]
+
+    async def test_what_follows_an_edit_has_its_turn_and_no_need_of_who_asked(
+        self, reloader: Reloader, tmp_path: Path, edits: Path, taker: Taker
+    ) -> None:
+        order: list[str] = []
+
+        def follow(loaded: Loaded) -> None:
+            order.append(f"follow {loaded.config.limits.queue_size}")
+
+        def another(document: Any, loaded: Loaded) -> Any:
+            order.append("another")
+            return {**document, "breaker": {"open": 5}}
+
+        asked = spawn(reloader.edit(lambda document, loaded: {"limits": {"queue_size": 5}}, follow), name="ask")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+        await reloader.edit(another)
+        assert order == ["follow 5", "another"]
+
     async def test_file_and_directory_are_watched(
         self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -248,7 +276,7 @@ class TestReloader:
 
             def signature(self) -> Any:
                 Saved.looks += 1
-                if Saved.looks == 4:
+                if Saved.looks == 3:
                     rewrite(file, to_toml({"models": {"own": {"path": "/m", "ctx_size": 512}}}))
                 return super().signature()
 
@@ -260,6 +288,55 @@ class TestReloader:
         watching.cancel()
         assert [changes.removed for _, changes in taker.taken] == [()]
         assert taker.taken[0][1].changed == ("own",)
+
+    async def test_a_file_that_is_being_copied_is_no_reload(
+        self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(module, "WATCH_INTERVAL", 0.01)
+        monkeypatch.setattr(module, "REST", 0.05)
+        (folder := tmp_path / "models").mkdir()
+        file = tmp_path / "llamaproxy.toml"
+        rewrite(file, to_toml({"catalog": {"models_dir": str(folder)}}))
+        source = Source(file)
+        reloader = Reloader(source, taker, load(source.load()))
+        content = write(tmp_path / "whole.gguf").read_bytes()
+        watching = spawn(reloader.watch(), name="watch")
+        for size in range(len(content) - 30, len(content) - 10):
+            (folder / "new.gguf").write_bytes(content[:size])
+            await asyncio.sleep(0.02)
+        assert (taker.taken, caplog.text) == ([], ""), "it is still changing"
+        async with asyncio.timeout(10):
+            while not caplog.records:
+                assert not taker.taken
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        [told] = [record.getMessage() for record in caplog.records]
+        assert "new.gguf: is incomplete" in told
+        assert not taker.taken
+        assert [problem.entry for problem in reloader.loaded.found.problems] == ["new.gguf"]
+        (folder / "new.gguf").write_bytes(content)
+        await asyncio.wait_for(taker.came.wait(), 10)
+        assert [changes.added for _, changes in taker.taken] == [("new",)]
+        watching.cancel()
+
+    async def test_a_model_that_is_still_changing_is_left_alone(
+        self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "WATCH_INTERVAL", 0.01)
+        monkeypatch.setattr(module, "REST", 0.1)
+        (folder := tmp_path / "models").mkdir()
+        file = tmp_path / "llamaproxy.toml"
+        rewrite(file, to_toml({"catalog": {"models_dir": str(folder)}}))
+        source = Source(file)
+        reloader = Reloader(source, taker, load(source.load()))
+        watching = spawn(reloader.watch(), name="watch")
+        model = write(folder / "new.gguf")
+        for moment in range(20):
+            os.utime(model, ns=(moment, moment))
+            await asyncio.sleep(0.02)
+        assert not taker.taken
+        await asyncio.wait_for(taker.came.wait(), 10)
+        watching.cancel()
 
     async def test_same_fault_is_told_once_whatever_else_is_new(
         self, tmp_path: Path, taker: Taker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
