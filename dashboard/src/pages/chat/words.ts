@@ -51,6 +51,8 @@ export interface Trouble {
   text: string;
 }
 
+export const EMPTY: Trouble = { title: "The answer is empty", text: "The model ended it before its first word." };
+
 export function troubleIn(error: unknown): Trouble {
   const reason = sentence(reasonOf(error));
   const title = error instanceof ApiError ? TITLES[error.code] : undefined;
