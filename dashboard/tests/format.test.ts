@@ -24,6 +24,7 @@ describe("a time of day", () => {
   const noon = new Date(2026, 10, 21, 12, 3, 10).getTime();
   it("is bare today", () => expect(clock(noon, noon)).toBe("12:03:10"));
   it("has its day on all others", () => expect(clock(noon, noon + 86_400_000)).toBe("21 Nov 12:03:10"));
+  it("has its year in all others", () => expect(clock(noon, noon + 60 * 86_400_000)).toBe("21 Nov 2026 12:03:10"));
 });
 
 it("knows one from many", () => expect([plural(1, "request"), plural(0, "request")]).toEqual(["1 request", "0 requests"]));
