@@ -59,6 +59,9 @@ export function duration(value: Maybe): string {
   return joined(whole, 86_400, "d", 3600, "h");
 }
 
+/** From seconds, of what may be over in less than one: 340 ms, 12 s. */
+export const took = (value: Maybe): string => (known(value) && value < 1 ? milliseconds(value * 1000) : duration(value));
+
 function joined(value: number, large: number, name: string, small: number, smallName: string): string {
   const rest = Math.floor((value % large) / small);
   return `${Math.floor(value / large)} ${name}${rest ? ` ${rest} ${smallName}` : ""}`;

@@ -144,7 +144,11 @@ export function endWords(row: RequestRow): string {
   return `${row.status}: ${STATUS_WORDS[row.status] ?? (row.status < 500 ? "refused" : "failed")}`;
 }
 
+/** An answer that comes in one piece does not tell when its prompt was read. */
+const WHOLE_LOOK: Look = { tone: "busy", icon: "pulse", label: "At work" };
+
 export function requestLook(row: RequestRow): Look {
+  if (row.state === "in_flight" && row.phase === "prompt" && !row.stream) return WHOLE_LOOK;
   return row.state === "in_flight" && row.phase ? PHASE_LOOKS[row.phase] : REQUEST_LOOKS[row.state];
 }
 

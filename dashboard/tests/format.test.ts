@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { bytes, clock, count, duration, milliseconds, percent, plural, rate, UNKNOWN } from "../src/format";
+import { bytes, clock, count, duration, milliseconds, percent, plural, rate, took, UNKNOWN } from "../src/format";
 
-it.each([count, rate, percent, bytes, milliseconds, duration, clock])("%o says that it does not know", (format) => {
+it.each([count, rate, percent, bytes, milliseconds, duration, took, clock])("%o says that it does not know", (format) => {
   for (const value of [null, undefined, NaN, Infinity]) expect(format(value)).toBe(UNKNOWN);
 });
 
@@ -19,6 +19,8 @@ it.each([[0, "0 ms"], [0.4, "0 ms"], [8.2, "8 ms"], [999.4, "999 ms"], [999.9, "
 
 it.each([[-5, "0 s"], [59.4, "59 s"], [60, "1 min"], [3599, "59 min 59 s"], [3600, "1 h"], [5400, "1 h 30 min"], [90_000, "1 d 1 h"]])(
   "takes %d s for %s", (value, text) => expect(duration(value)).toBe(text));
+
+it.each([[0.34, "340 ms"], [1.4, "1 s"], [75, "1 min 15 s"]])("says that what took %d s took %s", (value, text) => expect(took(value)).toBe(text));
 
 describe("a time of day", () => {
   const noon = new Date(2026, 10, 21, 12, 3, 10).getTime();

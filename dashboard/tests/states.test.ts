@@ -36,6 +36,8 @@ describe("its reason", () => {
 
 it("shows the phase of a request in flight where it is known", () => {
   expect(requestLook(aRequest({ state: "in_flight", phase: "loading" })).label).toBe("Loading");
+  expect(requestLook(aRequest({ state: "in_flight", phase: "prompt" })).label).toBe("Reading prompt");
+  expect(requestLook(aRequest({ state: "in_flight", phase: "prompt", stream: false })).label).toBe("At work");
   expect(requestLook(aRequest({ state: "in_flight" })).label).toBe("In flight");
 });
 
