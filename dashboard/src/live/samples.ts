@@ -5,6 +5,7 @@
  */
 
 import type { System } from "../types";
+import { holed } from "./holes";
 
 export const COLUMNS = [
   "generation", "prompt", "requests", "tokens", "in_flight", "queued", "cpu", "memory", "gpu", "gpu_memory",
@@ -16,7 +17,6 @@ export type Sample = Record<Column, number | null>;
 const KEPT = 1800;
 /** Seconds without a sample that nobody saw: the gateway keeps one for every ten, and the page may be that slow. */
 export const HOLE = 25;
-const NOTHING = Object.fromEntries(COLUMNS.map((name) => [name, null])) as Sample;
 
 export class Samples {
   private times: number[] = [];
@@ -38,8 +38,8 @@ export class Samples {
     const isHole = (index: number): boolean => index === 0 || (this.times[index] ?? Infinity) - (this.times[index - 1] ?? 0) > HOLE;
     const last = this.times.at(-1) ?? Infinity;
     const fitting = past.filter(({ at }) => at < last && !this.times.includes(at) && isHole(this.times.findIndex((time) => time > at)));
-    const all = [...fitting, ...this.times.map((at, index) => ({ at, sample: this.rows[index] ?? NOTHING }))];
-    const kept = all.sort((a, b) => a.at - b.at).slice(-KEPT);
+    const known = this.rows.map((sample, index) => ({ at: this.times[index] ?? 0, sample }));
+    const kept = [...fitting, ...known].sort((a, b) => a.at - b.at).slice(-KEPT);
     this.times = kept.map(({ at }) => at);
     this.rows = kept.map(({ sample }) => sample);
   }
@@ -49,19 +49,8 @@ export class Samples {
     const end = this.times.at(-1) ?? 0;
     const from = this.times.findIndex((at) => at >= end - span);
     if (from < 0) return [[], ...names.map(() => [])];
-    const times: number[] = [];
-    const rows: Sample[] = [];
-    for (let index = from; index < this.times.length; index += 1) {
-      const at = this.times[index] ?? 0;
-      const before = times.at(-1);
-      if (before !== undefined && at - before > HOLE) {
-        times.push((before + at) / 2);
-        rows.push(NOTHING);
-      }
-      times.push(at);
-      rows.push(this.rows[index] ?? NOTHING);
-    }
-    return [times, ...names.map((name) => rows.map((row) => row[name]))];
+    const rows = this.rows.slice(from);
+    return holed([this.times.slice(from), ...names.map((name) => rows.map((row) => row[name]))], HOLE);
   }
 
   latest(): Sample | null {
