@@ -59,18 +59,23 @@ export function duration(value: Maybe): string {
   return joined(whole, 86_400, "d", 3600, "h");
 }
 
+/** From seconds, of what may be over in less than one: 340 ms, 12 s. */
+export const took = (value: Maybe): string => (known(value) && value < 1 ? milliseconds(value * 1000) : duration(value));
+
 function joined(value: number, large: number, name: string, small: number, smallName: string): string {
   const rest = Math.floor((value % large) / small);
   return `${Math.floor(value / large)} ${name}${rest ? ` ${rest} ${smallName}` : ""}`;
 }
 
-/** A time of day; with the day in front where that is not today. From milliseconds since the epoch. */
+/** A time of day; with the day in front where that is not today, and the year where it is not this one. From milliseconds since the epoch. */
 export function clock(at: Maybe, now = Date.now()): string {
   if (!known(at)) return UNKNOWN;
   const date = new Date(at);
   const time = date.toLocaleTimeString("en-GB");
-  const today = date.toDateString() === new Date(now).toDateString();
-  return today ? time : `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${time}`;
+  const today = new Date(now);
+  if (date.toDateString() === today.toDateString()) return time;
+  const year = date.getFullYear() === today.getFullYear() ? undefined : "numeric";
+  return `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year })} ${time}`;
 }
 
 /** "1 request", "2 requests". */

@@ -144,7 +144,11 @@ export function endWords(row: RequestRow): string {
   return `${row.status}: ${STATUS_WORDS[row.status] ?? (row.status < 500 ? "refused" : "failed")}`;
 }
 
+/** An answer that comes in one piece does not tell when its prompt was read. */
+const WHOLE_LOOK: Look = { tone: "busy", icon: "pulse", label: "At work" };
+
 export function requestLook(row: RequestRow): Look {
+  if (row.state === "in_flight" && row.phase === "prompt" && !row.stream) return WHOLE_LOOK;
   return row.state === "in_flight" && row.phase ? PHASE_LOOKS[row.phase] : REQUEST_LOOKS[row.state];
 }
 
@@ -154,12 +158,20 @@ export interface Part {
   ms: number;
 }
 
+/** How long a request has been in flight, in milliseconds. Its beginning is of the gateway's clock, `now` of the page's. */
+export function elapsed(row: RequestRow, now: number): number {
+  if (row.duration_ms === null) return Math.max(0, now - row.started_at * 1000);
+  return row.duration_ms + Math.max(0, now - (row.told ?? now));
+}
+
 /**
  * Queue and load are measured by the gateway; the rest up to the first byte is the prompt, and what follows generation.
  * A request that is not streamed has its first byte at the end: its speeds tell how the two share the time.
  */
 export function timeline(row: RequestRow, now = Date.now()): Part[] {
-  const total = row.duration_ms ?? Math.max(0, now - row.started_at * 1000);
+  const total = row.state === "in_flight" || row.duration_ms === null ? elapsed(row, now) : row.duration_ms;
+  if (row.state === "in_flight" && row.phase === "queued") return [{ name: "queued", ms: total }];
+  if (row.state === "in_flight" && row.phase === "loading") return [{ name: "loading", ms: total }];
   const queued = Math.min(total, row.queue_ms ?? 0);
   const loading = Math.min(total - queued, row.load_ms ?? 0);
   const reached = row.state === "in_flight" || row.ttfb_ms !== null;

@@ -174,6 +174,8 @@ export interface RequestRow {
   bytes_out: number;
   replays: number;
   phase?: Phase;
+  /** As in a model: of a request in flight, when its duration was told. */
+  told?: number;
 }
 
 export interface RequestPage {

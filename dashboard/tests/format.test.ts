@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { bytes, clock, count, duration, milliseconds, percent, plural, rate, UNKNOWN } from "../src/format";
+import { bytes, clock, count, duration, milliseconds, percent, plural, rate, took, UNKNOWN } from "../src/format";
 
-it.each([count, rate, percent, bytes, milliseconds, duration, clock])("%o says that it does not know", (format) => {
+it.each([count, rate, percent, bytes, milliseconds, duration, took, clock])("%o says that it does not know", (format) => {
   for (const value of [null, undefined, NaN, Infinity]) expect(format(value)).toBe(UNKNOWN);
 });
 
@@ -20,10 +20,13 @@ it.each([[0, "0 ms"], [0.4, "0 ms"], [8.2, "8 ms"], [999.4, "999 ms"], [999.9, "
 it.each([[-5, "0 s"], [59.4, "59 s"], [60, "1 min"], [3599, "59 min 59 s"], [3600, "1 h"], [5400, "1 h 30 min"], [90_000, "1 d 1 h"]])(
   "takes %d s for %s", (value, text) => expect(duration(value)).toBe(text));
 
+it.each([[0.34, "340 ms"], [1.4, "1 s"], [75, "1 min 15 s"]])("says that what took %d s took %s", (value, text) => expect(took(value)).toBe(text));
+
 describe("a time of day", () => {
   const noon = new Date(2026, 10, 21, 12, 3, 10).getTime();
   it("is bare today", () => expect(clock(noon, noon)).toBe("12:03:10"));
   it("has its day on all others", () => expect(clock(noon, noon + 86_400_000)).toBe("21 Nov 12:03:10"));
+  it("has its year in all others", () => expect(clock(noon, noon + 60 * 86_400_000)).toBe("21 Nov 2026 12:03:10"));
 });
 
 it("knows one from many", () => expect([plural(1, "request"), plural(0, "request")]).toEqual(["1 request", "0 requests"]));

@@ -50,6 +50,12 @@ describe("the past", () => {
     expect(past.with()[0]).toEqual([1000]);
   });
 
+  it("draws nothing over a time without the gateway", () => {
+    const past = new Past("24h");
+    past.load({ step: 60, columns: { timestamp: [60, 120, 720, 780], load: [1, 2, 3, 4] } });
+    expect(past.with(past.column("load"))).toEqual([[60, 120, 420, 720, 780], [1, 2, null, 3, 4]]);
+  });
+
   it("leaves a gap where nothing is known", () => {
     const past = new Past("5m");
     past.add(aSystem({ time: 1000 }));

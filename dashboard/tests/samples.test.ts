@@ -13,8 +13,16 @@ it("shows what is younger than its span", () => {
 it("takes older ones before all others, and none twice", () => {
   const samples = new Samples();
   samples.add(100, sample(1));
-  for (let twice = 0; twice < 2; twice++) samples.before([{ at: 90, sample: sample(2) }, { at: 110, sample: sample(3) }]);
+  for (let twice = 0; twice < 2; twice++) samples.fill([{ at: 90, sample: sample(2) }, { at: 110, sample: sample(3) }]);
   expect(samples.columns(["requests"], 100)).toEqual([[90, 100], [2, 1]]);
+});
+
+it("draws nothing over a time that nobody saw, until the gateway tells of it", () => {
+  const samples = new Samples();
+  for (const at of [100, 110, 160, 170]) samples.add(at, sample(1));
+  expect(samples.columns(["requests"], 100)).toEqual([[100, 110, 135, 160, 170], [1, 1, null, 1, 1]]);
+  samples.fill([105, 120, 130, 140, 150, 165, 180].map((at) => ({ at, sample: sample(2) })));
+  expect(samples.columns(["requests"], 100)).toEqual([[100, 110, 120, 130, 140, 150, 160, 170], [1, 1, 2, 2, 2, 2, 1, 1]]);
 });
 
 it("is empty columns where there is nothing", () => expect(new Samples().columns(["cpu", "gpu"], 9)).toEqual([[], [], []]));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { breakerWords, endWords, loadingWords, LOOKS, progress, reasonIn, requestLook, stateOf, timeline, waitingWords } from "../src/states";
+import { breakerWords, elapsed, endWords, loadingWords, LOOKS, progress, reasonIn, requestLook, stateOf, timeline, waitingWords } from "../src/states";
 import { aModel, aRequest } from "./made";
 
 const open = { state: "open", reason: "it died" } as const;
@@ -36,6 +36,8 @@ describe("its reason", () => {
 
 it("shows the phase of a request in flight where it is known", () => {
   expect(requestLook(aRequest({ state: "in_flight", phase: "loading" })).label).toBe("Loading");
+  expect(requestLook(aRequest({ state: "in_flight", phase: "prompt" })).label).toBe("Reading prompt");
+  expect(requestLook(aRequest({ state: "in_flight", phase: "prompt", stream: false })).label).toBe("At work");
   expect(requestLook(aRequest({ state: "in_flight" })).label).toBe("In flight");
 });
 
@@ -57,6 +59,14 @@ describe("where a request's time went", () => {
   it("grows while it is in flight", () => {
     expect(parts({ state: "in_flight", duration_ms: null, ttfb_ms: null, queue_ms: 500, load_ms: null }, 1_002_000))
       .toEqual({ queued: 500, prompt: 1500 });
+  });
+  it("is what it does now, where that has not ended", () => {
+    expect(parts({ state: "in_flight", phase: "queued", duration_ms: 700, queue_ms: null, ttfb_ms: null })).toEqual({ queued: 700 });
+    expect(parts({ state: "in_flight", phase: "loading", duration_ms: 700, queue_ms: null, ttfb_ms: null })).toEqual({ loading: 700 });
+  });
+  it("goes on by itself from what was told, whatever the clocks say", () => {
+    const row = aRequest({ state: "in_flight", duration_ms: 400, started_at: 9e9, told: 10_000 });
+    expect([elapsed(row, 10_600), elapsed(row, 9000), elapsed({ ...row, told: undefined }, 10_600)]).toEqual([1000, 400, 400]);
   });
   it("is never longer than the whole", () => {
     expect(parts({ queue_ms: 900, load_ms: 900, duration_ms: 1000, ttfb_ms: 1000 })).toEqual({ queued: 900, loading: 100 });

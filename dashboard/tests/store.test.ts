@@ -95,6 +95,20 @@ describe("over the WebSocket", () => {
     expect([names(), store.cell("metrics").error]).toEqual([["a"], "not today"]);
   });
 
+  it("asks again for what was refused, and goes on from there", async () => {
+    await live();
+    store.want("metrics");
+    await flush();
+    Socket.last.answer(null, false);
+    await vi.advanceTimersByTimeAsync(2000);
+    Socket.last.answer(snapshot(7, "a", "b"));
+    await flush();
+    expect([names(), store.cell("models").error]).toEqual([["a", "b"], null]);
+    const sent = Socket.last.sent.length;
+    await vi.advanceTimersByTimeAsync(4000);
+    expect(Socket.last.sent.length).toBe(sent);
+  });
+
   it("subscribes anew after the gateway has restarted", async () => {
     await live();
     Socket.last.onclose?.();
@@ -116,6 +130,17 @@ describe("while there is none", () => {
     expect([names(), store.status.mode]).toEqual([["rest"], "polling"]);
     await vi.advanceTimersByTimeAsync(4000);
     expect(asked).toHaveBeenCalledTimes(3);
+  });
+
+  it("waits for an answer before it asks again", async () => {
+    vi.stubGlobal("fetch", (url: string) => {
+      asked(url);
+      return new Promise(() => undefined);
+    });
+    store.want("models");
+    store.start();
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(asked).toHaveBeenCalledOnce();
   });
 
   it("asks for nothing that nobody wants", async () => {

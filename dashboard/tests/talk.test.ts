@@ -103,6 +103,31 @@ it("forgets a conversation, and opens the next", async () => {
   expect([talk.all, talk.isEmpty]).toEqual([[], true]);
 });
 
+it("goes on answering when the open conversation is chosen", async () => {
+  answer = endless;
+  const sending = talk.send("Hello");
+  await vi.waitFor(() => expect(contents()).toEqual(["Hello", "Half"]));
+  talk.choose(talk.all[0]!);
+  expect([talk.busy, contents()]).toEqual([true, ["Hello", "Half"]]);
+  talk.stop();
+  await sending;
+});
+
+it.each(["forget", "forgetAll"] as const)("does not bring back by an answer what is gone: %s", async (how) => {
+  answer = endless;
+  const sending = talk.send("Hello");
+  await vi.waitFor(() => expect(contents()).toEqual(["Hello", "Half"]));
+  talk[how](talk.open.id);
+  await sending;
+  expect([talk.all, new Conversations(() => localStorage).list(), talk.isEmpty]).toEqual([[], [], true]);
+});
+
+it("says that an answer was empty", async () => {
+  answer = () => new Response("data: [DONE]\n\n");
+  await talk.send("Hello");
+  expect([contents(), talk.trouble?.title]).toEqual([["Hello"], "The answer is empty"]);
+});
+
 it("shows what a model wrote as text", () => {
   const content = "<img src=x onerror=alert(1)>\n```html\n<script>alert(2)</script>\n```";
   const page = mount(Message, { props: { turn: { role: "assistant", content, reasoning: "<b>Hm</b>", model: "<i>m</i>" } } });

@@ -35,6 +35,7 @@ describe("requests", () => {
   it("are told apart where REST tells them together", () => {
     const told = { requests: [aRequest({ id: "x", state: "in_flight" }), aRequest({ id: "y" })], totals: { in_flight: 7 }, next: null };
     const value = TOPICS.requests.rest!.read(told);
+    expect(value.in_flight[0]?.told).toBeGreaterThan(0);
     expect([value.in_flight[0]?.id, value.finished[0]?.id, value.total]).toEqual(["x", "y", 7]);
   });
 });

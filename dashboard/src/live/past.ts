@@ -4,7 +4,7 @@
  * Its process and its circuit breaker are told apart there and are one line here. Pure.
  */
 
-import { duration } from "../format";
+import { took } from "../format";
 import type { ModelState } from "../states";
 import type { ModelEvent } from "../types";
 
@@ -50,6 +50,6 @@ export function told(events: readonly ModelEvent[], name: string): Told[] {
 function reasonOf(event: ModelEvent, name: string, before: Told | undefined): string {
   if (event.state === "crashed" && event.detail) return event.detail.replace(`${name}: `, "");
   if (event.state === "stopped" && before && (before.state === "stopping" || before.state === "draining")) return before.reason;
-  if (event.state === "ready" && event.seconds !== null && event.reason !== "resumed") return `loaded in ${duration(event.seconds)}`;
+  if (event.state === "ready" && event.seconds !== null && event.reason !== "resumed") return `loaded in ${took(event.seconds)}`;
   return event.text === event.state ? "" : event.text.replace(`${event.state}: `, "");
 }

@@ -3,7 +3,7 @@
 import { shallowRef, watch } from "vue";
 import { get } from "../api";
 import { store } from "./index";
-import { type Sample, Samples, sampleOf } from "./samples";
+import { HOLE, type Sample, Samples, sampleOf } from "./samples";
 import { Strips } from "./strips";
 import type { ModelPast } from "../types";
 
@@ -15,7 +15,15 @@ export const strips = new Strips();
 export const sampled = shallowRef(0);
 export const changed = shallowRef(0);
 
+let heard = Infinity;
+
 store.hear("metrics", (system) => {
+  const before = heard;
+  heard = Date.now();
+  if (heard - before > HOLE * 1000) { // the machine slept, or the tab did: nobody looked meanwhile
+    strips.lose(before);
+    void recall();
+  }
   samples.add(system.time, sampleOf(system));
   sampled.value += 1;
 });
@@ -35,7 +43,10 @@ function askForGrounds(): void {
   }, GROUNDS_MS);
 }
 
-watch(() => store.status.mode, (mode) => mode === "offline" && strips.lose(Date.now()));
+watch(() => store.status.mode, (mode, before) => {
+  if (mode === "offline") strips.lose(Date.now());
+  else if (before === "offline") void recall();
+});
 
 interface Past {
   columns: Record<string, (number | null)[]>;
@@ -48,7 +59,7 @@ export async function recall(): Promise<void> {
 
 async function recallSamples(): Promise<void> {
   try {
-    samples.before(older((await get<Past>("api/system/history?range=1h")).columns));
+    samples.fill(older((await get<Past>("api/system/history?range=1h")).columns));
     sampled.value += 1;
   } catch {
     // The charts begin now; the banner says what is the matter.

@@ -5,6 +5,7 @@
  */
 
 import type { System } from "../types";
+import { holed } from "./holes";
 
 export const COLUMNS = [
   "generation", "prompt", "requests", "tokens", "in_flight", "queued", "cpu", "memory", "gpu", "gpu_memory",
@@ -14,6 +15,8 @@ export type Column = (typeof COLUMNS)[number];
 export type Sample = Record<Column, number | null>;
 
 const KEPT = 1800;
+/** Seconds without a sample that nobody saw: the gateway keeps one for every ten, and the page may be that slow. */
+export const HOLE = 25;
 
 export class Samples {
   private times: number[] = [];
@@ -30,21 +33,24 @@ export class Samples {
     }
   }
 
-  /** Older samples than any that are there. */
-  before(older: { at: number; sample: Sample }[]): void {
-    const first = this.times[0] ?? Infinity;
-    const fitting = older.filter(({ at }) => at < first);
-    this.times = [...fitting.map(({ at }) => at), ...this.times].slice(-KEPT);
-    this.rows = [...fitting.map(({ sample }) => sample), ...this.rows].slice(-KEPT);
+  /** What the gateway has of the time before, and of holes; of all others those that are there know more. */
+  fill(past: { at: number; sample: Sample }[]): void {
+    const isHole = (index: number): boolean => index === 0 || (this.times[index] ?? Infinity) - (this.times[index - 1] ?? 0) > HOLE;
+    const last = this.times.at(-1) ?? Infinity;
+    const fitting = past.filter(({ at }) => at < last && !this.times.includes(at) && isHole(this.times.findIndex((time) => time > at)));
+    const known = this.rows.map((sample, index) => ({ at: this.times[index] ?? 0, sample }));
+    const kept = [...fitting, ...known].sort((a, b) => a.at - b.at).slice(-KEPT);
+    this.times = kept.map(({ at }) => at);
+    this.rows = kept.map(({ sample }) => sample);
   }
 
-  /** Seconds since the epoch, then the columns; only what is younger than `span` seconds. */
+  /** Seconds since the epoch, then the columns; only what is younger than `span` seconds. No line goes over a hole. */
   columns(names: readonly Column[], span: number): (number | null)[][] {
     const end = this.times.at(-1) ?? 0;
     const from = this.times.findIndex((at) => at >= end - span);
     if (from < 0) return [[], ...names.map(() => [])];
     const rows = this.rows.slice(from);
-    return [this.times.slice(from), ...names.map((name) => rows.map((row) => row[name]))];
+    return holed([this.times.slice(from), ...names.map((name) => rows.map((row) => row[name]))], HOLE);
   }
 
   latest(): Sample | null {

@@ -45,6 +45,10 @@ export class Store {
   private started = 0;
   private asking = 0;
   private planned = false;
+  /** The last subscription was refused: it is asked for again. */
+  private refused = false;
+  /** What REST is asked for now, and has not answered yet. */
+  private readonly underway = new Set<TopicName>();
   private poller: ReturnType<typeof setInterval> | undefined;
 
   constructor(url: () => string, open?: Open) {
@@ -79,6 +83,7 @@ export class Store {
   }
 
   private tick(): void {
+    if (this.refused && this.connection.isOpen && !document.hidden) void this.subscribe();
     if (Date.now() - this.shown < PACES[this.pace]) return;
     this.shown = Date.now();
     for (const [name, value] of this.held) this.put(name, value);
@@ -132,6 +137,7 @@ export class Store {
     const topics = [...this.wanted.keys()];
     const turn = (this.asking += 1);
     this.seq.clear(); // what comes before the snapshot is in it
+    this.refused = false;
     try {
       const { seq, snapshot } = await this.connection.ask<Subscribed>("subscribe", { topics });
       if (turn !== this.asking) return;
@@ -142,7 +148,9 @@ export class Store {
         this.put(name, TOPICS[name].snapshot(snapshot[name]));
       }
     } catch (error) {
-      if (turn === this.asking && this.connection.isOpen) this.fail(topics, reasonOf(error));
+      if (turn !== this.asking || !this.connection.isOpen) return;
+      this.refused = true;
+      this.fail(topics, reasonOf(error));
     }
   }
 
@@ -169,7 +177,8 @@ export class Store {
 
   private async fetch(name: TopicName): Promise<void> {
     const rest = TOPICS[name].rest;
-    if (!rest) return;
+    if (!rest || this.underway.has(name)) return;
+    this.underway.add(name);
     try {
       const value = rest.read(await get<unknown>(rest.path));
       if (this.connection.isOpen) return;
@@ -180,6 +189,8 @@ export class Store {
       const lost = !(error instanceof ApiError) || error.status === 0 || error.status >= 502;
       if (lost) Object.assign(this.status, { mode: "offline", reason: reasonOf(error) });
       this.fail([name], reasonOf(error));
+    } finally {
+      this.underway.delete(name);
     }
   }
 

@@ -44,6 +44,8 @@ function received(data: unknown): Model[] {
   return ((data as { models?: Model[] }).models ?? []).map((model) => ({ ...model, told }));
 }
 
+const running = (rows: RequestRow[]): RequestRow[] => rows.map((row) => ({ ...row, told: Date.now() }));
+
 const models: Topic<Model[]> = {
   snapshot: received,
   apply(value, event, data) {
@@ -67,16 +69,16 @@ const metrics: Topic<System> = {
 const requests: Topic<Requests> = {
   snapshot(data) {
     const { in_flight, finished, total } = data as Partial<Requests>;
-    return { in_flight: in_flight ?? [], finished: finished ?? [], total: total ?? in_flight?.length ?? 0 };
+    return { in_flight: running(in_flight ?? []), finished: finished ?? [], total: total ?? in_flight?.length ?? 0 };
   },
   apply(value, event, data) {
     if (event !== "requests:update") return value;
     const { in_flight, finished = [], total } = data as Partial<Requests>;
-    const running = in_flight ?? value.in_flight;
+    const now = in_flight ? running(in_flight) : value.in_flight;
     const ended = [...finished].sort((a, b) => b.started_at - a.started_at);
     return {
-      in_flight: running,
-      total: total ?? running.length,
+      in_flight: now,
+      total: total ?? now.length,
       finished: [...ended, ...value.finished].slice(0, FINISHED_KEPT),
     };
   },
@@ -84,9 +86,9 @@ const requests: Topic<Requests> = {
     path: "api/requests?limit=50",
     read(data) {
       const { requests: rows, totals } = data as RequestPage;
-      const running = rows.filter((row) => row.state === "in_flight");
+      const now = running(rows.filter((row) => row.state === "in_flight"));
       const finished = rows.filter((row) => row.state !== "in_flight");
-      return { in_flight: running, finished, total: totals.in_flight ?? running.length };
+      return { in_flight: now, finished, total: totals.in_flight ?? now.length };
     },
   },
 };

@@ -63,6 +63,7 @@ export async function complete(asked: Asked, hearer: Hearer, signal: AbortSignal
       }
     }
   } catch (error) {
+    void reader.cancel().catch(() => undefined); // nobody reads the rest: the engine need not go on
     if (signal.aborted || error instanceof ApiError) throw error;
     throw new ApiError("the connection broke in the middle of the answer", 0, "broken");
   }

@@ -4,7 +4,7 @@ import { computed, onScopeDispose, reactive, ref, shallowRef } from "vue";
 import { toast } from "../../toast";
 import { complete, type Hearer } from "./completion";
 import { blank, type Conversation, Conversations, titleOf, type Turn } from "./conversations";
-import { type Trouble, troubleIn } from "./words";
+import { EMPTY, type Trouble, troubleIn } from "./words";
 
 const kept = new Conversations(() => localStorage);
 
@@ -55,6 +55,8 @@ export function useTalk() {
     busy.value = true;
     try {
       await complete(asked, pen, mine.signal);
+      pen.flush();
+      if (!live.content && !live.reasoning) trouble.value = EMPTY;
     } catch (error) {
       if (mine.signal.aborted) live.stopped = true;
       else trouble.value = troubleIn(error);
@@ -69,6 +71,7 @@ export function useTalk() {
   const stop = (): void => turn?.abort();
 
   function choose(conversation: Conversation): void {
+    if (conversation.id === open.value.id) return; // else it lost the answer that comes
     stop();
     trouble.value = null;
     open.value = conversation;
@@ -80,13 +83,19 @@ export function useTalk() {
   function forget(id: string): void {
     kept.remove(id);
     all.value = kept.list();
-    if (open.value.id === id) choose(all.value[0] ?? blank(open.value.model));
+    if (open.value.id === id) replace(all.value[0]);
   }
 
   function forgetAll(): void {
     kept.clear();
     all.value = [];
-    choose(blank(open.value.model));
+    replace();
+  }
+
+  /** What has no turns is not kept: an answer that was still coming brings nothing back. */
+  function replace(next = blank(open.value.model)): void {
+    open.value.turns = [];
+    choose(next);
   }
 
   onScopeDispose(stop);

@@ -1,7 +1,7 @@
 /** Why nothing comes yet, and why nothing came, as people say it. Pure. */
 
 import { ApiError, reasonOf } from "../../api";
-import { duration } from "../../format";
+import { took } from "../../format";
 import { stateOf } from "../../states";
 import type { Model } from "../../types";
 
@@ -11,7 +11,7 @@ export function forecast(model: Model): string {
   if (model.kind === "url") return "Served elsewhere.";
   if (state === "isolated") return "Failed again and again; it is tried again after a pause.";
   if (state === "failed") return "Its last start failed; sending tries it again.";
-  if (state === "stopped") return `Sending loads it${model.load_seconds ? `, which takes about ${duration(model.load_seconds)}` : ""}.`;
+  if (state === "stopped") return `Sending loads it${model.load_seconds ? `, which takes about ${took(model.load_seconds)}` : ""}.`;
   if (state === "draining" || state === "stopping") return "It is leaving; sending loads it again.";
   return "";
 }
@@ -20,7 +20,7 @@ export function forecast(model: Model): string {
 export function waitingWords(comment: string, model: Model | undefined): string {
   if (comment) return sentence(comment);
   if (!model) return "Waiting for the gateway";
-  if (model.state === "starting") return `Loading ${model.name}${model.load_seconds ? `: takes about ${duration(model.load_seconds)}` : ""}`;
+  if (model.state === "starting") return `Loading ${model.name}${model.load_seconds ? `: takes about ${took(model.load_seconds)}` : ""}`;
   if (model.state === "ready") return model.in_flight > 1 ? "Waiting for a free place" : "Reading the prompt";
   return `Waiting for ${model.name}`;
 }
@@ -50,6 +50,8 @@ export interface Trouble {
   title: string;
   text: string;
 }
+
+export const EMPTY: Trouble = { title: "The answer is empty", text: "The model ended it before its first word." };
 
 export function troubleIn(error: unknown): Trouble {
   const reason = sentence(reasonOf(error));

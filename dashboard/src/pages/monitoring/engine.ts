@@ -17,10 +17,14 @@ const KNOWN: Record<string, Known> = {
   n_busy_slots_per_decode: { label: "Busy slots per decode", spell: rate },
   tokens_predicted_total: { label: "Tokens generated", spell: count },
   prompt_tokens_total: { label: "Prompt tokens", spell: count },
+  prompt_tokens_cached_total: { label: "Prompt tokens cached", spell: count },
   n_decode_total: { label: "Calls of decode", spell: count },
   n_tokens_max: { label: "Longest sequence, tokens", spell: count },
   tokens_predicted_seconds_total: { label: "Time generating, s", spell: rate },
   prompt_seconds_total: { label: "Time reading prompts, s", spell: rate },
+  spec_decode_num_drafts_total: { label: "Drafts", spell: count },
+  spec_decode_num_draft_tokens_total: { label: "Draft tokens", spell: count },
+  spec_decode_num_accepted_tokens_total: { label: "Draft tokens accepted", spell: count },
 };
 
 const ORDER = Object.keys(KNOWN);

@@ -1,7 +1,7 @@
 /** How the gateway is, in sentences. Pure; what stands first matters most. */
 
 import { bytes, clock, count, plural } from "../../format";
-import { stateOf, type Tone } from "../../states";
+import { stateOf, type Tone, withoutName } from "../../states";
 import type { Model, System } from "../../types";
 import { percentOf } from "./past";
 
@@ -40,8 +40,8 @@ function* ofGateway({ config, requests }: Health): Generator<Word> {
 
 function* ofModels(models: Model[]): Generator<Word> {
   for (const model of models) {
-    if (stateOf(model) === "isolated") yield bad(`${model.name} has failed too often and gets no requests for a while: ${model.breaker.reason}`);
-    else if (stateOf(model) === "failed") yield warn(`${model.name} did not start: ${model.last_failure?.reason}`);
+    if (stateOf(model) === "isolated") yield bad(`${model.name} has failed too often and gets no requests for a while: ${withoutName(model, model.breaker.reason)}`);
+    else if (stateOf(model) === "failed") yield warn(`${model.name} did not start: ${withoutName(model, model.last_failure?.reason ?? "")}`);
   }
 }
 

@@ -5,13 +5,14 @@
  * for a week has no more points than one that was just opened. Pure.
  */
 
+import { holed } from "../../live/holes";
 import type { System } from "../../types";
 
 export const RANGES = {
-  "5m": { label: "5 min", span: 300, step: 2, asked: "1h" },
-  "1h": { label: "1 h", span: 3600, step: 10, asked: "1h" },
-  "24h": { label: "24 h", span: 86_400, step: 60, asked: "24h" },
-  "7d": { label: "7 d", span: 604_800, step: 600, asked: "7d" },
+  "5m": { label: "5 min", span: 300, step: 2, hole: 25, asked: "1h" },
+  "1h": { label: "1 h", span: 3600, step: 10, hole: 25, asked: "1h" },
+  "24h": { label: "24 h", span: 86_400, step: 60, hole: 150, asked: "24h" },
+  "7d": { label: "7 d", span: 604_800, step: 600, hole: 1500, asked: "7d" },
 } as const;
 
 export type RangeName = keyof typeof RANGES;
@@ -72,9 +73,9 @@ export class Past {
     return this.points.map((point) => percentOf(point[used], point[total]));
   }
 
-  /** For a chart: seconds since the epoch, then the columns. */
+  /** For a chart: seconds since the epoch, then the columns. The gateway has no steps of the time when it did not run. */
   with(...columns: Value[][]): Value[][] {
-    return [[...this.times], ...columns];
+    return holed([[...this.times], ...columns], RANGES[this.range].hole);
   }
 
   private shorten(): void {
