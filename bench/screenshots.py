@@ -26,6 +26,8 @@ FOLDER = Path(__file__).parents[1] / "docs" / "screenshots"
 LARGEST = 120 * 1024
 """Bytes of a picture that people get with every clone."""
 _WIDTH, _HEIGHT = 1240, 820
+_SETTLED = 3.0
+"""Seconds in which everything live has been told at least once."""
 _LOW = {"logs": 500}
 """Heights of pages that are full of words: those cost most."""
 _BEFORE = 120.0
@@ -107,6 +109,7 @@ async def _picture(browser: Browser, url: str, name: str, file: Path, dark: bool
     await page.goto(f"{url}/{_SHOWN.get(name, name)}", wait_until="networkidle")
     await expect(page.get_by_role("status").get_by_text("Loading", exact=True)).to_have_count(0, timeout=20_000)
     await expect(page.get_by_text("Gathering data")).to_have_count(0, timeout=20_000)
+    await asyncio.sleep(_SETTLED)
     await page.screenshot(path=file)
     await context.close()
 
