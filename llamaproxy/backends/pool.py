@@ -302,7 +302,7 @@ class Pool:
             self._spawns[effect.model] = started = self._launch(effect.model, effect.spawn)
         except GatewayError as error:
             self._loop.call_soon(self._report, BackendExited(effect.model, effect.spawn, error))
-        except Exception as error:
+        except Exception as error:  # whatever it is, those who wait must hear of it
             log.exception("%s: cannot be prepared", effect.model)
             failed = BackendExited(effect.model, effect.spawn, ModelStartFailed(f"{effect.model}: {error}"))
             self._loop.call_soon(self._report, failed)

@@ -96,7 +96,7 @@ class Remote:
             self._end(self._lost(await self._until_lost()), retry=True)
         except GatewayError as error:
             self._end(error, retry=False)
-        except Exception as error:
+        except Exception as error:  # a watch that ends unheard would leave its model ready for ever
             log.exception("%s: the watch over %s failed", self.model, self.upstream.address)
             self._end(ModelStartFailed(f"{self.model}: {error}"), retry=False)
 

@@ -100,12 +100,12 @@ class Spawn:
             end = await self._live(report)
         except GatewayError as failure:
             end = _End(failure, blameless=isinstance(failure, Exhausted))
-        except Exception as failure:
+        except Exception as failure:  # an exit is reported whatever happened, or its place is never free
             log.exception("%s: spawn %d failed", self.model, self.number)
             end = _End(ModelStartFailed(f"{self.model}: {failure}"))
         try:
             await self._close()
-        except Exception:
+        except Exception:  # the same: what could not be tidied up keeps nobody waiting
             log.exception("%s: spawn %d left something behind", self.model, self.number)
         self.exited.set()
         report(BackendExited(self.model, self.number, end.error, end.retry, end.blameless))

@@ -77,7 +77,7 @@ class Reader:
         window, at, length = self._window, self._at, U64.unpack_from
         done = 0
         try:
-            for done in range(1, most + 1):  # noqa: B007
+            for done in range(1, most + 1):  # noqa: B007 - it counts, and is what is returned
                 at += 8 + length(window, at)[0]
         except (struct.error, OverflowError):  # the window ends, or the last length went far beyond it
             done -= 1

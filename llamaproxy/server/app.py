@@ -145,7 +145,7 @@ class Server:
             response = web.Response(status=499, reason="Client Closed Request")
         except HttpProcessingError:
             raise  # broken framing; `inbound` refuses it as it does with heads
-        except Exception:
+        except Exception:  # the last one who can answer, and in the words of the API
             log.exception("request %s failed", request_id(request))
             if request.get(STARTED) or request.writer.output_size:
                 cut_off(request)

@@ -107,7 +107,7 @@ class Live:
             return envelope.answer(ask, await self._events.answer(page.request, ask), self._now())
         except GatewayError as error:
             return envelope.refusal(ask, error, self._now())
-        except Exception:
+        except Exception:  # one question fails, not the page
             log.exception("%s failed", ask.event)
             return envelope.refusal(ask, GatewayError("the gateway failed; its log says why"), self._now())
 
@@ -145,7 +145,7 @@ class Live:
             while any(topic.watched for topic in self._topics.values()):
                 await asyncio.sleep(FLUSH)
                 self.flush()
-        except Exception:
+        except Exception:  # pages that are told nothing must not believe that nothing changes
             log.exception("pages cannot be told what changes; they are sent away, to come again")
             for page in self._pages:
                 page.abort()

@@ -38,7 +38,7 @@ class ConsoleHandler(logging.Handler):
             self._waiting.put_nowait(self.format(record))
         except queue.Full:
             self.dropped += 1
-        except Exception:
+        except Exception:  # as `logging.Handler` asks: a line that cannot be written fails no one
             self.handleError(record)
 
     def close(self) -> None:

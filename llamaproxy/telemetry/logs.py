@@ -166,7 +166,7 @@ class _Collector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._logs.said(record)
-        except Exception:
+        except Exception:  # as `logging.Handler` asks: a line that cannot be kept fails no one
             self.handleError(record)
 
 

@@ -79,7 +79,7 @@ class Probe(Generic[T]):
     def _ask(self) -> None:
         try:
             self._note(self._look(), None)
-        except Exception as error:
+        except Exception as error:  # drivers raise what they like; it is what is told instead of a value
             self._note(None, str(error) or type(error).__name__)
 
     def _note(self, value: T | None, error: str | None) -> None:

@@ -157,7 +157,7 @@ class Writer:
             try:
                 await self._rest()
                 await self._step()
-            except Exception as error:
+            except Exception as error:  # the one task that writes must not end: rows would only be counted as lost
                 if not isinstance(error, _FAILURES):
                     log.exception("a fault of the gateway's own; it goes on")
                 await self._failed(error)

@@ -43,7 +43,7 @@ def tools() -> str:
         assert ask(instructor.Mode.TOOLS).city in ("Paris", "Rome")
     except openai.APIError:
         raise
-    except Exception as error:
+    except Exception as error:  # the bundled model calls no tools; what is made of that differs
         return f"accepted, not called: {type(error).__name__}"
     return "called"
 

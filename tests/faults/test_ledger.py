@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,7 @@ class TestDatabaseThatCannotBeWritten:
             await client.chat("m")
             limits = psutil.Process(gateway.pid).rlimit(resource.RLIMIT_FSIZE)
             psutil.Process(gateway.pid).rlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-            mend = lambda: psutil.Process(gateway.pid).rlimit(resource.RLIMIT_FSIZE, limits)  # noqa: E731
+            mend = partial(psutil.Process(gateway.pid).rlimit, resource.RLIMIT_FSIZE, limits)
             await self.serves_and_recovers(gateway, client, mend, "")
         assert len(ids(database(tmp_path))) == 21
 

@@ -289,7 +289,7 @@ class TestProblems:
         listed = module._listed
 
         def then_gone(*args: object) -> object:
-            result = listed(*args)  # type: ignore[arg-type]
+            result = listed(*args)  # type: ignore[arg-type]  # passed on as they come
             path.unlink(missing_ok=True)
             return result
 

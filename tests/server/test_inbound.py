@@ -223,7 +223,7 @@ class TestBrokenBodies:
         block = b"x" * 1024**2
         taken = 0
         async with asked(await listen(), POST + b"Content-Length: %d\r\n\r\n" % 1024**3) as (reader, writer):
-            answer = asyncio.ensure_future(until_closed(reader))  # noqa: TID251
+            answer = asyncio.ensure_future(until_closed(reader))  # noqa: TID251 - a test has no use for tasks.spawn
             with pytest.raises(ConnectionError):
                 for _ in range(1024):
                     writer.write(block)
@@ -285,7 +285,7 @@ class TestDeadlines:
 
     async def test_slow_writer_gains_nothing_by_going_on(self, listen: Listen) -> None:
         async with connected(await listen(patience=0.2)) as (reader, writer):
-            answer = asyncio.ensure_future(until_closed(reader))  # noqa: TID251
+            answer = asyncio.ensure_future(until_closed(reader))  # noqa: TID251 - a test has no use for tasks.spawn
             writer.write(b"GET / HTTP/1.1\r\n")
             async with asyncio.timeout(PATIENCE):
                 while not answer.done():

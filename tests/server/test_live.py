@@ -207,7 +207,7 @@ async def test_page_that_does_not_read_loses_messages_and_delays_nobody(gateway:
             + frame(b'{"type":"request","event":"subscribe","data":{"topics":["one"]}}')
         )
         await reader.readuntil(b'"snapshot"')
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a ReadTransport, too
         await page.subscribe("one")
         for seq in range(1, 201):
             gateway.one.count(size=100_000)

@@ -30,7 +30,7 @@ async def test_page_that_takes_nothing_is_cut_off(gateway: Gateway, monkeypatch:
     async with connected(gateway.client.port) as (reader, writer):
         writer.write(b"GET /llamaproxws HTTP/1.1\r\n" + HANDSHAKE + frame(SUBSCRIBE))
         await reader.readuntil(b'"snapshot"')
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a ReadTransport, too
         for _ in range(200):
             gateway.one.count(size=100_000)
             gateway.live.flush()

@@ -252,7 +252,7 @@ class TestParameters:
     """What a model's configuration puts into requests, and takes out."""
 
     CHAT = "/v1/chat/completions"
-    OURS = {"set_params": {"temperature": 0, "x": {"y": [1]}}, "strip_params": ["top_k", "seed"]}  # noqa: RUF012
+    OURS = {"set_params": {"temperature": 0, "x": {"y": [1]}}, "strip_params": ["top_k", "seed"]}  # noqa: RUF012 - nobody changes it
 
     @pytest.fixture
     async def client(self, serve: Serve) -> AsyncIterator[TestClient[Any, Any]]:
