@@ -14,7 +14,7 @@ from llamaproxy.config import MEANINGLESS, BreakerConfig, Config, LimitsConfig, 
 from llamaproxy.effective import Origin, Origins
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Catalogue
-from llamaproxy.server.reload import Loaded
+from llamaproxy.server.loaded import Loaded
 
 
 class LogSettings(BaseModel):

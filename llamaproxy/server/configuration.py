@@ -19,7 +19,8 @@ from llamaproxy.effective import effective, shown_origins
 from llamaproxy.server import adjust
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
-from llamaproxy.server.reload import Loaded, Reloader
+from llamaproxy.server.loaded import Loaded
+from llamaproxy.server.reload import Reloader
 
 log = logging.getLogger(__name__)
 

@@ -28,13 +28,15 @@ from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidM
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import Read, estimate, files
 from llamaproxy.models.headers import Headers
-from llamaproxy.server import keyfile, reload
+from llamaproxy.server import keyfile
+from llamaproxy.server import loaded as disk
 from llamaproxy.server.current import Current
 from llamaproxy.server.downloads import Downloads
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.keyring import Keyring
+from llamaproxy.server.loaded import Changes, Loaded
 from llamaproxy.server.monitor import Monitor
-from llamaproxy.server.reload import Changes, Loaded, Reloader
+from llamaproxy.server.reload import Reloader
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.history import History
@@ -71,8 +73,8 @@ class Gateway:
     def __init__(self, config: Config, runtime_base: Path | None = None, source: Source | None = None) -> None:
         check(config)
         source = source or Fixed(config)
-        loaded = reload.load(config, origins=source.origins, edited=source.found)
-        reload.tell_problems(loaded.found)
+        loaded = disk.load(config, origins=source.origins, edited=source.found)
+        disk.tell_problems(loaded.found)
         self.traffic = Traffic()
         self.history = History(config.telemetry, self.traffic.ended)
         self.ledger = self.history.ledger

@@ -14,7 +14,7 @@ from llamaproxy.models.catalogue import Model
 from llamaproxy.models.estimate import files
 from llamaproxy.models.pull import is_bare, remove_bare
 from llamaproxy.models.scan import Scan
-from llamaproxy.server.reload import Loaded
+from llamaproxy.server.loaded import Loaded
 
 
 def chosen(file: str, loaded: Loaded) -> dict[str, str]:

@@ -24,8 +24,9 @@ from llamaproxy.errors import Conflict, InvalidRequest, ModelNotFound
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server import modelfiles
 from llamaproxy.server.answers import json_response
+from llamaproxy.server.loaded import Changes, Loaded
 from llamaproxy.server.models import Models
-from llamaproxy.server.reload import Changes, Loaded, Reloader
+from llamaproxy.server.reload import Reloader
 from llamaproxy.server.wanted import SOURCE
 
 log = logging.getLogger(__name__)

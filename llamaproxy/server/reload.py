@@ -10,21 +10,18 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llamaproxy import edits, statefile
-from llamaproxy.backends import engine
-from llamaproxy.config import Config
 from llamaproxy.configfile import Signature, Source
 from llamaproxy.edits import Document
 from llamaproxy.effective import Origins
 from llamaproxy.errors import ConfigError, Conflict, GatewayError
-from llamaproxy.models import catalogue
-from llamaproxy.models.catalogue import Catalogue, Model
-from llamaproxy.models.scan import FoundModel, Scan, scan
+from llamaproxy.models.scan import FoundModel, Scan
+from llamaproxy.server.loaded import Changes, Loaded, compare, load, scanned, tell_problems
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
@@ -33,40 +30,10 @@ WATCH_INTERVAL = 2.0
 """Seconds. Looking works where notifications do not: on bind mounts and network file systems."""
 REST = 0.5
 """Seconds in which a file that was changed must stay as it is."""
-_OF_PROCESSES = {"path": ("binary", "args", "env"), "command": ("env",), "url": ()}
-"""Settings of the engine that running processes have been started with, by the kind of their model."""
 
 
-Version = tuple[object, ...] | None
 Look = tuple[Signature, Scan]
 """At the files of the configuration, and at the directory of models."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A configuration with everything on the disk that belongs to it; `versions` tell one model's files from others.
-
-    `origins` say where its values come from.
-    """
-
-    config: Config
-    found: Scan
-    catalogue: Catalogue
-    versions: Mapping[str, Version]
-    origins: Origins = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Names of models. `changed` ones have their process replaced once it has ended what it is answering."""
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        parts = {"added": self.added, "removed": self.removed, "changed": self.changed}
-        return "; ".join(f"{what} {', '.join(names)}" for what, names in parts.items() if names) or "no model changed"
 
 
 Edit = Callable[[Document, Loaded], Document]
@@ -185,14 +152,14 @@ class Reloader:
             return
         await asyncio.sleep(REST)
         now = await asyncio.to_thread(self._look)
-        if _matter(now) == _matter(before) != _matter((self._seen, self._tried)):
+        if _matter(now) == _matter(before) and self._is_news(now):
             with contextlib.suppress(ConfigError):
                 await self._in_turn(self._reload)
-        elif now == before and _matter(now) == _matter((self._seen, self._tried)):
+        elif now == before and not self._is_news(now):
             self._take_problems(now[1])
 
     def _look(self) -> Look:
-        return self._source.signature(), _scanned(self._loaded.config, self._tried)
+        return self._source.signature(), scanned(self._loaded.config, self._tried)
 
     def _take_problems(self, found: Scan) -> None:
         tell_problems(found, self._tried)
@@ -202,7 +169,7 @@ class Reloader:
     def _read(self, edited: Document | None = None) -> Loaded:
         """The signature comes first: what changes while it is read will be read again."""
         self._seen = self._source.signature()
-        self._tried = _scanned(self._loaded.config, self._tried)
+        self._tried = scanned(self._loaded.config, self._tried)
         config = self._source.load(edited)
         return load(config, self._loaded.found, self._source.origins, self._source.found)
 
@@ -228,8 +195,9 @@ class Reloader:
         self._seen = self._seen[0], self._source.signature()[1]
         return loaded, functools.partial(statefile.replace, path, edits.text(before))
 
-    def _is_stale(self) -> bool:
-        return _matter(self._look()) != _matter((self._seen, self._tried))
+    def _is_news(self, look: Look) -> bool:
+        """Whether a reload would take something in."""
+        return _matter(look) != _matter((self._seen, self._tried))
 
 
 async def _to_its_end(work: Coroutine[Any, Any, Changes], name: str) -> Changes:
@@ -248,65 +216,7 @@ async def _outcome(work: Coroutine[Any, Any, Changes]) -> Changes | GatewayError
         return error
 
 
-def load(
-    config: Config, before: Scan | None = None, origins: Origins | None = None, edited: Document | None = None
-) -> Loaded:
-    """Look for the models of a configuration; `edited` are settings of those it does not name. Blocks on the disk."""
-    found = _scanned(config, before)
-    models = catalogue.build(config, engine.bundled_model(), found.models, edited)
-    scanned: dict[str, Version] = {model.name: model.signature for model in found.models}
-    versions = {name: scanned[name] if m.source == "scanned" else _version(m) for name, m in models.models.items()}
-    return Loaded(config, found, models, versions, origins or {})
-
-
 def _matter(look: Look) -> tuple[Signature, tuple[FoundModel, ...]]:
     """What a reload would take in."""
     signature, found = look
     return signature, found.models
-
-
-def compare(old: Loaded, new: Loaded) -> Changes:
-    """What is different for whom. Everybody's process is another one where the engine is."""
-    before, after = old.catalogue.models, new.catalogue.models
-
-    def same_engine(model: Model) -> bool:
-        settings = _OF_PROCESSES[model.config.kind]
-        return all(getattr(old.config.engine, key) == getattr(new.config.engine, key) for key in settings)
-
-    changed = (
-        name
-        for name in after
-        if name in before
-        and not (
-            same_engine(after[name])
-            and old.versions[name] == new.versions[name]
-            and after[name].config.starts_like(before[name].config)
-        )
-    )
-    return Changes(
-        tuple(name for name in after if name not in before),
-        tuple(name for name in before if name not in after),
-        tuple(changed),
-    )
-
-
-def tell_problems(found: Scan, before: Scan | None = None) -> None:
-    """What is no model in the directory, once."""
-    for problem in found.problems:
-        if before is None or problem not in before.problems:
-            log.warning("catalog.models_dir: %s: %s", problem.entry, problem.reason)
-
-
-def _scanned(config: Config, before: Scan | None) -> Scan:
-    directory = config.catalog.models_dir
-    return scan(Path(directory), before) if directory else Scan()
-
-
-def _version(model: Model) -> Version:
-    if model.config.path is None:
-        return None
-    try:
-        status = Path(model.config.path).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -9,7 +9,7 @@ from llamaproxy.config import Config
 from llamaproxy.effective import Origin
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.server.adjust import Settings, settings_of, with_pin, with_settings
-from llamaproxy.server.reload import Loaded, compare, load
+from llamaproxy.server.loaded import Loaded, compare, load
 
 MODELS: dict[str, Any] = {
     "m": {"path": "/m.gguf", "ttl": 60},

@@ -7,7 +7,8 @@ from aiohttp.test_utils import make_mocked_request
 from llamaproxy.config import Config, TelemetryConfig
 from llamaproxy.configfile import Fixed
 from llamaproxy.server.health import Health
-from llamaproxy.server.reload import Reloader, load
+from llamaproxy.server.loaded import load
+from llamaproxy.server.reload import Reloader
 from llamaproxy.telemetry.history import History
 
 

@@ -8,8 +8,8 @@ import pytest
 from llamaproxy.config import Config
 from llamaproxy.errors import Conflict, InvalidRequest
 from llamaproxy.models.pull import ORIGIN
+from llamaproxy.server.loaded import Loaded, load
 from llamaproxy.server.modelfiles import chosen, deletable, delete
-from llamaproxy.server.reload import Loaded, load
 from tests.models.ggufs import shards, write
 
 

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from llamaproxy import statefile
 from llamaproxy.config import Config
 from llamaproxy.server import modelfiles, modelroutes
-from llamaproxy.server.reload import Changes, load
+from llamaproxy.server.loaded import Changes, load
 from llamaproxy.tasks import spawn
 from tests.gateway import PATIENCE, chat_body
 from tests.models.ggufs import write

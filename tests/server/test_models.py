@@ -28,8 +28,9 @@ from llamaproxy.models.headers import Headers
 from llamaproxy.server import posted
 from llamaproxy.server.answers import error_response
 from llamaproxy.server.current import Current
+from llamaproxy.server.loaded import load
 from llamaproxy.server.models import Models
-from llamaproxy.server.reload import Reloader, load
+from llamaproxy.server.reload import Reloader
 from llamaproxy.telemetry.history import History
 from llamaproxy.telemetry.modelhistory import ModelHistory
 from tests.gateway import PATIENCE, chat_body, fake_model

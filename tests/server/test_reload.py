@@ -1,7 +1,6 @@
 """Taking in what has changed on the disk."""
 
 import asyncio
-import logging
 import os
 import tomllib
 from dataclasses import replace
@@ -14,9 +13,9 @@ from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.effective import Origin
 from llamaproxy.errors import ConfigError
-from llamaproxy.models.scan import Problem, Scan
 from llamaproxy.server import reload as module
-from llamaproxy.server.reload import Changes, Loaded, Reloader, compare, load, tell_problems
+from llamaproxy.server.loaded import Changes, Loaded, load
+from llamaproxy.server.reload import Reloader
 from llamaproxy.tasks import spawn
 from tests.gateway import to_toml
 from tests.models.ggufs import write
@@ -24,10 +23,6 @@ from tests.models.ggufs import write
 
 def config(**sections: Any) -> Config:
     return Config.model_validate(sections)
-
-
-def with_models(**models: dict[str, Any]) -> Config:
-    return config(models={name: {"path": "/m", **settings} for name, settings in models.items()})
 
 
 def rewrite(file: Path, text: str) -> None:
@@ -55,57 +50,6 @@ class Taker:
             raise self.refusal
         self.taken.append((loaded, changes))
         self.came.set()
-
-
-class TestLoad:
-    def test_models_of_file_and_directory_are_found_together(self, tmp_path: Path) -> None:
-        write(tmp_path / "scanned.gguf")
-        loaded = load(config(models={"own": {"path": "/m"}}, catalog={"models_dir": str(tmp_path)}))
-        assert list(loaded.catalogue.models) == ["own", "scanned"]
-        assert loaded.versions["own"] is None, "its file is not there"
-        assert loaded.versions["scanned"]
-
-    def test_same_files_are_the_same_version(self, tmp_path: Path) -> None:
-        file = write(tmp_path / "m.gguf")
-        settings = config(models={"own": {"path": str(file)}}, catalog={"models_dir": str(tmp_path)})
-        first = load(settings)
-        assert load(settings, first.found).versions == first.versions
-        os.utime(file, ns=(1, 1))
-        assert not set(load(settings, first.found).versions.values()) & set(first.versions.values())
-
-
-class TestCompare:
-    def test_models_come_and_go(self) -> None:
-        changes = compare(load(with_models(a={}, b={})), load(with_models(b={}, c={})))
-        assert changes == Changes(added=("c",), removed=("a",))
-
-    def test_what_a_process_is_started_with_changes_a_model(self) -> None:
-        assert compare(load(with_models(a={}, b={})), load(with_models(a={"ctx_size": 9}, b={}))).changed == ("a",)
-
-    @pytest.mark.parametrize("setting", [{"ttl": 5}, {"priority": 1}, {"pinned": True}, {"aliases": ["x"]}])
-    def test_what_only_the_scheduler_knows_does_not(self, setting: dict[str, Any]) -> None:
-        assert compare(load(with_models(a={})), load(with_models(a=setting))) == Changes()
-
-    def test_another_file_under_the_same_name_changes_a_model(self, tmp_path: Path) -> None:
-        file = tmp_path / "m.gguf"
-        file.write_bytes(b"one")
-        settings = config(models={"a": {"path": str(file)}})
-        before = load(settings)
-        file.write_bytes(b"other")
-        assert compare(before, load(settings)).changed == ("a",)
-
-    @pytest.mark.parametrize("engine", [{"args": ["-t", "1"]}, {"env": {"A": "1"}}, {"binary": "embedded"}])
-    def test_another_engine_changes_them_all(self, engine: dict[str, Any]) -> None:
-        models = {"a": {"path": "/a"}, "b": {"path": "/b"}}
-        assert compare(load(config(models=models)), load(config(models=models, engine=engine))).changed == ("a", "b")
-
-    def test_deadlines_are_no_other_engine(self) -> None:
-        patient = config(models={"a": {"path": "/m"}}, engine={"stop_timeout": 99})
-        assert compare(load(with_models(a={})), load(patient)) == Changes()
-
-    def test_changes_are_told_in_words(self) -> None:
-        assert str(Changes()) == "no model changed"
-        assert str(Changes(added=("a", "b"), changed=("c",))) == "added a, b; changed c"
 
 
 class TestReloader:
@@ -174,7 +118,7 @@ class TestReloader:
         assert changes == Changes(added=("b",))
         assert list(reloader.loaded.config.models) == ["a", "b"]
         assert stored(edits) == {"models": {"b": {"path": "/b"}}}
-        assert not reloader._is_stale(), "it is no news to who watches"
+        assert not reloader._is_news(reloader._look()), "it is no news to who watches"
 
     async def test_edits_that_are_refused_leave_no_trace(
         self, reloader: Reloader, edits: Path, taker: Taker, caplog: pytest.LogCaptureFixture
@@ -190,7 +134,7 @@ class TestReloader:
         assert stored(edits) == {"limits": {"queue_size": 5}}
         assert (reloader.loaded.config.limits.queue_size, reloader.error) == (5, None)
         assert "failed" not in caplog.text, "it is an answer, no accident"
-        assert not reloader._is_stale()
+        assert not reloader._is_news(reloader._look())
 
     async def test_a_fault_that_an_edit_meets_is_still_told_by_who_watches(
         self, reloader: Reloader, file: Path
@@ -198,7 +142,7 @@ class TestReloader:
         rewrite(file, "[sever]")
         with pytest.raises(ConfigError):
             await reloader.edit(lambda document, loaded: document)
-        assert reloader._is_stale()
+        assert reloader._is_news(reloader._look())
 
     async def test_who_asked_for_an_edit_may_leave(self, reloader: Reloader, edits: Path, taker: Taker) -> None:
         asked = spawn(reloader.edit(lambda document, loaded: {"limits": {"queue_size": 5}}), name="ask")
@@ -350,37 +294,15 @@ class TestReloader:
         write(folder / "new.gguf")
         with pytest.raises(ConfigError):
             await reloader.reload()
-        assert not reloader._is_stale()
+        assert not reloader._is_news(reloader._look())
         write(folder / "another.gguf")
-        assert reloader._is_stale()
+        assert reloader._is_news(reloader._look())
 
     async def test_configuration_made_by_hand_stays(self, taker: Taker) -> None:
-        settings = with_models(a={})
+        settings = config(models={"a": {"path": "/m"}})
         reloader = Reloader(Fixed(settings), taker, load(settings))
         assert await reloader.reload() == Changes()
         assert reloader.file is None
-
-
-def test_engine_of_ours_is_nothing_to_other_servers(tmp_path: Path) -> None:
-    models = {"own": {"command": ["x", "${port}"]}, "far": {"url": "http://h"}, "near": {"path": "/m"}}
-
-    def changed(**engine: Any) -> tuple[str, ...]:
-        before, after = (Config.model_validate({"engine": e, "models": models}) for e in ({}, engine))
-        return compare(load(before), load(after)).changed
-
-    assert changed(binary="/other") == changed(args=["-v"]) == ("near",)
-    assert changed(env={"A": "1"}) == ("own", "near")
-
-
-def test_problems_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    old, new = Problem("a.gguf", "is junk"), Problem("b.gguf", "is hidden")
-    with caplog.at_level(logging.WARNING):
-        tell_problems(Scan(problems=(old,)))
-        tell_problems(Scan(problems=(old, new)), Scan(problems=(old,)))
-    assert [record.getMessage() for record in caplog.records] == [
-        "catalog.models_dir: a.gguf: is junk",
-        "catalog.models_dir: b.gguf: is hidden",
-    ]
 
 
 async def test_what_is_put_in_force_by_hand_lasts_until_the_next_reload(tmp_path: Path) -> None:
