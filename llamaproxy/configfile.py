@@ -1,44 +1,31 @@
 """From file and environment to a Config.
 
-Owns the order of precedence (flag, environment, edits, file, default) and the words in which faults are told: an
-unknown name is answered with the one that was probably meant. The keys themselves stand in `config`, the file is
-`document`'s.
+Owns the order of precedence (flag, environment, edits, file, default) and the words in which faults are told. The keys
+themselves stand in `config`, the file is `document`'s, and what was meant by an unknown name is told by `variables`.
 """
 
-import difflib
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from llamaproxy import edits
-from llamaproxy.config import Config, KeyConfig, ModelConfig
-from llamaproxy.document import FILE_VARIABLE, find_file, read
+from llamaproxy.config import Config
+from llamaproxy.document import find_file, read
 from llamaproxy.edits import Document
 from llamaproxy.effective import Origin, Origins, trace
 from llamaproxy.errors import ConfigError
+from llamaproxy.variables import keys_at, nearest, nested, printable, unknown
 
-PREFIX = "LLAMAPROXY_"
-_NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY"}
-_TABLES: dict[str, type[BaseModel]] = {"models": ModelConfig, "keys": KeyConfig}
 Layers = Mapping[Origin, Mapping[str, Any]]
 Version = tuple[int, ...] | None
 Signature = tuple[Version, Version]
 """Of the file and the file of edits; None where there is none."""
-_CLOSE = 0.65
-"""Likeness, of 1, from which on a name may be a mistyped other one."""
-
-# Kubernetes tells every container where a service named `llamaproxy` is. Source: its documentation, "Discovering
-# services", environment variables.
-_SERVICE_LINK = re.compile(
-    r"LLAMAPROXY_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)=|LLAMAPROXY_PORT=\w+://"
-)
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -56,9 +43,9 @@ def judge(document: Mapping[str, Any], overrides: Mapping[str, Any] | None = Non
 
 def _layers(document: Mapping[str, Any], overrides: Mapping[str, Any] | None, edited: Document | None = None) -> Layers:
     """What each place says, the weakest first; `edited` instead of the file of edits."""
-    if unknown := list(_unknown_variables(os.environ)):
-        raise ConfigError("\n".join(unknown))
-    layers = {Origin.FILE: document, Origin.ENVIRONMENT: _nested(os.environ), Origin.FLAG: overrides or {}}
+    if wrong := list(unknown(os.environ)):
+        raise ConfigError("\n".join(wrong))
+    layers = {Origin.FILE: document, Origin.ENVIRONMENT: nested(os.environ), Origin.FLAG: overrides or {}}
     stored = edits.read(_edits_path(layers)) if edited is None else edited
     return {Origin.FILE: document, Origin.EDITED: stored, **layers}
 
@@ -209,10 +196,10 @@ def _is_of(path: tuple[Any, ...], location: tuple[Any, ...], line: str) -> bool:
 
 def _line(fault: ErrorDetails) -> str:
     location = fault["loc"]
-    where = ".".join(_printable(part) for part in location if part != "[key]")
+    where = ".".join(printable(part) for part in location if part != "[key]")
     match fault["type"]:
         case "extra_forbidden":
-            return f"{where}: unknown key{_nearest(str(location[-1]), _keys_at(location[:-1]))}"
+            return f"{where}: unknown key{nearest(str(location[-1]), keys_at(location[:-1]))}"
         case "missing":
             return f"{where}: must be set"
         case "value_error":
@@ -222,102 +209,3 @@ def _line(fault: ErrorDetails) -> str:
     if {"env", "api_key"} & set(location) or location[0] == "keys":
         return f"{where}: {fault['msg']}"
     return f"{where}: {fault['msg']}, not {fault['input']!r:.80}"
-
-
-def _printable(part: object) -> str:
-    """A name from outside, fit for one line on a terminal."""
-    text = str(part)
-    return f"{text if text.isprintable() else ascii(text)[1:-1]:.130}"
-
-
-def _nested(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Our variables as tables; empty ones count as unset."""
-    tables: dict[str, Any] = {}
-    for variable in _own(environ):
-        if value := environ[variable]:
-            *sections, key = _path(variable)
-            table = tables
-            for section in sections:
-                table = table.setdefault(section, {})
-            table[key] = value
-    return tables
-
-
-def _own(environ: Mapping[str, str]) -> Iterator[str]:
-    for variable, value in environ.items():
-        ours = variable.startswith(PREFIX) and variable not in _NOT_SETTINGS
-        if ours and not _SERVICE_LINK.match(f"{variable}={value}"):
-            yield variable
-
-
-def _path(variable: str) -> tuple[str, ...]:
-    """Tables and key in lower case; the names of an engine's variables stay as they are."""
-    parts = variable.removeprefix(PREFIX).split("__")
-    lowered = tuple(part.lower() for part in parts)
-    for depth in (2, 3):
-        if len(parts) > depth and _is_environment(lowered[:depth]):
-            return (*lowered[:depth], "__".join(parts[depth:]))
-    return lowered
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    for variable in _own(environ):
-        path = _path(variable)
-        wrong = next((depth for depth, part in enumerate(path) if not _is_valid(path[:depth], part)), None)
-        if wrong is not None:
-            yield f"{_printable(variable)}: unknown setting{_nearest_variable(path, wrong)}"
-        elif _is_free(path) or _keys_at(path):
-            yield f"{_printable(variable)}: {path[-1]} is a section; set {_printable(variable)}__KEY"
-
-
-def _is_valid(table: tuple[str, ...], key: str) -> bool:
-    return _is_free(table) or key in _keys_at(table)
-
-
-def _nearest_variable(path: tuple[str, ...], wrong: int) -> str:
-    valid = _keys_at(path[:wrong])
-    meant = {name: (*path[:wrong], name, *path[wrong + 1 :]) for name in valid}
-    if len(path) == 1:
-        # One underscore for two, or no section at all: likelier than a typing error.
-        paths = [(section, key) for section in valid for key in _keys_at((section,))]
-        meant = {spelled: path for path in paths for spelled in (path[-1], "_".join(path))}
-    if close := difflib.get_close_matches(path[wrong], meant, n=1, cutoff=_CLOSE):
-        return f", did you mean {PREFIX}{'__'.join(meant[close[0]]).upper()}?"
-    return f"; valid here: {', '.join(valid)}" if valid else ""
-
-
-def _nearest(name: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(name.lower(), valid, n=1, cutoff=_CLOSE)
-    return f", did you mean {close[0]}?" if close else f"; valid here: {', '.join(valid)}"
-
-
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    """The keys that are valid inside the table at `location`."""
-    match location:
-        case ():
-            return list(Config.model_fields)
-        case (section,) if section in Config.model_fields and section not in _TABLES:
-            return list(_section(section).model_fields)
-        case (section, _) if section in _TABLES:
-            return list(_TABLES[section].model_fields)
-        case _:
-            return []
-
-
-def _section(name: str) -> type[BaseModel]:
-    annotation = Config.model_fields[name].annotation
-    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return annotation
-
-
-def _is_free(location: tuple[str, ...]) -> bool:
-    """Whether any key is valid at `location`: the tables of names, and the variables of an environment."""
-    return location in {("models",), ("keys",)} or _is_environment(location)
-
-
-def _is_environment(location: tuple[str, ...]) -> bool:
-    match location:
-        case ("engine", "env") | ("models", _, "env"):
-            return True
-        case _:
-            return False

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from llamaproxy import cli, configfile, errors
+from llamaproxy import cli, configfile, errors, variables
 from llamaproxy.config import MEANINGLESS, Config, KeyConfig, ModelConfig
 from llamaproxy.errors import GatewayError
 
@@ -236,7 +236,7 @@ def menu(folder: Path) -> str:
 @pytest.mark.parametrize("path", [README, EXAMPLE, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
 def test_variables_that_are_written_about_exist(path: Path) -> None:
     named = set(VARIABLE.findall(path.read_text("utf-8"))) - PLACEHOLDERS
-    assert list(configfile._unknown_variables(dict.fromkeys(named, "x"))) == []
+    assert list(variables.unknown(dict.fromkeys(named, "x"))) == []
 
 
 class TestErrors:
@@ -255,4 +255,4 @@ class TestErrors:
 
     def test_keys_that_are_written_about_exist(self) -> None:
         for section, key in re.findall(r"`(\w+)\.(\w+)`", ERRORS.read_text("utf-8")):
-            assert key in configfile._keys_at((section,)), f"{section}.{key}"
+            assert key in variables.keys_at((section,)), f"{section}.{key}"

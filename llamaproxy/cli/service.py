@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamaproxy import configfile, document
+from llamaproxy import configfile, document, variables
 from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_NOT_FOUND, complain, units
 from llamaproxy.cli.table import harmless
 from llamaproxy.config import Config
@@ -117,7 +117,7 @@ def _install(arguments: argparse.Namespace, manager: Manager) -> int:
     complain(f"wrote {manager.file}")
     _ask(before, tolerant=True)
     _ask(manager.start)
-    if left := [name for name in os.environ if name.startswith(configfile.PREFIX)]:
+    if left := [name for name in os.environ if name.startswith(variables.PREFIX)]:
         complain(f"not taken over: {', '.join(sorted(left))}; a service reads its configuration file only")
     if manager.name == "systemd":
         complain("it runs while you are logged in; `loginctl enable-linger` has it run from boot on")

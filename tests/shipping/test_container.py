@@ -19,7 +19,7 @@ import yaml
 from aiohttp import ClientSession
 
 import llamaproxy
-from llamaproxy import configfile
+from llamaproxy import variables
 from llamaproxy.cli.verbs import parser
 from llamaproxy.config import Config
 from tests.gateway import FAKE_ENGINE, PATIENCE
@@ -197,7 +197,7 @@ class TestCompose:
 
     def test_variables_exist(self) -> None:
         for service in self.services().values():
-            assert list(configfile._unknown_variables(service["environment"])) == []
+            assert list(variables.unknown(service["environment"])) == []
 
     def test_it_is_not_killed_while_requests_end(self) -> None:
         config = Config()
