@@ -22,8 +22,9 @@ from llamaproxy.errors import (
 )
 from llamaproxy.server.deploy import Deploy, JobPage, Plan, ShownJob, Wanted
 from llamaproxy.server.modelroutes import Deleted, ModelRoutes, Scanned
-from llamaproxy.server.models import EventPage, ModelDetails, ModelPage, Models, ShownModel
+from llamaproxy.server.models import Models
 from llamaproxy.server.routes import Parameter, Route
+from llamaproxy.server.shownmodel import EventPage, ModelDetails, ModelPage, ShownModel
 from llamaproxy.server.wanted import ModelEdit, NewModel
 from llamaproxy.telemetry.modelhistory import RANGES
 

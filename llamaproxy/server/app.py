@@ -35,13 +35,14 @@ from llamaproxy.server.live_topics import ConfigTopic, LogsTopic, MetricsTopic, 
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.modelroutes import ModelRoutes
-from llamaproxy.server.models import Models, Observed
+from llamaproxy.server.models import Models
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.progress import Progress
 from llamaproxy.server.proxy import Proxy
 from llamaproxy.server.refusals import Refusals
 from llamaproxy.server.requests import Requests
+from llamaproxy.server.shownmodel import Observed
 from llamaproxy.server.signin import SignIn
 from llamaproxy.server.splice import cut_off
 from llamaproxy.server.stamp import request_id, stamp

@@ -15,8 +15,9 @@ from typing import Any
 from llamaproxy.config import Config
 from llamaproxy.server.adjust import settings_of
 from llamaproxy.server.current import Current
-from llamaproxy.server.models import Models, ShownModel
+from llamaproxy.server.models import Models
 from llamaproxy.server.progress import Progress
+from llamaproxy.server.shownmodel import ShownModel
 from llamaproxy.server.system import System
 from llamaproxy.telemetry.follow import Subscription
 from llamaproxy.telemetry.ledger import Ledger, RequestRow

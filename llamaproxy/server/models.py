@@ -1,28 +1,24 @@
 """What operators see of models, and can do to them.
 
-Owns what is shown of a model, from catalogue, scheduler and process. Looking starts nothing. What a word means for a
+Owns where what is shown comes from: catalogue, scheduler, process. Its shapes are `shownmodel`'s. Looking starts
+nothing. What a word means for a
 model that is loading, draining or broken is the scheduler's to decide.
 """
 
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
-from pydantic import BaseModel, Field
 
 from llamaproxy import edits
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.pool import Pool
-from llamaproxy.core.backend import Backend
-from llamaproxy.core.breaker import BreakerState
-from llamaproxy.core.events import StopReason
 from llamaproxy.core.footprint import Footprint
-from llamaproxy.core.states import BackendState
 from llamaproxy.effective import Origin, Origins, model_values, shown_origins
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
@@ -32,132 +28,19 @@ from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.posted import read_json
 from llamaproxy.server.reload import Reloader
+from llamaproxy.server.shownmodel import (
+    ModelDetails,
+    ModelPage,
+    Observed,
+    ShownBreaker,
+    ShownModel,
+    failure_of,
+    footprint_of,
+    idle,
+    retry_in,
+    starting_for,
+)
 from llamaproxy.telemetry.modelhistory import ModelHistory, parse_range
-
-Count = Annotated[int, Field(ge=0)]
-Duration = Annotated[float, Field(ge=0)]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownFootprint:
-    """Memory in bytes; `devices` are the GPUs in the driver's order. Estimated until it is measured."""
-
-    ram: Count
-    devices: tuple[Count, ...]
-    measured: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ShownBreaker:
-    """`reason` is the failure that counted last."""
-
-    state: BreakerState
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShownFailure:
-    """`output` is what the engine printed before it ended, where it did."""
-
-    reason: str
-    output: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What others know of a model. `latency_ms`: to the first byte of its last answer; `version`: the engine's own;
-    `log`: the file with what its engine prints."""
-
-    latency_ms: Duration | None = None
-    version: str | None = None
-    log: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ShownModel:
-    """Times in seconds, but for those in `_ms`. `endpoint` is an OpenAI base path of this model's own, below the
-    gateway's address; `port` where its engine listens on one; `leaving` is why its process is going, `starts` how many
-    it has had; `source` says where the model comes from. `size` is that of its file in bytes; `context` in tokens, as
-    configured, else as trained; `idle` counts since its last request, `starting_for` since a start began that is not
-    over; `retry_in` is left until an open breaker lets a request try; `successor` is the model that the process leaves
-    for. `latency_ms`: from its last request to the first byte of the answer; `version`: the engine's own; `log`: the
-    file with what its engine prints."""
-
-    name: str
-    aliases: tuple[str, ...]
-    description: str
-    source: str
-    kind: str
-    path: str | None
-    url: str | None
-    size: Count | None
-    quantisation: str | None
-    context: Count | None
-    endpoint: str
-    state: BackendState
-    pid: int | None
-    port: int | None
-    uptime: Duration | None
-    idle: Duration | None
-    starting_for: Duration | None
-    ttl: Duration | None
-    in_flight: Count
-    queued: Count
-    latency_ms: Duration | None
-    pinned: bool
-    starts: Count
-    load_seconds: Duration | None
-    footprint: ShownFootprint | None
-    breaker: ShownBreaker
-    retry_in: Duration | None
-    last_failure: ShownFailure | None
-    kv: dict[str, Any]
-    leaving: StopReason | None
-    successor: str | None
-    version: str | None
-    log: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelDetails(ShownModel):
-    """`config` is every setting, secrets masked; `origins` say where each comes from, and `editable` which can be
-    edited. `footprint` is estimated before the first start, too."""
-
-    config: dict[str, Any]
-    origins: dict[str, Any]
-    editable: dict[str, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPage:
-    """All models, in the order of the configuration."""
-
-    models: list[ShownModel]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownEvent:
-    """A state of a model's process or of its circuit breaker (`breaker_...`), from `at` on, in seconds since the epoch.
-
-    `reason` is a code, `text` a sentence; `seconds`: how long the state before it lasted.
-    """
-
-    at: float
-    spawn: Count
-    state: str
-    reason: str | None
-    detail: str | None
-    seconds: Duration | None
-    text: str
-
-
-class EventPage(BaseModel):
-    """Events of each model, oldest first; the first are those in force at `from`, which may be later than asked for."""
-
-    range: str
-    from_: float = Field(serialization_alias="from")
-    to: float
-    models: dict[str, list[ShownEvent]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +91,7 @@ class Models:
         origins = shown_origins(values, _origins_of(model, self._reloader.origins))
         shown = self._shown(model)
         fields = {field: getattr(shown, field) for field in ShownModel.__dataclass_fields__}
-        fields["footprint"] = shown.footprint or _shown_footprint(self._expected(model.name), False)
+        fields["footprint"] = shown.footprint or footprint_of(self._expected(model.name), False)
         editable = edits.editable_model(model.name, values, self._reloader.said)
         return json_response(ModelDetails(**fields, config=values, origins=origins, editable=editable), status)
 
@@ -284,8 +167,8 @@ class Models:
             pid=running.pid if running else None,
             port=running.upstream.address.port if running else None,
             uptime=round(now - running.started_at, 1) if running else None,
-            idle=_idle(backend, now),
-            starting_for=_starting_for(backend, now),
+            idle=idle(backend, now),
+            starting_for=starting_for(backend, now),
             ttl=model.config.ttl,
             in_flight=len(backend.leases),
             queued=len(backend.queue),
@@ -293,10 +176,10 @@ class Models:
             pinned=model.config.pinned,
             starts=backend.spawn,
             load_seconds=backend.load_seconds,
-            footprint=_shown_footprint(backend.footprint, backend.measured),
+            footprint=footprint_of(backend.footprint, backend.measured),
             breaker=ShownBreaker(backend.breaker.state(now), backend.breaker.reason),
-            retry_in=_retry_in(backend, now),
-            last_failure=_failure(backend),
+            retry_in=retry_in(backend, now),
+            last_failure=failure_of(backend),
             kv=self._carrier.describe(model.name, model.config),
             leaving=backend.leaving,
             successor=backend.successor,
@@ -312,31 +195,6 @@ class Models:
             "quantisation": info.quantisation if info else None,
             "context": model.config.ctx_size or (info.context_length if info else None),
         }
-
-
-def _idle(backend: Backend, now: float) -> float | None:
-    if backend.state is not BackendState.READY or backend.leases:
-        return None
-    return max(0.0, round(now - backend.idle_since, 1))
-
-
-def _starting_for(backend: Backend, now: float) -> float | None:
-    return max(0.0, round(now - backend.started_at, 1)) if backend.state is BackendState.STARTING else None
-
-
-def _retry_in(backend: Backend, now: float) -> float | None:
-    is_open = backend.breaker.state(now) is BreakerState.OPEN
-    return round(backend.breaker.retry_after(now), 1) if is_open else None
-
-
-def _shown_footprint(known: Footprint | None, measured: bool) -> ShownFootprint | None:
-    return ShownFootprint(**asdict(known), measured=measured) if known else None
-
-
-def _failure(backend: Backend) -> ShownFailure | None:
-    if not (backend.breaker.reason or backend.last_words):
-        return None
-    return ShownFailure(backend.breaker.reason, backend.last_words)
 
 
 def _origins_of(model: Model, origins: Origins) -> Origins:
