@@ -27,7 +27,8 @@ from llamaproxy.server.flights import Flights, reason
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.guard import Guard
 from llamaproxy.server.health import Health
-from llamaproxy.server.inbound import Inbound, Request, close_after
+from llamaproxy.server.inbound import Inbound, close_after
+from llamaproxy.server.incoming import Request
 from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.live import Live
 from llamaproxy.server.live_events import Events

@@ -16,18 +16,18 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
-from yarl import URL
 
 from llamaproxy.core import request_head
 from llamaproxy.core.routing import Dialect, dialect_of
 from llamaproxy.errors import GatewayError, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from llamaproxy.server.answers import closing_answer
+from llamaproxy.server.incoming import Request, to_origin_form, without
 from llamaproxy.server.passthrough import Sent
 from llamaproxy.server.stamp import fresh_id
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[["Request"], Awaitable[web.StreamResponse]]
+Handler = Callable[[Request], Awaitable[web.StreamResponse]]
 
 KEEP_ALIVE = 75.0
 """Seconds an idle connection is kept. Reverse proxies keep theirs for 60 s or less (nginx: 60 s): who is in front must
@@ -41,40 +41,7 @@ _MOST_FRAMING = 1024**2
 """Bytes of chunk sizes, extensions and trailers that a body may have beyond one for each byte of content."""
 _LONGEST_HEAD = 32 * 1024
 """Bytes of a head that is not complete, kept to say what is wrong with it."""
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_FRAMING = "the framing of the body is broken"
-
-
-class Request(web.Request):
-    """A request whose client may wait for a word before it sends the body."""
-
-    ATTRS = web.Request.ATTRS | {"long", "waits"}
-    long = False
-    """Whether it came in so many bytes that one of its fields may be too long."""
-    waits = False
-
-    @property
-    def content(self) -> StreamReader:
-        """The body. Who asks for it wants it, so that a client that expects to be asked for it is."""
-        if self.waits:
-            self.waits = False
-            if self.transport and not (self.complete or self.unread.total_bytes):
-                self.transport.write(_CONTINUE)
-        return super().content
-
-    @property
-    def unread(self) -> StreamReader:
-        """The same, for those who only look."""
-        return super().content
-
-    def hand_over(self, receiver: Any) -> None:
-        """From now on all that the client says goes to `receiver.feed_data`, and its end to `feed_eof`."""
-        cast(Connection, self.protocol).hand_over(receiver)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it has arrived, read or not."""
-        return super().content.is_eof()
 
 
 class Refusal(Sent):
@@ -274,11 +241,11 @@ class Inbound(web.Server):
         if request.long and (fault := request_head.check_lengths(request.raw_headers)):
             return _refused(request, fault)
         if request.raw_path[0] not in "/*":
-            request = _to_origin_form(request)
+            request = to_origin_form(request)
         if (prefix := self._prefix()) and request.raw_path.startswith(prefix):
             if request.rel_url.raw_path == prefix:
                 return _moved(f"{prefix}/")
-            request = _without(prefix, request)
+            request = without(prefix, request)
         if hdrs.EXPECT in headers and request.version == HttpVersion11:
             request.waits = True
         return self._handler(request)
@@ -299,25 +266,6 @@ async def close_after(request: Request, response: web.StreamResponse) -> None:
     await cast(Connection, request.protocol).part()
 
 
-def _to_origin_form(request: Request) -> Request:
-    """The authority of an absolute target takes the place of Host (RFC 9112, section 3.2.2)."""
-    headers = request.headers.copy()
-    headers[hdrs.HOST] = request.raw_path.split("/", 3)[2].partition("?")[0]
-    url = request.rel_url
-    rooted = url if url.raw_path else url.with_path("/", keep_query=True)
-    return cast(Request, request.clone(rel_url=rooted, headers=headers))
-
-
 async def _moved(path: str) -> web.StreamResponse:
     """What a page names is looked for beside it: it must know that the prefix is a folder."""
     return web.Response(status=308, headers={"Location": path})
-
-
-def _without(prefix: str, request: Request) -> Request:
-    """As a proxy that takes its prefix away sends it."""
-    url = request.rel_url
-    if not url.raw_path.startswith(f"{prefix}/"):
-        return request
-    # What begins with // would be taken for a host.
-    path, query = f"/{url.raw_path.removeprefix(prefix).lstrip('/')}", url.raw_query_string
-    return cast(Request, request.clone(rel_url=URL(f"{path}?{query}" if query else path, encoded=True)))

@@ -18,7 +18,7 @@ from llamaproxy.core import envelope
 from llamaproxy.core.envelope import Ask
 from llamaproxy.errors import GatewayError, InvalidRequest, ShuttingDown, TooManyPages
 from llamaproxy.server.current import Current
-from llamaproxy.server.inbound import Request
+from llamaproxy.server.incoming import Request
 from llamaproxy.server.live_client import HEARTBEAT, Page
 from llamaproxy.server.live_events import Events
 from llamaproxy.server.live_topics import Topic

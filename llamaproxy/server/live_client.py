@@ -10,7 +10,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from llamaproxy import scope
 from llamaproxy.core.outbox import Outbox
-from llamaproxy.server.inbound import Request
+from llamaproxy.server.incoming import Request
 from llamaproxy.tasks import spawn
 
 HEARTBEAT = 20

@@ -10,7 +10,7 @@ from typing import cast
 
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.core.response import MAX_HEAD, BadResponse, Head, parse
-from llamaproxy.server.inbound import Request
+from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import HIGH_WATER, ClientConnection, ClientGone
 from llamaproxy.tasks import spawn
 

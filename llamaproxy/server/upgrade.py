@@ -27,7 +27,7 @@ from llamaproxy.server import quota
 from llamaproxy.server.account import backend_name
 from llamaproxy.server.current import Current
 from llamaproxy.server.flights import Flights
-from llamaproxy.server.inbound import Request
+from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent
 from llamaproxy.server.stamp import request_id, stamp
 from llamaproxy.server.tunnel import Far, Tunnel, reach

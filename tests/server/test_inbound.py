@@ -14,7 +14,8 @@ from aiohttp import http_parser, web, web_protocol
 from llamaproxy.core import request_head
 from llamaproxy.errors import GatewayError
 from llamaproxy.server import body, inbound
-from llamaproxy.server.inbound import Connection, Inbound, Request, close_after
+from llamaproxy.server.inbound import Connection, Inbound, close_after
+from llamaproxy.server.incoming import Request
 from tests.gateway import PATIENCE
 from tests.server.conftest import InboundServer
 from tests.server.raw import Answers, connected, say, until_closed

@@ -17,7 +17,8 @@ from llamaproxy.server import live
 from llamaproxy.server.answers import json_response
 from llamaproxy.server.current import Current
 from llamaproxy.server.guard import fingerprint
-from llamaproxy.server.inbound import Inbound, Request
+from llamaproxy.server.inbound import Inbound
+from llamaproxy.server.incoming import Request
 from llamaproxy.server.live import Live
 from llamaproxy.server.live_events import Events
 from llamaproxy.server.live_topics import Change, Topic

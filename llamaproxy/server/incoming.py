@@ -1,0 +1,64 @@
+"""A request as it came in, and where it is meant to go.
+
+Owns what of a request aiohttp does not keep, and the two forms of targets that become a plain path: an absolute one,
+and one below the prefix of a proxy in front. What is refused is `inbound`'s to decide.
+"""
+
+from typing import Any, cast
+
+from aiohttp import hdrs, web
+from aiohttp.streams import StreamReader
+from yarl import URL
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Request(web.Request):
+    """A request whose client may wait for a word before it sends the body."""
+
+    ATTRS = web.Request.ATTRS | {"long", "waits"}
+    long = False
+    """Whether it came in so many bytes that one of its fields may be too long."""
+    waits = False
+
+    @property
+    def content(self) -> StreamReader:
+        """The body. Who asks for it wants it, so that a client that expects to be asked for it is."""
+        if self.waits:
+            self.waits = False
+            if self.transport and not (self.complete or self.unread.total_bytes):
+                self.transport.write(_CONTINUE)
+        return super().content
+
+    @property
+    def unread(self) -> StreamReader:
+        """The same, for those who only look."""
+        return super().content
+
+    def hand_over(self, receiver: Any) -> None:
+        """From now on all that the client says goes to `receiver.feed_data`, and its end to `feed_eof`."""
+        cast(Any, self.protocol).hand_over(receiver)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has arrived, read or not."""
+        return super().content.is_eof()
+
+
+def to_origin_form(request: Request) -> Request:
+    """The authority of an absolute target takes the place of Host (RFC 9112, section 3.2.2)."""
+    headers = request.headers.copy()
+    headers[hdrs.HOST] = request.raw_path.split("/", 3)[2].partition("?")[0]
+    url = request.rel_url
+    rooted = url if url.raw_path else url.with_path("/", keep_query=True)
+    return cast(Request, request.clone(rel_url=rooted, headers=headers))
+
+
+def without(prefix: str, request: Request) -> Request:
+    """As a proxy that takes its prefix away sends it."""
+    url = request.rel_url
+    if not url.raw_path.startswith(f"{prefix}/"):
+        return request
+    # What begins with // would be taken for a host.
+    path, query = f"/{url.raw_path.removeprefix(prefix).lstrip('/')}", url.raw_query_string
+    return cast(Request, request.clone(rel_url=URL(f"{path}?{query}" if query else path, encoded=True)))
