@@ -30,6 +30,7 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _TOKENS = re.compile(rb'"max_tokens"\s*:\s*(\d{1,9})')
+_TIMED = re.compile(rb'"timings_per_token"\s*:\s*true')
 _PACE = re.compile(rb'"pace_ms"\s*:\s*(\d{1,9})')
 
 _GOLDEN = 0.6180339887
@@ -37,6 +38,12 @@ _GOLDEN = 0.6180339887
 
 _COMMON = {"created": 1_700_000_000, "id": "chatcmpl-0KqvZ8mS3nXrT5yB1cDfGhJk2LpW4uE7", "model": "m"}
 _TIMINGS = {"cache_n": 0, "prompt_n": 12, "prompt_ms": 41.2, "predicted_n": 16, "predicted_ms": 230.5}
+_SPEEDS = {
+    "prompt_per_token_ms": 3.4333333333333336,
+    "prompt_per_second": 291.2621359223301,
+    "predicted_per_token_ms": 14.40625,
+    "predicted_per_second": 69.41431670281996,
+}
 _USAGE = {"completion_tokens": 16, "prompt_tokens": 12, "total_tokens": 28}
 
 
@@ -62,6 +69,8 @@ UNARY = _json(
     timings=_TIMINGS,
 )
 TOKEN = _chunk(_delta(None))
+TIMED_TOKEN = _chunk(_delta(None, timings={**_TIMINGS, **_SPEEDS}))
+"""With `timings_per_token`: as many members as llama-server b11434 sends."""
 LAST = _chunk(_delta("stop", usage=_USAGE, timings=_TIMINGS)) + _chunk(b"[DONE]") + b"0\r\n\r\n"
 
 
@@ -80,11 +89,12 @@ class KeepAlive:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a body asks for; `pace` in seconds."""
+    """What a body asks for; `pace` in seconds, `token` is what is sent for each."""
 
     stream: bool
     chunks: int
     pace: float
+    token: bytes = TOKEN
 
     @classmethod
     def of(cls, body: bytes | bytearray) -> "Wish":
@@ -92,7 +102,7 @@ class Wish:
         if not _STREAM.search(ends):
             return _UNARY
         chunks, pace = _number(_TOKENS, ends, 16, MAX_CHUNKS), _number(_PACE, ends, 0, MAX_PACE_MS)
-        return cls(True, max(1, chunks), pace / 1000)
+        return cls(True, max(1, chunks), pace / 1000, TIMED_TOKEN if _TIMED.search(ends) else TOKEN)
 
 
 _UNARY = Wish(False, 0, 0.0)
@@ -116,13 +126,14 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._pace = wish.pace
         self._left = wish.chunks
+        self._token = wish.token
         self._ended = ended
         self._due = self._loop.time() + wish.pace * (next(self._begun) * _GOLDEN % 1.0 - 1.0)
         self._timer: asyncio.Handle | None = None
         self._paused = False
 
     def begin(self, head: bytes) -> None:
-        self._transport.write(head + TOKEN)
+        self._transport.write(head + self._token)
         self._left -= 1
         self._schedule()
 
@@ -152,7 +163,7 @@ class Stream:
         self._timer = None
         if self._left:
             self._left -= 1
-            self._transport.write(TOKEN)
+            self._transport.write(self._token)
             self._schedule()
         else:
             self._transport.write(LAST)

@@ -56,6 +56,13 @@ async def test_a_stream_has_the_chunks_that_were_asked_for_and_then_its_timings(
     assert done == "[DONE]"
 
 
+async def test_counts_of_every_token_are_for_who_asks_for_them(tmp_path: Path) -> None:
+    async with session(tmp_path) as client:
+        for asked in (False, True):
+            first, *_ = await events(client, {"max_tokens": 2, "timings_per_token": asked})
+            assert ("timings" in json.loads(first)) is asked
+
+
 async def test_a_stream_that_is_long_comes_whole(tmp_path: Path) -> None:
     async with session(tmp_path) as client, client.post(CHAT, json={"stream": True, "max_tokens": 50_000}) as response:
         first = await response.content.readany()
