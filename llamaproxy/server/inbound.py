@@ -194,7 +194,7 @@ class Inbound(web.Server):
         self._patience = patience
         self._prefix = prefix
         self._looking: asyncio.TimerHandle | None = None
-        self._lanes = Lanes(self._handle, self._connection)
+        self._lanes = Lanes(self._enter, self._connection)
 
     def __call__(self) -> Any:
         """The protocol of a new connection."""
@@ -247,20 +247,24 @@ class Inbound(web.Server):
         return request
 
     def _handle(self, request: Request) -> Awaitable[web.StreamResponse]:
-        """No coroutine of its own: there is one for each request already."""
+        """No coroutine of its own: there is one for each request already. What it refuses is never plain."""
         headers = request.headers
         if fault := request_head.check(request.method, request.raw_path, request.version, headers):
             return _refused(request, fault)
         if request.long and (fault := request_head.check_lengths(request.raw_headers)):
             return _refused(request, fault)
+        if hdrs.EXPECT in headers and request.version == HttpVersion11:
+            request.waits = True
         if request.raw_path[0] not in "/*":
             request = to_origin_form(request)
+        return self._enter(request)
+
+    def _enter(self, request: Request) -> Awaitable[web.StreamResponse]:
+        """With what is well-formed; plain requests come here at once."""
         if (prefix := self._prefix()) and request.raw_path.startswith(prefix):
             if request.rel_url.raw_path == prefix:
                 return _moved(f"{prefix}/")
             request = without(prefix, request)
-        if hdrs.EXPECT in headers and request.version == HttpVersion11:
-            request.waits = True
         return self._handler(request)
 
 

@@ -46,7 +46,7 @@ class Request(web.Request):
 
     def clone(self, **changes: Any) -> "Request":
         clone = cast(Request, super().clone(**changes))
-        clone.whole = self.whole
+        clone.waits, clone.whole = self.waits, self.whole
         return clone
 
     @property

@@ -72,8 +72,6 @@ class Lane(BaseProtocol):
             self._lanes.leave(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
-            return
         self._held.append(data)
         self._size += len(data)
         if self._serving is None:
