@@ -12,7 +12,7 @@ from aiohttp import web
 
 from llamaproxy import scope
 from llamaproxy.errors import GatewayError
-from llamaproxy.server import body, inbound, lane
+from llamaproxy.server import body, inbound
 from llamaproxy.server.inbound import Connection, Inbound, close_after
 from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import ClientConnection, Sent
