@@ -47,7 +47,6 @@ class Lane(BaseProtocol):
         super().__init__(loop)
         self._lanes = lanes
         self._held: list[bytes] = []
-        self._size = 0
         self._wanted = 0
         self._serving: asyncio.Task[None] | None = None
         self._closing = False
@@ -73,11 +72,10 @@ class Lane(BaseProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._held.append(data)
-        self._size += len(data)
         if self._serving is None:
-            if self._size >= self._wanted:
+            if not self._wanted or self._size() >= self._wanted:
                 self._take()
-        elif self._size > _MOST_HELD and self.transport:
+        elif self._size() > _MOST_HELD and self.transport:
             self.transport.pause_reading()
 
     def is_late(self, now: float) -> bool | None:
@@ -123,6 +121,9 @@ class Lane(BaseProtocol):
         if self.transport:
             self.transport.close()
 
+    def _size(self) -> int:
+        return sum(map(len, self._held))
+
     def _take(self) -> None:
         """What has come, if it is a request and nothing more."""
         data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
@@ -143,12 +144,12 @@ class Lane(BaseProtocol):
 
     def _begin(self, message: RawRequestMessage, body: bytes) -> None:
         self._held.clear()
-        self._size = self._wanted = 0
+        self._wanted = 0
         self._expecting = False
         here = cast(Any, self)
         request = Request(message, EMPTY_PAYLOAD, here, StreamWriter(self, self._loop), cast(Any, None), self._loop)
         request.whole = body
-        self._serving = spawn(self._serve(request), name="request", context=scope.of_nobody())
+        self._serving = spawn(self._serve(request), name="request")
 
     async def _serve(self, request: Request) -> None:
         goes_on = False

@@ -98,11 +98,13 @@ class TestShortWay:
 
     async def test_a_body_may_come_after_its_head_and_in_pieces(self, serve: Serve) -> None:
         async with connected((await serve()).port) as (reader, writer):
-            for piece in (ask()[:-2], b"h", b"i"):
-                await asyncio.sleep(0)
-                writer.write(piece)
-                await asyncio.sleep(0.01)
-            assert await answer(reader) == "short POST /v1/completions b'hi'"
+            for content in (b"hello", b"hi"):
+                for piece in (ask(content)[:-2], content[-2:-1], content[-1:]):
+                    writer.write(piece)
+                    await asyncio.sleep(0.01)
+                assert await answer(reader) == f"short POST /v1/completions {content!r}"
+            writer.write(ask(b""))
+            assert await answer(reader) == "short POST /v1/completions b''"
 
     async def test_request_is_one_of_aiohttps(self, serve: Serve) -> None:
         async def look(request: Request) -> web.StreamResponse:
@@ -378,13 +380,18 @@ class TestShutdown:
 
     async def test_those_that_do_not_end_are_cancelled(self, serve: Serve) -> None:
         gate = Gate()
-        server = await serve(gate)
+
+        async def talk(request: Request) -> web.StreamResponse:
+            ClientConnection(request).write(b"x" * 20_000_000)
+            return await gate(request)
+
+        server = await serve(talk)
         async with connected(server.port) as (reader, writer):
             writer.write(ask())
             await gate.passed()
             await server.inbound.shutdown(0.05)
             assert gate.cancelled.is_set()
-            assert (await until_closed(reader)).text == b""
+            assert len((await until_closed(reader)).text) == 20_000_000
 
 
 async def test_every_conversation_has_the_answers_that_it_has_without_a_short_way(
