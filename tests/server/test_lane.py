@@ -5,7 +5,7 @@ import logging
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -15,6 +15,7 @@ from llamaproxy.errors import GatewayError
 from llamaproxy.server import body, inbound
 from llamaproxy.server.inbound import Connection, Inbound, close_after
 from llamaproxy.server.incoming import Request
+from llamaproxy.server.lane import Lane
 from llamaproxy.server.passthrough import ClientConnection, Sent
 from tests.faults.framings import corpus
 from tests.gateway import PATIENCE, until
@@ -340,6 +341,23 @@ class TestEnds:
             writer.write(ask())
             await answer(reader)
             assert (await until_closed(reader)).text == b""
+
+    async def test_connection_is_idle_from_its_last_answer_on(self, serve: Serve) -> None:
+        seen: list[tuple[Lane, float]] = []
+
+        async def look(request: Request) -> web.StreamResponse:
+            seen.append((cast(Lane, cast(Any, request.protocol)), asyncio.get_running_loop().time()))
+            return await echo(request)
+
+        async with connected((await serve(look)).port) as (reader, writer):
+            for _ in range(2):
+                writer.write(ask())
+                await answer(reader)
+                await asyncio.sleep(0.1)
+            lane, then = seen[-1]
+            lane.look(then + 0.99, patience=1)
+            writer.write(ask())
+            assert (await answer(reader)).startswith("short")
 
     async def test_answer_may_take_longer_than_an_idle_connection_is_kept(
         self, serve: Serve, monkeypatch: pytest.MonkeyPatch
