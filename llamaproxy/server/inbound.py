@@ -1,9 +1,9 @@
 """Connections of clients: what of HTTP is refused before anybody asks what it means, and when they end.
 
-Owns all that the gateway needs of aiohttp's server beyond what is documented, but for what stands in `passthrough`:
-its protocol class, whose private `_messages` (requests that were read and not begun) and `_waiter` (pending while it
-waits for one) tell a request that is on its way from silence. `tests/server/test_inbound.py` fails where a release
-changes them. Must not know routes.
+Owns all that the gateway needs of aiohttp's server beyond what is documented, but for what stands in `passthrough` and
+`lane`: its protocol class, whose private `_messages` (requests that were read and not begun) and `_waiter` (pending
+while it waits for one) tell a request that is on its way from silence. `tests/server/test_inbound.py` fails where a
+release changes them. Must not know routes.
 """
 
 import asyncio

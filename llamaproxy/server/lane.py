@@ -3,6 +3,9 @@
 Owns connections for as long as nothing but plain requests comes on them, each whole and after the answer to the one
 before. The first bytes that are anything else go, with their connection and for good, to its successor, which reads
 all of HTTP and judges it. What is plain says `core.plain`. Must not know routes, nor refuse anything.
+
+Requests are aiohttp's own, made of what its parser would have made, so that handlers and responses need not know. The
+parts they are made of are not all documented: `passthrough.known` says with which releases there is a short way.
 """
 
 import asyncio

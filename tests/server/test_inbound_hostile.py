@@ -172,7 +172,7 @@ async def test_every_conversation_has_the_answers_that_it_has_without_a_short_wa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the corpus of framings, on an engine's route."""
-    monkeypatch.setattr(inbound, "KEEP_ALIVE", 1.0)
+    monkeypatch.setattr(inbound, "KEEP_ALIVE", 3.0)
     ways: Counter[str] = Counter()
 
     async def judge(request: Request) -> web.StreamResponse:
