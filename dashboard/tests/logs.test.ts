@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { fileName } from "../src/pages/logs/download";
 import { asked, type Filter, judge, sourceOf } from "../src/pages/logs/filter";
 import { AT_ONCE, Intake } from "../src/pages/logs/intake";
+import { idIn } from "../src/pages/logs/opened";
 import { after, KEPT, merged, placeOf, visible, visibleLines } from "../src/pages/logs/lines";
 import type { LogEntry } from "../src/types";
 
@@ -131,6 +132,10 @@ describe("a flood", () => {
     expect(taken).toEqual([]);
   });
 });
+
+it.each([["1790000000000000", 1790000000000000], ["0", 0], ["", null], [null, null], ["x", null], ["1".repeat(17), null]])(
+  "reads the id of a line from an address: %s", (text, id) => expect(idIn(text)).toBe(id),
+);
 
 it("names an export by its time", () => {
   expect(fileName(new Date("2026-01-02T03:04:05.6Z"))).toBe("llamaproxy-logs-2026-01-02-03-04-05.json");
