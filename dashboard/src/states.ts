@@ -165,15 +165,14 @@ export function elapsed(row: RequestRow, now: number): number {
 }
 
 /**
- * Queue and load are measured by the gateway; the rest up to the first byte is the prompt, and what follows generation.
+ * Queue and load are measured by the gateway, and grow here until it tells them again; the rest up to the first byte is the prompt, and what follows generation.
  * A request that is not streamed has its first byte at the end: its speeds tell how the two share the time.
  */
 export function timeline(row: RequestRow, now = Date.now()): Part[] {
   const total = row.state === "in_flight" || row.duration_ms === null ? elapsed(row, now) : row.duration_ms;
-  if (row.state === "in_flight" && row.phase === "queued") return [{ name: "queued", ms: total }];
-  if (row.state === "in_flight" && row.phase === "loading") return [{ name: "loading", ms: total }];
-  const queued = Math.min(total, row.queue_ms ?? 0);
-  const loading = Math.min(total - queued, row.load_ms ?? 0);
+  const since = row.state === "in_flight" && row.duration_ms !== null ? total - row.duration_ms : 0;
+  const queued = Math.min(total, (row.queue_ms ?? 0) + (row.phase === "queued" ? since : 0));
+  const loading = Math.min(total - queued, (row.load_ms ?? 0) + (row.phase === "loading" ? since : 0));
   const reached = row.state === "in_flight" || row.ttfb_ms !== null;
   const rest = reached ? total - queued - loading : 0; // a refusal read no prompt
   let generation = row.ttfb_ms === null ? 0 : Math.max(0, total - Math.max(row.ttfb_ms, queued + loading));
