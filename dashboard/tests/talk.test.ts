@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { effectScope, type EffectScope } from "vue";
 import { Conversations } from "../src/pages/chat/conversations";
 import Message from "../src/pages/chat/Message.vue";
-import { mayGoOn, type Talk, useTalk } from "../src/pages/chat/talk";
+import { continued, mayGoOn, type Talk, useTalk } from "../src/pages/chat/talk";
 import { ENDED } from "../src/pages/chat/words";
 
 let scope: EffectScope;
@@ -106,6 +106,15 @@ it("goes on where an answer was cut off, in the same answer", async () => {
   expect(talk.open.turns).toMatchObject([{ content: "Count" }, { content: "One, two.", stats: { tokens: 2 } }]);
   expect([talk.open.turns[1]?.ended, new Conversations(() => localStorage).list()[0]?.turns]).toEqual([undefined, talk.open.turns]);
 });
+
+it.each([
+  ["One, ", "two.", "One, two."],
+  ["One, ", "One, two.", "One, two."],
+  ["One,\n", "One, and", "One, and"],
+  ["One, ", "On", "One, "],
+  ["One", "", "One"],
+  ["", "Two", "Two"],
+])("knows an answer that is said again from what is new in it: %o, %o", (before, more, all) => expect(continued(before, more)).toBe(all));
 
 it("does not go on from thoughts, nor from what is whole", () => {
   const turn = { role: "assistant", content: "Hi" } as const;

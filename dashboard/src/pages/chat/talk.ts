@@ -124,6 +124,13 @@ export type Talk = ReturnType<typeof useTalk>;
 export const mayGoOn = ({ role, content, reasoning, ended }: Turn): boolean =>
   role === "assistant" && Boolean(ended && content && !reasoning);
 
+/** Some engines say again what they go on with, some only what is new. */
+export function continued(before: string, more: string): string {
+  const known = before.trimEnd();
+  if (more.startsWith(known)) return more;
+  return known.startsWith(more) ? before : before + more;
+}
+
 /** Writes what comes at most once for each picture that is drawn: a fast model sends hundreds of words a second. */
 class Pen implements Hearer {
   private written = "";
@@ -131,10 +138,10 @@ class Pen implements Hearer {
   private counted: Turn["stats"];
   private planned = 0;
   /** Of an answer that goes on: what it had before. */
-  private readonly before: Turn["stats"];
+  private readonly before: Pick<Turn, "content" | "stats">;
 
   constructor(private readonly live: Turn, readonly waiting: (words: string) => void) {
-    this.before = live.stats;
+    this.before = { content: live.content, stats: live.stats };
   }
 
   text(text: string): void {
@@ -148,7 +155,7 @@ class Pen implements Hearer {
   }
 
   stats(stats: NonNullable<Turn["stats"]>): void {
-    const { before } = this;
+    const before = this.before.stats;
     this.counted = before ? { ...stats, firstMs: before.firstMs, tokens: (before.tokens ?? 0) + (stats.tokens ?? 0) } : stats;
     this.plan();
   }
@@ -156,10 +163,10 @@ class Pen implements Hearer {
   flush(): void {
     cancelAnimationFrame(this.planned);
     this.planned = 0;
-    this.live.content += this.written;
+    this.live.content = continued(this.before.content, this.written);
     if (this.thoughts) this.live.reasoning = (this.live.reasoning ?? "") + this.thoughts;
     if (this.counted) this.live.stats = this.counted;
-    this.written = this.thoughts = "";
+    this.thoughts = "";
   }
 
   private plan(): void {
