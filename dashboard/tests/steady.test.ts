@@ -4,6 +4,7 @@ import { nextTick } from "vue";
 import Steady from "../src/components/Steady.vue";
 
 let height = 0;
+let width = 100;
 let look: () => void;
 
 beforeEach(() => {
@@ -16,6 +17,7 @@ beforeEach(() => {
     disconnect = (): void => undefined;
   });
   vi.spyOn(HTMLElement.prototype, "offsetHeight", "get").mockImplementation(() => height);
+  vi.spyOn(HTMLElement.prototype, "offsetWidth", "get").mockImplementation(() => width);
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -37,4 +39,6 @@ it("grows at once, and shrinks when nothing has filled it for a while", async ()
   expect(await kept(100, 19_000)).toBe("200px");
   expect(await kept(60, 2_000)).toBe("60px");
   expect(await kept(300)).toBe("300px");
+  width = 200;
+  expect(await kept(60)).toBe("60px");
 });
