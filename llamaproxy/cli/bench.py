@@ -7,7 +7,6 @@ on stderr. How it is measured is `loadtest`'s.
 import argparse
 import asyncio
 import contextlib
-import os
 import secrets
 import sys
 import time
@@ -87,7 +86,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 async def _targets(arguments: argparse.Namespace, timeout: float) -> list[Target]:
     """One, or two. A key goes to the address that it was given for, and no other."""
-    key = _key(arguments.key_file) if arguments.key_file else os.environ.get(client.KEY_VARIABLE)
+    key = _key(arguments.key_file) if arguments.key_file else client.key()
     targets = [Target(_base(client.address(arguments)), arguments.model or "", key)]
     if arguments.against:
         model = arguments.against_model or arguments.model or ""
