@@ -149,15 +149,14 @@ async def _progress(sweep: Sweep) -> AsyncIterator[None]:
     finally:
         ticking.cancel()
         if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
+            terminal.rewrite()
 
 
 async def _tick(sweep: Sweep) -> None:
     while True:
         await asyncio.sleep(_EVERY[sys.stderr.isatty()])
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{harmless(sweep.progress)}")
-            sys.stderr.flush()
+            terminal.rewrite(harmless(sweep.progress))
         else:
             complain(sweep.progress)
 

@@ -57,9 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
     except Unmanaged as error:
         complain(str(error))
         return EXIT_FAILED
-    except OSError as error:
-        complain(f"{error.filename}: {error.strerror}")
-        return EXIT_FAILED
 
 
 def manager(platform: str = sys.platform, environ: Mapping[str, str] = os.environ) -> Manager:
