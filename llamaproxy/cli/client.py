@@ -1,7 +1,8 @@
 """Talking to a running gateway from the command line.
 
 Owns where it is found (`--url`, $LLAMAPROXY_URL, else the configuration), the key that is shown to it
-($LLAMAPROXY_API_KEY), and what is said when it does not answer. One request, no retries, no proxy of the environment.
+($LLAMAPROXY_API_KEY, or the file that $LLAMAPROXY_API_KEY_FILE names), and what is said when it does not answer. One
+request, no retries, no proxy of the environment.
 Light: most of the time that such a verb takes is spent on its imports.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from llamaproxy import document
+from llamaproxy import document, secretfiles
 from llamaproxy.cli import (
     EXIT_CONFIGURATION,
     EXIT_CONFLICT,
@@ -122,6 +123,14 @@ def address(arguments: argparse.Namespace) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def key() -> str | None:
+    """What is shown to the gateway. Raises ConfigError, which holds nothing of it."""
+    shown = secretfiles.secret(os.environ, KEY_VARIABLE)
+    if shown and not (shown.isascii() and shown.isprintable() and " " not in shown):
+        raise ConfigError(f"{KEY_VARIABLE}: must be printable ASCII without blanks")
+    return shown
+
+
 def _configured(arguments: argparse.Namespace, key: str, default: Any) -> Any:
     """A value of [server]: from the environment, else from the file. Whether it is good is the gateway's to say."""
     if told := os.environ.get(f"LLAMAPROXY_SERVER__{key.upper()}"):
@@ -142,8 +151,8 @@ def _exchange(
         raise ValueError("an address looks like http://127.0.0.1:8080")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     headers = {} if body is None else {"Content-Type": "application/json"}
-    if key := os.environ.get(KEY_VARIABLE):
-        headers["Authorization"] = f"Bearer {key}"
+    if shown := key():
+        headers["Authorization"] = f"Bearer {shown}"
     connection = kind(parts.hostname, parts.port, timeout=timeout)
     try:
         connection.request(method, parts.path + path, body, headers)

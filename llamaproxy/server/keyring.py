@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llamaproxy.errors import InvalidRequest, NotFound
+from llamaproxy.errors import Conflict, InvalidRequest, NotFound
 from llamaproxy.server import keyfile
 from llamaproxy.server.current import Current
 from llamaproxy.server.guard import fingerprint
@@ -58,7 +58,7 @@ class Keyring:
 
         def add(stored: Stored) -> Stored:
             if name in stored or name in self._current.config.keys:
-                raise InvalidRequest(f"there is a key {name!r} already", param="name")
+                raise Conflict(f"there is a key {name!r} already", param="name")
             if len(stored) >= keyfile.MOST:
                 raise InvalidRequest(f"there are {keyfile.MOST} keys already: revoke some first")
             return {**stored, name: key}

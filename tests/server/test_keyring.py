@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llamaproxy.config import Config
-from llamaproxy.errors import ConfigError, InvalidApiKey, InvalidRequest, NotFound
+from llamaproxy.errors import ConfigError, Conflict, InvalidApiKey, InvalidRequest, NotFound
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server import keyfile
 from llamaproxy.server.current import Current
@@ -86,7 +86,7 @@ async def test_keys_of_the_configuration_are_not_to_be_changed_here(path: Path) 
     keyring, _ = made(path, keys={"alice": {"sha256": "0" * 64}})
     with pytest.raises(InvalidRequest, match=r"\[keys\.alice\]"):
         await keyring.revoke("alice")
-    with pytest.raises(InvalidRequest, match="already"):
+    with pytest.raises(Conflict, match="already"):
         await keyring.create({"name": "alice"})
     assert keyfile.read(path) == {}
 
@@ -94,7 +94,7 @@ async def test_keys_of_the_configuration_are_not_to_be_changed_here(path: Path) 
 async def test_names_are_there_once(path: Path) -> None:
     keyring, _ = made(path)
     await keyring.create({"name": "bob"})
-    with pytest.raises(InvalidRequest, match="already"):
+    with pytest.raises(Conflict, match="already"):
         await keyring.create({"name": "bob"})
     with pytest.raises(NotFound):
         await keyring.revoke("nobody")
