@@ -270,6 +270,7 @@ class World(Laws):
         # A request that is answered where it arrives leaves nothing to settle.
         if not isinstance(event, RequestArrived) or event.request in self.waiting:
             assert overdue.isdisjoint(self.waiting), "somebody waits beyond the deadline"
+            self._check_places()
             self._check_turns()
 
     def _carry_out(self, effect: Effect) -> Request | None:
