@@ -41,8 +41,10 @@ def test_what_nobody_goes_on_with_is_removed_and_told(tmp_path: Path, caplog: py
 
 def test_one_file_that_is_new_keeps_all_of_it(tmp_path: Path) -> None:
     old = left(tmp_path, "old", KEPT + 60)
+    (old / "new.part").touch()
     (old / "old").mkdir()
-    (old / "old" / "whole.gguf").touch()
+    for path in (old / "old", old):
+        os.utime(path, (0, 0))
     sweep(tmp_path)
     assert old.exists()
 
