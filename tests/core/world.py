@@ -157,9 +157,8 @@ class World(Laws):
     ) -> None:
         """What is not named stays as it is."""
         before, self.models = self.models, dict(self.models if models is None else models)
-        if limits:
-            self._owed.clear()  # Who was overdue need not be so any more.
-            self.limits = self.ledger.limits = limits
+        self.limits = self.ledger.limits = limits or self.limits
+        self._owed.clear()  # Who was overdue need not be so any more, and what others take may be less.
         self.breaker = breaker or self.breaker
         gone = before.keys() - self.models.keys()
         others = {name for name in before.keys() & self.models.keys() if _is_another(before[name], self.models[name])}
