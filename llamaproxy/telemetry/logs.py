@@ -109,7 +109,7 @@ class Logs:
         """What is known to memory or database, in the order that was asked for."""
         query = replace(query, after=max(query.after, self._cleared))
         known = [*self._ring.select(query)]
-        stored = await self._history.fetch(query.sql()) or []
+        stored = (await self._history.fetch(query.sql()) if self._stores else None) or []
         return query.page([*known, *map(to_entry, stored)])
 
     def remembered(self, query: LogQuery) -> list[LogEntry]:
