@@ -59,10 +59,10 @@ class Room:
         """Take in how large it is; a measurement goes before any estimate, and the largest before the others.
 
         A process that is loading takes at least what is measured, and one of an earlier configuration says nothing
-        about the present one.
+        about the present one, nor does an estimate of a model that is no more about a later one of its name.
         """
         if not measured:
-            backend.footprint = backend.footprint if backend.measured else footprint
+            backend.footprint = backend.footprint if backend.measured or backend.removed else footprint
         elif backend.held:
             backend.held = merged(backend.held, footprint)
         elif backend.footprint and (backend.measured or backend.state is BackendState.STARTING):
