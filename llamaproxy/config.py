@@ -15,6 +15,7 @@ from llamaproxy.values import (
     BasePath,
     Environment,
     Hosts,
+    KeyName,
     ModelName,
     ModelNames,
     Moment,
@@ -306,7 +307,7 @@ class Config(_Section):
     catalog: CatalogConfig = CatalogConfig()
     kv: KvConfig = KvConfig()
     models: dict[ModelName, ModelConfig] = Field({}, max_length=10_000)
-    keys: dict[ModelName, KeyConfig] = Field({}, max_length=100_000)
+    keys: dict[KeyName, KeyConfig] = Field({}, max_length=100_000)
     telemetry: TelemetryConfig = TelemetryConfig()
 
     @model_validator(mode="after")

@@ -328,6 +328,14 @@ BAD_NAMES = [
 ]
 
 
+def test_names_that_models_cannot_have() -> None:
+    """Nobody could ask for them."""
+    for models in ({"history": model()}, {"m": model(aliases=["history"])}):
+        with pytest.raises(ValidationError, match="no model can have the name history: /api/models/history tells"):
+            make(models=models)
+    assert "history" in make(models={"m": model()}, keys={"history": {"sha256": GOOD_HASH}}).keys
+
+
 @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
 def test_bad_names(name: str) -> None:
     with pytest.raises(ValueError, match=r"name"):

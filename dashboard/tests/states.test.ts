@@ -120,4 +120,7 @@ it.each([
   ["the answer broke off", { state: "truncated", status: 200 }],
   ["503: the model could not be used", { state: "upstream_error", status: 503 }],
   ["418: refused", { state: "rejected", status: 418 }],
+  ["503: no room for the model in time", { state: "rejected", status: 503, error: "queue_timeout" }],
+  ["404: no such model or address", { state: "rejected", status: 404, error: "model_not_found" }],
+  ["the answer broke off: the engine fell silent", { state: "truncated", status: 200, error: "upstream_stalled" }],
 ] as const)("says %j of how it ended", (words, given) => expect(endWords(aRequest(given))).toBe(words));

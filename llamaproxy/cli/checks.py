@@ -18,8 +18,10 @@ from pathlib import Path
 
 from llamaproxy.backends import engine, orphans
 from llamaproxy.backends.engine import Engine
+from llamaproxy.cli.table import size
 from llamaproxy.config import Config, ModelConfig
 from llamaproxy.errors import EngineMissing, InvalidModelFile
+from llamaproxy.models import staging
 from llamaproxy.models.estimate import files
 from llamaproxy.models.gguf import read
 from llamaproxy.models.scan import scan
@@ -102,6 +104,14 @@ def models(config: Config) -> Findings:
         for problem in found.problems:
             remedy = "take it away, or get it again"
             yield Finding("models", Level.WARNING, f"{directory}: {problem.entry}: {problem.reason}", remedy)
+        for left in staging.unfinished(Path(directory).expanduser()):
+            yield Finding("models", Level.OK, _of_download(left))
+
+
+def _of_download(left: staging.Unfinished) -> str:
+    days = max(0.0, time.time() - left.written_at) / 86400
+    kept = f"removed after {staging.KEPT / 86400:.0f} days without"
+    return f"{left.folder}: {size(left.size)} of a download, the last of it {days:.1f} days ago; {kept}"
 
 
 def _of_command(name: str, program: str) -> Finding:

@@ -77,6 +77,7 @@ async def _serve(config: Config, source: Source) -> int:
         _tell_manager(gateway, notifier, url)
         gateway.read_headers()
         gateway.preload()
+        gateway.tidy()
         watching = spawn(gateway.reloader.watch(), name="watch-configuration")
         await stop.wait()
         watching.cancel()

@@ -59,10 +59,10 @@ class Room:
         """Take in how large it is; a measurement goes before any estimate, and the largest before the others.
 
         A process that is loading takes at least what is measured, and one of an earlier configuration says nothing
-        about the present one.
+        about the present one, nor does an estimate of a model that is no more about a later one of its name.
         """
         if not measured:
-            backend.footprint = backend.footprint if backend.measured else footprint
+            backend.footprint = backend.footprint if backend.measured or backend.removed else footprint
         elif backend.held:
             backend.held = merged(backend.held, footprint)
         elif backend.footprint and (backend.measured or backend.state is BackendState.STARTING):
@@ -123,16 +123,15 @@ class Room:
         for backend in pinned:
             self._resume(backend, out)
         self._shrink(now, out)
-        draining = self._yielding()
-        if not (cold or draining):
+        if not (cold or self._yielding()):
             return pinned
         plan = Plan(self.limits, self._placed)
-        for backend in cold:
+        for backend in self._in_line(cold, now):
             if backend.remote:
                 self._start(backend, now, out)
             else:
                 self._place(backend, plan, now, out)
-        return pinned + self._call_off(draining, plan.later, out)
+        return pinned + self._call_off(plan.later, out)
 
     @property
     def _placed(self) -> list[Backend]:
@@ -144,6 +143,18 @@ class Room:
 
     def _yielding(self) -> list[Backend]:
         return [b for b in self._in(BackendState.DRAINING) if b.leaving is StopReason.FAIRNESS]
+
+    def _due(self, backend: Backend, now: float) -> float:
+        """When it will have waited for too long."""
+        return (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
+
+    def _defers(self, backend: Backend, now: float) -> bool:
+        """Who failed at its last start will probably do so again: until it is overdue it disturbs nobody."""
+        return backend.breaker.start_failing and self._due(backend, now) > now
+
+    def _in_line(self, cold: list[Backend], now: float) -> list[Backend]:
+        """Who defers is behind all others, and takes no place that was made for them."""
+        return sorted(cold, key=lambda backend: self._defers(backend, now))
 
     def _wake(self, at: float | None) -> None:
         if at is not None and (self.wake_at is None or at < self.wake_at):
@@ -190,7 +201,8 @@ class Room:
         An idle backend goes also where a busy one is draining for the same: nothing protects it, and the drain may
         take long.
         """
-        idle = eviction.idle_victims(self._placed, self.limits, now)
+        least = self.limits.max_wait if self._defers(backend, now) else 0.0
+        idle = eviction.idle_victims(self._placed, self.limits, now, least)
         victims = eviction.enough(backend, plan.promised, idle.now)
         if victims is None:
             self._wake(idle.later)
@@ -206,8 +218,7 @@ class Room:
         Who is overdue keeps what there is: others would take it, and be new, and so on without end.
         """
         if not plan.later.fits(backend):
-            overdue = (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
-            if overdue > now:
+            if (overdue := self._due(backend, now)) > now:
                 return self._wake(overdue)
             busy = eviction.busy_victims(self._placed, self.limits, now)
             if victims := eviction.enough(backend, plan.later, busy.now):
@@ -222,10 +233,10 @@ class Room:
             victim.yielded_at = now
             self.drain(victim, StopReason.FAIRNESS, out, successor.name)
 
-    def _call_off(self, draining: list[Backend], later: Capacity, out: list[Effect]) -> list[Backend]:
-        """Keep those who drain for somebody who is no longer there, or has found room elsewhere."""
+    def _call_off(self, later: Capacity, out: list[Effect]) -> list[Backend]:
+        """Keep those who drain for somebody who is no longer there, or has room since others drain or left."""
         resumed = []
-        for backend in draining:
+        for backend in self._yielding():
             if later.affords(backend):
                 later.take(backend)
                 self._resume(backend, out)

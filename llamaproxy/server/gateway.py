@@ -25,6 +25,7 @@ from llamaproxy.core.events import News
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.effective import model_values
 from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
+from llamaproxy.models import staging
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import Read, estimate, files
 from llamaproxy.models.headers import Headers
@@ -158,6 +159,11 @@ class Gateway:
         paths = [path for model in self.catalogue.configs.values() if model.path for path in files(model)]
         self.headers.keep(paths)
         spawn(asyncio.to_thread(self.headers.read_ahead, paths), name="read-headers")
+
+    def tidy(self) -> None:
+        """Have downloads that nobody goes on with removed, in a thread."""
+        if directory := self.config.catalog.models_dir:
+            spawn(asyncio.to_thread(staging.sweep, Path(directory)), name="tidy-downloads")
 
     async def close(self, drain_timeout: float) -> bool:
         """Drain, then stop everything; False where requests had to be cut off."""

@@ -257,19 +257,19 @@ class Proxy:
             state = RequestState.TRUNCATED
         else:
             state = RequestState.UPSTREAM_ERROR if outcome.status >= 500 else RequestState.OK
-        self._ledger.close(row, state, outcome.status)
+        self._ledger.close(row, state, outcome.status, outcome.broken.code if outcome.broken else None)
 
     def _close_failed(self, row: RequestRow, error: BaseException) -> None:
         if self._flights.end(row) and isinstance(error, asyncio.CancelledError):
-            self._ledger.close(row, RequestState.REJECTED, RequestCancelled.status)
+            self._ledger.close(row, RequestState.REJECTED, RequestCancelled.status, RequestCancelled.code)
         elif isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed | ModelOutOfMemory):
-            self._ledger.close(row, RequestState.UPSTREAM_ERROR, error.status)
+            self._ledger.close(row, RequestState.UPSTREAM_ERROR, error.status, error.code)
         elif isinstance(error, GatewayError):
-            self._ledger.close(row, RequestState.REJECTED, error.status)
+            self._ledger.close(row, RequestState.REJECTED, error.status, error.code)
         elif isinstance(error, asyncio.CancelledError | ClientGone):
             self._ledger.close(row, RequestState.CLIENT_ABORT, None)
         else:
-            self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
+            self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500, GatewayError.code)
 
 
 def _without_files(outgoing: Outgoing) -> Outgoing:

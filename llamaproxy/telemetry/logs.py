@@ -112,7 +112,7 @@ class Logs:
         for ring in self._ring.parts():
             known += ring.select(query)
             await asyncio.sleep(0)  # to look for a text in all of them at once would hold up who is served
-        stored = await self._history.fetch(query.sql()) or []
+        stored = (await self._history.fetch(query.sql()) if self._stores else None) or []
         return query.page([*known, *map(to_entry, stored)])
 
     async def edge(self, query: LogQuery) -> int | None:

@@ -80,6 +80,14 @@ class TestModels:
         assert found[0].level is Level.OK
         assert [finding.level for finding in found if "junk.gguf" in finding.message] == [Level.WARNING]
 
+    def test_a_download_that_is_not_finished(self, tmp_path: Path) -> None:
+        part = tmp_path / ".pulling" / "qwen" / "0123.part"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(bytes(2048))
+        *_, finding = checks.models(config(catalog={"models_dir": str(tmp_path)}))
+        assert finding.level is Level.OK
+        assert "qwen: 2 KiB of a download, the last of it 0.0 days ago" in finding.message.replace("2.0", "2")
+
 
 class TestPorts:
     def test_one_that_is_free_and_one_that_is_taken(self) -> None:

@@ -138,8 +138,16 @@ class Books:
 
     def _before(self, model: str, cold: list[str]) -> list[str]:
         """Those who have waited as long or longer: what they need is perhaps kept for them."""
-        since = self._wanted_since(model)
-        return [other for other in cold if other != model and self._wanted_since(other) <= since]
+        place = self._place_in_line(model)
+        return [other for other in cold if other != model and self._place_in_line(other) <= place]
+
+    def _place_in_line(self, model: str) -> tuple[bool, float]:
+        """Who has failed at its last start is behind all others until it is overdue."""
+        return self._defers(model), self._wanted_since(model)
+
+    def _defers(self, model: str) -> bool:
+        """It has failed at its last start, and can wait."""
+        return self.scheduler.backends[model].breaker.start_failing and not self._overdue(model)
 
     def _may_start(self, model: str, others: list[str], before: list[str]) -> bool:
         shy = [*self.placed(Phase.STARTING), *before]
@@ -171,11 +179,16 @@ class Books:
     def _idle(self) -> list[str]:
         return [model for model, process in self._evictable().items() if not process.leases]
 
-    def _rested(self) -> list[str]:
-        """The idle backends whose linger is over, where it is known."""
+    def _rested(self, least: float = 0.0) -> list[str]:
+        """The idle backends whose linger is over, where it is known, and so many seconds."""
         if (linger := self.limits.linger) is None:
             return []
-        return [model for model in self._idle() if self.processes[model].idle_since + linger <= self.now]
+        rest = max(linger, least)
+        return [model for model in self._idle() if self.processes[model].idle_since + rest <= self.now]
+
+    def _quiet(self, model: str) -> float:
+        """Seconds without use after which somebody goes for a model that defers."""
+        return self.limits.max_wait if self._defers(model) else 0.0
 
     def _served(self) -> list[str]:
         """The backends that have had their turn."""

@@ -37,11 +37,17 @@ class Laws(Books):
             assert set(backend.queue) == {request.name for request in self.waiting_for(model)}
 
     def _check_queues(self, granted: list[Request]) -> None:
-        """First come, first served within a model and a priority, and nobody waits beside a free place."""
+        """First come, first served within a model and a priority."""
         for request in granted:
             rivals = [rival for rival in self.waiting_for(request.model) if self._turn(rival) < self._turn(request)]
             for rival in rivals:
                 assert request.light and not rival.light and not rival.exclusive, "a queue was jumped"
+
+    def _check_places(self) -> None:
+        """Nobody waits beside a free place, but behind one who waits to be alone.
+
+        With time alone somebody of low priority passes that one, and has the place when anything happens next.
+        """
         for model in self.in_phase(Phase.READY):
             for request in sorted(self.waiting_for(model), key=self._turn):
                 assert not self._has_room(model, request), "somebody waits for a backend with room"
@@ -96,25 +102,33 @@ class Laws(Books):
             assert needed or self.ledger.disturbs(1 + len(staying) + len(cold), shy), "a drain that nobody needs"
         for model in cold:
             before = self._before(model, cold)
-            self._check_nobody_could_go(model, live, self._rested(), before)
+            self._check_nobody_could_go(model, live, self._rested(self._quiet(model)), before)
             if self._overdue(model):
                 self._check_nobody_could_go(model, staying, self._served(), before)
                 self._check_claims(model, staying)
         self._check_limits(staying)
 
+    def _check_peace(self, effect: Stop) -> None:
+        """Who was in use lately is left alone by whoever has failed at its last start and can wait."""
+        assert effect.successor
+        peace = self.processes[effect.model].idle_since + self._quiet(effect.successor)
+        assert peace <= self.now, "a model that fails to start disturbs one in use"
+
     def _check_nobody_could_go(self, model: str, others: list[str], victims: list[str], before: list[str]) -> None:
         """Who waits has room as soon as those have gone who go, or the victims would not be enough."""
         kept = [other for other in others if other not in victims]
-        first = self._sure_to_claim(model, before, kept)
+        first = self._sure_to_claim(model, before, kept, victims)
         if self.ledger.too_much(model, [*others, *first]) or not self.ledger.fits(model, others):
             assert not self._may_start(model, [*kept, *before], before), f"{victims} are kept beside {model}, who waits"
 
-    def _sure_to_claim(self, model: str, before: list[str], kept: list[str]) -> list[str]:
+    def _sure_to_claim(self, model: str, before: list[str], kept: list[str], victims: list[str]) -> list[str]:
         """Those before the model who are overdue, or have room once those have gone who may."""
         sure: list[str] = []
         for other in before:
-            earlier = self._wanted_since(other) < self._wanted_since(model)
-            if earlier and (self._overdue(other) or self._may_start(other, [*kept, *sure], sure)):
+            earlier = self._place_in_line(other) < self._place_in_line(model)
+            quiet = self._quiet(other)
+            spared = [victim for victim in victims if quiet and victim not in self._rested(quiet)]
+            if earlier and (self._overdue(other) or self._may_start(other, [*kept, *spared, *sure], sure)):
                 sure.append(other)
         return sure
 

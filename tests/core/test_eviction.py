@@ -62,6 +62,12 @@ def test_one_that_lingers_says_until_when() -> None:
     assert idle_victims([backend("a", idle=10), backend("b", idle=9.5)], LIMITS, 10) == Victims([], 10.5)
 
 
+def test_least_rest_goes_before_linger() -> None:
+    old, young = backend("old", idle=80), backend("young", idle=95)
+    assert idle_victims([old, young], LIMITS, 100, 15) == Victims([old], 110)
+    assert idle_victims([backend("a", idle=10)], LIMITS, 10, 0.5) == Victims([], 11)
+
+
 def test_busy_one_that_had_its_turn_for_longest_is_drained() -> None:
     a, b = busy(backend("a", ready=2)), busy(backend("b", ready=1))
     assert busy_victims([a, b], LIMITS, 100) == Victims([b, a], None)

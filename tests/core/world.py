@@ -158,6 +158,7 @@ class World(Laws):
         """What is not named stays as it is."""
         before, self.models = self.models, dict(self.models if models is None else models)
         self.limits = self.ledger.limits = limits or self.limits
+        self._owed.clear()  # Who was overdue need not be so any more, and what others take may be less.
         self.breaker = breaker or self.breaker
         gone = before.keys() - self.models.keys()
         others = {name for name in before.keys() & self.models.keys() if _is_another(before[name], self.models[name])}
@@ -270,6 +271,7 @@ class World(Laws):
         # A request that is answered where it arrives leaves nothing to settle.
         if not isinstance(event, RequestArrived) or event.request in self.waiting:
             assert overdue.isdisjoint(self.waiting), "somebody waits beyond the deadline"
+            self._check_places()
             self._check_turns()
 
     def _carry_out(self, effect: Effect) -> Request | None:
@@ -336,6 +338,7 @@ class World(Laws):
         loading = self.placed(Phase.STARTING)
         assert not self.ledger.disturbs(len(self.placed()) + 1, loading), "more company than a model bears that starts"
         owed = {r.model for r in self._owed.pop(model, []) if self.waiting.get(r.name) is r}
+        owed = {other for other in owed if other in self.processes or not self._defers(other)}
         self._owed = {victim: [r for r in others if r.model != model] for victim, others in self._owed.items()}
         self.spawns[model] = effect.spawn
         self.processes[model] = Process(effect.spawn)
@@ -387,6 +390,8 @@ class World(Laws):
         assert not process.remote, "a server elsewhere makes no room here"
         assert effect.successor in self._cold(), "room for somebody who does not need it"
         assert not self._isolated(effect.successor), "an eviction for an isolated backend"
+        if effect.reason is StopReason.EVICTED and isinstance(effect, Stop):
+            self._check_peace(effect)
         if effect.reason is StopReason.FAIRNESS:
             if self._yielded.get(effect.successor) != self.now:
                 self._owed[effect.model] = self.waiting_for(effect.successor)

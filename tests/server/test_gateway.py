@@ -1,6 +1,7 @@
 """How a backend is prepared, and what a changed configuration means for the parts of a running gateway."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from llamaproxy.config import Config
 from llamaproxy.configfile import Source
 from llamaproxy.errors import ConfigError, GatewayError
+from llamaproxy.models.staging import STAGING
 from llamaproxy.server.gateway import Gateway
 from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, to_toml, until
@@ -50,6 +52,14 @@ async def test_headers_are_read_before_anybody_waits_for_them(start: Start, tmp_
     assert gateway.headers.peek(path) is None
     gateway.read_headers()
     await until(lambda: gateway.headers.peek(path), "the header is read")
+
+
+async def test_downloads_that_nobody_goes_on_with_are_removed(start: Start, tmp_path: Path) -> None:
+    left = tmp_path / "models" / STAGING / "qwen"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    start(catalog={"models_dir": str(tmp_path / "models")}).tidy()
+    await until(lambda: not left.exists(), "it is removed")
 
 
 async def test_what_is_not_startable_is_told_before_anybody_is_evicted(start: Start, tmp_path: Path) -> None:
