@@ -14,6 +14,11 @@ it("tells who had the room, and who left for it", () => {
     .toBe(`There was no room: llama, gemma were loaded. llama left for it at ${clock(104_000)}.`);
 });
 
+it("knows that who left for it was there, though it came later", () => {
+  expect(whyQueued(row, { llama: [anEvent({ at: 101, state: "starting" }), ready(103), ...gone(104, "qwen")], gemma: [ready(60)] }))
+    .toBe(`There was no room: llama, gemma were loaded. llama left for it at ${clock(104_000)}.`);
+});
+
 it("tells of nobody who left for another, or at another time", () => {
   expect(whyQueued(row, { llama: [ready(50), ...gone(104, "qwen2")] })).toBe("There was no room: llama was loaded.");
   expect(whyQueued(row, { llama: [ready(50), ...gone(106, "qwen")] })).toBe("There was no room: llama was loaded.");

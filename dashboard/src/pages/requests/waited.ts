@@ -19,10 +19,13 @@ export function whyQueued(row: RequestRow, past: Record<string, ModelEvent[]>): 
   const isLeaving = own === "draining" || own === "stopping";
   const begun = isLeaving ? goneAt(row, past, came) : came;
   if (begun === null) return `${row.model} was leaving: its old process had to end first.`;
-  const holders = Object.keys(past).filter((name) => name !== row.model && HOLDS_ROOM.has(stateAt(past, name, begun) ?? "stopped"));
+  const left = whoLeft(row, past, came);
+  const holds = (name: string): boolean => name === left?.name || HOLDS_ROOM.has(stateAt(past, name, begun) ?? "stopped");
+  const holders = Object.keys(past).filter((name) => name !== row.model && holds(name));
   if (!holders.length) return "";
   const before = isLeaving ? `${row.model} had just left, and there` : "There";
-  return [`${before} was no room: ${listed(holders)} loaded.`, wentFor(row, past, came)].filter(Boolean).join(" ");
+  const after = left ? ` ${left.name} left for it at ${clock(left.at)}.` : "";
+  return `${before} was no room: ${listed(holders)} loaded.${after}`;
 }
 
 function stateAt(past: Record<string, ModelEvent[]>, name: string, at: number): ModelState | undefined {
@@ -35,13 +38,13 @@ function goneAt(row: RequestRow, past: Record<string, ModelEvent[]>, came: numbe
   return gone && gone.at < came + (row.queue_ms ?? 0) - NOTABLE ? gone.at : null;
 }
 
-function wentFor(row: RequestRow, past: Record<string, ModelEvent[]>, came: number): string {
+function whoLeft(row: RequestRow, past: Record<string, ModelEvent[]>, came: number): { name: string; at: number } | null {
   const until = came + (row.queue_ms ?? 0);
   for (const name of Object.keys(past)) {
     const mark = told(past[name] ?? [], name).find(({ at, reason }) => at >= came && at <= until && isFor(reason, row.model ?? ""));
-    if (mark) return `${name} left for it at ${clock(mark.at)}.`;
+    if (mark) return { name, at: mark.at };
   }
-  return "";
+  return null;
 }
 
 /** "evicted for qwen: no other was idle", "making room for qwen". */
