@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
-from tests.e2e.browser import MODEL
+from tests.e2e.browser import MODEL, OTHER
 from tests.e2e.conftest import Open
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -71,6 +71,10 @@ async def test_question_that_failed_is_edited_or_asked_again_and_never_twice(ope
     await page.get_by_role("button", name="Try again").click()
     await expect(page.get_by_role("alert")).to_be_visible()
 
+    await page.get_by_role("combobox", name="Model").select_option(OTHER)
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.get_by_role("alert")).to_be_visible()
+
     await page.reload()
     await expect(page.get_by_text("This question has no answer")).to_be_visible()
     await page.get_by_role("button", name="Edit").click()
@@ -78,7 +82,7 @@ async def test_question_that_failed_is_edited_or_asked_again_and_never_twice(ope
     await ask(page, "Hello")
     await expect(page.get_by_role("article", name="You")).to_have_text(["Hello"])
     await expect(page.get_by_role("alert")).to_be_visible()
-    assert sent == [[{"role": "user", "content": text}] for text in ("Helo", "Helo", "Hello")]
+    assert sent == [[{"role": "user", "content": text}] for text in ("Helo", "Helo", "Helo", "Hello")]
 
 
 async def test_back_closes_the_drawer_of_conversations(open_page: Open) -> None:

@@ -67,7 +67,7 @@ def test_memory_and_database_answer_alike(
 
 @pytest.mark.parametrize("text", ["50%_", "50%_ \\O/", "É", "valueerror: 'x'", '"', "server.app"])
 def test_text_is_found_as_it_is_written(database: sqlite3.Connection, text: str) -> None:
-    entry = LogEntry(2_000_000, 40, "server.app", "50%_ \\o/ É \"", context="ValueError: 'x'")
+    entry = LogEntry(2_000_000, 40, "server.app", '50%_ \\o/ É "', context="ValueError: 'x'")
     database.execute(INSERT, entry)
     query = parse({"q": text})
     assert query.page([*ENTRIES, entry]) == [entry]
