@@ -96,6 +96,12 @@ class Pull:
 
     def is_there(self) -> bool:
         """Whether exactly this is in its place. Raises Conflict where something else is. Blocks on the disk."""
+        try:
+            return self._is_there()
+        except OSError as error:
+            raise GatewayError(f"{self._directory} cannot be read: {error.strerror}") from error
+
+    def _is_there(self) -> bool:
         if self.place.with_name(f"{self.place.name}.gguf").exists():
             raise Conflict(f"{self.place.name}.gguf is in the directory of models; give the model another name")
         if not self.place.exists() or is_bare(self.place):

@@ -343,7 +343,9 @@ class World(Laws):
         self.spawns[model] = effect.spawn
         self.processes[model] = Process(effect.spawn)
         staying = self.placed(Phase.STARTING, Phase.READY)
-        taken_back = [other for other in owed if not self.ledger.fits(other, staying)]
+        without = [other for other in staying if other != model]
+        fits = self.ledger.fits
+        taken_back = [other for other in owed if fits(other, without) and not fits(other, staying)]
         assert not taken_back, "room that was made for others is taken back before they had it"
 
     def _drained(self, effect: Drain) -> None:

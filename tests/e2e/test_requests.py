@@ -86,3 +86,13 @@ async def test_back_closes_a_drawer_and_its_link_can_be_shared(open_page: Open, 
     await other.keyboard.press("Escape")
     await expect(drawer).to_have_count(0)
     await expect(other).to_have_url(before)
+
+
+async def test_a_row_says_why_it_failed(open_page: Open, client: Client) -> None:
+    async with client.stream("nobody") as response:
+        assert response.status == 404
+    page = await open_page("requests")
+    row = page.get_by_role("table", name="Finished requests").locator("tbody tr").first
+    await expect(row).to_contain_text("404: no such model or address")
+    await row.press("Enter")
+    await expect(page.get_by_role("dialog", name="Request").get_by_text("model_not_found")).to_be_visible()

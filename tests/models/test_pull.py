@@ -234,6 +234,8 @@ async def test_a_directory_that_cannot_be_written(
 ) -> None:
     with pytest.raises(GatewayError, match="cannot be written"):
         await pulled(fake, tmp_path / "made.gguf")
+    with pytest.raises(GatewayError, match="cannot be read: File name too long"):
+        await pulled(fake, tmp_path / ("x" * 300))
 
     def refused(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
