@@ -35,6 +35,7 @@ from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.live import Live
 from llamaproxy.server.live_events import Events
 from llamaproxy.server.live_topics import ConfigTopic, LogsTopic, MetricsTopic, ModelsTopic, RequestsTopic
+from llamaproxy.server.lmstudio import LmStudio
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.modelroutes import ModelRoutes
@@ -123,9 +124,12 @@ class Server:
 
     def inbounds(self) -> dict[str, Inbound]:
         """The servers of connections, to be run, by the key in `server` that has the port."""
-        gateway, fronts = self._gateway, {}
-        shown = OllamaModels(gateway.current, gateway.pool, gateway.headers, gateway.created)
-        fronts["ollama_port"] = Ollama(gateway.current, gateway.pool, self._proxy, shown)
+        gateway = self._gateway
+        current, pool, headers = gateway.current, gateway.pool, gateway.headers
+        fronts: dict[str, Front] = {
+            "ollama_port": Ollama(current, pool, self._proxy, OllamaModels(current, pool, headers, gateway.created)),
+            "lmstudio_port": LmStudio(current, pool, self._proxy, headers),
+        }
         wanted = (name for name in fronts if getattr(self._current.config.server, name) is not None)
         return {"port": self.inbound(), **{name: self.inbound(fronts[name]) for name in wanted}}
 

@@ -167,9 +167,8 @@ async def test_errors_are_the_ones_the_package_knows(sdk: ollama.AsyncClient) ->
 
 
 async def test_client_that_leaves_a_stream_frees_its_slot(sdk: ollama.AsyncClient, client: Client) -> None:
-    stream = await sdk.chat("alpha", HELLO, options={"num_predict": 1500}, stream=True)
-    async for _ in stream:
-        break
+    stream: Any = await sdk.chat("alpha", HELLO, options={"num_predict": 1500}, stream=True)
+    await anext(stream)
     await stream.aclose()
     for _ in range(100):
         if not any(slot["is_processing"] for slot in await client.get("/slots?model=alpha")):

@@ -116,8 +116,8 @@ async def test_an_empty_request_loads_or_unloads(serve: Serve, beside: Beside) -
             assert await response.json() == told
 
 
-async def test_embeddings(serve: Serve, beside: Beside) -> None:
-    _, front = await both(serve, beside)
+async def test_embeddings(serve: Serve, beside: Beside, tmp_path: Path) -> None:
+    _, front = await both(serve, beside, models={"m": fake_model(tmp_path, "m", args=["--embeddings"])})
     async with front.post("/api/embed", json={"model": "m", "input": ["a", "b"]}) as response:
         assert response.status == 200
         assert len((await response.json())["embeddings"]) == 2
@@ -164,8 +164,10 @@ async def test_ollamas_routes_are_not_on_the_gateways_own_listener(serve: Serve,
 
 
 async def test_keys_hosts_and_origins_are_checked_as_ever(serve: Serve, beside: Beside) -> None:
-    keys = {"plain": {"sha256": fingerprint("plain"), "models": ["m"]}, "boss": {"sha256": fingerprint("boss")}}
-    keys["boss"]["admin"] = True
+    keys = {
+        "plain": {"sha256": fingerprint("plain"), "models": ["m"]},
+        "boss": {"sha256": fingerprint("boss"), "admin": True},
+    }
     _, front = await both(serve, beside, keys=keys)
     plain = {"Authorization": "Bearer plain"}
     assert (await front.get("/")).status == 200
