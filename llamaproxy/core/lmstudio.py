@@ -68,7 +68,7 @@ class Events:
         if self._first is None:
             self._first = self._surroundings.elapsed()
         if b'"finish_reason"' not in block or not (event := sse.parse(block)):
-            return without_timings(block)
+            return block
         document = parse(event.data)
         if not isinstance(document, dict) or _reason(document) is None:
             return without_timings(block)

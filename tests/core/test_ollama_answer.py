@@ -103,6 +103,20 @@ def test_counts_of_a_server_that_tells_usage_after_the_end() -> None:
     assert [last[key] for key in COUNTS] == [7, 500_000_000, 2, 3_000_000_000]
 
 
+def test_counts_that_come_one_by_one_add_up() -> None:
+    usage = [event({"choices": [], "usage": {name: 7}}) for name in ("prompt_tokens", "completion_tokens")]
+    *_, last = told(event(chunk("stop")), *usage, DONE)
+    assert (last["prompt_eval_count"], last["eval_count"]) == (7, 7)
+
+
+def test_what_came_before_a_fault_goes_out_before_its_error() -> None:
+    lines = Lines(occasion(), as_message)
+    with pytest.raises(BadResponse):
+        lines.through(STREAM[1] + b"data: " + b"x" * (MAX_EVENT + 10))
+    first, last = read(lines.insert(b'{"error":"odd"}\n'))
+    assert (first["message"]["content"], last) == ("Hel", {"error": "odd"})
+
+
 def test_a_stream_that_breaks_off_has_no_last_line() -> None:
     assert [line["done"] for line in told(*STREAM[:3])] == [False, False]
     lines = Lines(occasion(), as_message)

@@ -101,8 +101,11 @@ async def test_one_that_makes_no_sense_is_the_engines_fault() -> None:
 
 async def test_there_is_a_bound_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retold, "LARGEST", 4)
-    async with spliced(says(JSON + b"Content-Length: 5\r\n\r\nhello"), retelling=SHOUTING) as client:
+    gate = asyncio.Event()
+    engine = says(JSON + b"Content-Length: 50\r\n\r\nhello", then=gate.wait)
+    async with spliced(engine, retelling=SHOUTING) as client:
         assert await (await client.get("/")).text() == "UpstreamError"
+        gate.set()
 
 
 async def test_what_cannot_stream_is_told_before_it_begins() -> None:
