@@ -21,9 +21,9 @@ _STOPPED = {"stop": "eosFound", "length": "maxPredictedTokensReached", "tool_cal
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """One request: its model's `info` as far as it is known, and how many seconds ago it began."""
+    """One request: what is known of its model by now, and how many seconds ago it began."""
 
-    info: Json
+    info: Callable[[], Json]
     elapsed: Callable[[], float]
 
 
@@ -116,7 +116,7 @@ def added(document: Json, surroundings: Surroundings, first: float) -> Json:
         "stop_reason": _STOPPED.get(_reason(document) or "", "eosFound"),
     }
     runtime = {"name": "llama.cpp", "version": str(document.get("system_fingerprint") or "")}
-    return {"stats": stats, "model_info": surroundings.info, "runtime": {**runtime, "supported_formats": ["gguf"]}}
+    return {"stats": stats, "model_info": surroundings.info(), "runtime": {**runtime, "supported_formats": ["gguf"]}}
 
 
 def _reason(document: Json) -> str | None:

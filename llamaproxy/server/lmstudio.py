@@ -75,7 +75,7 @@ class LmStudio:
             body = await self._proxy.read(request, row)
             wanted = wish.read(body, JSON, endpoint)
             model = self._current.catalogue.resolve(wanted.model)
-            retelling = WithStats(Surroundings(self._info(model), lambda: time.monotonic() - since))
+            retelling = WithStats(Surroundings(lambda: self._info(model), lambda: time.monotonic() - since))
             sent = Translated(path, endpoint, body, wanted.stream, self.dialect, retelling)
             return await self._proxy.translated(request, row, model, sent)
 

@@ -7,7 +7,7 @@ from llamaproxy.core.lmstudio import Events, Surroundings, WithStats
 
 INFO = {"arch": "llama", "quant": "Q8_0", "format": "gguf", "context_length": 2048}
 TIMINGS = {"prompt_ms": 111.0, "predicted_ms": 954.0, "predicted_n": 53, "predicted_per_second": 55.5}
-SEEN = Surroundings(INFO, lambda: 0.25)
+SEEN = Surroundings(lambda: INFO, lambda: 0.25)
 
 
 def event(document: Any) -> bytes:
@@ -80,6 +80,6 @@ def test_what_breaks_off_comes_before_what_is_said_of_it() -> None:
 
 def test_the_first_token_is_that_of_the_first_event() -> None:
     seconds = iter([0.5, 9.0])
-    events = Events(Surroundings(INFO, lambda: next(seconds)))
+    events = Events(Surroundings(lambda: INFO, lambda: next(seconds)))
     told = events.through(event(chunk(None))) + events.through(event(chunk("stop")))
     assert b'"time_to_first_token":0.5' in told
