@@ -96,13 +96,13 @@ async def forward(
                 return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent, observe)
             if begun is not None:
                 await written(begun, _NOTHING, request, deadlines.idle)
-            relay = _relay(request, outgoing, answer, own_lines, begun, deadlines.idle, witness.sent)
+            relay = _relay_of(request, outgoing, answer, own_lines, begun, deadlines.idle, witness.sent)
             return await _relayed(relay, request, answer, outgoing.dialect, deadlines.idle, observe)
     except UpstreamSilent as error:
         raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
 
 
-def _relay(
+def _relay_of(
     request: web.Request,
     outgoing: Outgoing,
     answer: Answer,
