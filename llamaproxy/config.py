@@ -54,6 +54,12 @@ class ServerConfig(_Section):
         "127.0.0.1", min_length=1, description="address to listen on; a non-loopback one needs at least one key"
     )
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    ollama_port: int | None = Field(
+        None, ge=1, le=65535, description="further port, for clients that know only Ollama's API; unset: none"
+    )
+    lmstudio_port: int | None = Field(
+        None, ge=1, le=65535, description="further port, for clients that know only LM Studio's API; unset: none"
+    )
     base_path: BasePath = Field("", description='prefix of a proxy in front, as "/llm"; paths may come with or without')
     max_body: Size = Field(64 * 1024**2, description="largest request body; a larger one is refused before it is read")
     header_timeout: PositiveSeconds = Field(10.0, description="time for a request's head to arrive")
@@ -67,6 +73,10 @@ class ServerConfig(_Section):
     edits_file: Text | None = Field(
         None, min_length=1, description="file of what is changed over HTTP; unset: in the user's state directory"
     )
+
+
+LISTENERS = ("port", "ollama_port", "lmstudio_port")
+"""The keys of `server` that name a port to listen on."""
 
 
 class EngineConfig(_Section):
@@ -322,8 +332,9 @@ class Config(_Section):
             yield from ((alias, f"models.{name}.aliases") for alias in model.aliases)
 
     def _ports(self) -> Iterator[tuple[str, str]]:
-        if self.server.port:
-            yield str(self.server.port), "server.port"
+        for key in LISTENERS:
+            if port := getattr(self.server, key):
+                yield str(port), f"server.{key}"
         for name, model in self.models.items():
             if model.port:
                 yield str(model.port), f"models.{name}.port"

@@ -19,7 +19,7 @@ from pathlib import Path
 from llamaproxy.backends import engine, orphans
 from llamaproxy.backends.engine import Engine
 from llamaproxy.cli.table import size
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import LISTENERS, Config, ModelConfig
 from llamaproxy.errors import EngineMissing, InvalidModelFile
 from llamaproxy.models import staging
 from llamaproxy.models.estimate import files
@@ -136,7 +136,8 @@ def _of_files(name: str, model: ModelConfig) -> Finding:
 
 def ports(config: Config, is_gateway: Callable[[], bool]) -> Findings:
     """A gateway that runs has them; whether it does is asked only where one is taken."""
-    wanted = {"server.port": (config.server.host, config.server.port)}
+    listened = {key: getattr(config.server, key) for key in LISTENERS}
+    wanted = {f"server.{key}": (config.server.host, port) for key, port in listened.items() if port is not None}
     wanted |= {f"models.{name}.port": ("127.0.0.1", m.port) for name, m in config.models.items() if m.port}
     for key, (host, port) in wanted.items():
         reason = _taken(host, port)

@@ -23,6 +23,7 @@ from llamaproxy.config import Config, ModelConfig
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.core.events import News
 from llamaproxy.core.footprint import Footprint
+from llamaproxy.edits import RESTART
 from llamaproxy.effective import model_values
 from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
 from llamaproxy.models import staging
@@ -119,9 +120,12 @@ class Gateway:
     def _apply(self, loaded: Loaded, changes: Changes) -> None:
         """Raises ConfigError. The address stays: changing it needs a new process."""
         server = self.config.server
-        if (loaded.config.server.host, loaded.config.server.port) != (server.host, server.port):
-            log.warning("server.host and server.port are taken over by a restart only")
-        kept = loaded.config.server.model_copy(update={"host": server.host, "port": server.port})
+        address = {key: getattr(server, key) for _, key in RESTART}
+        if changed := [
+            f"server.{key}" for key, value in address.items() if getattr(loaded.config.server, key) != value
+        ]:
+            log.warning("taken over by a restart only: %s", ", ".join(changed))
+        kept = loaded.config.server.model_copy(update=address)
         config = loaded.config.model_copy(update={"server": kept})
         check(config)
         self.current.replace(config, loaded.catalogue)

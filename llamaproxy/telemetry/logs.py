@@ -117,7 +117,7 @@ class Logs:
 
     async def edge(self, query: LogQuery) -> int | None:
         """The `id` of the last line that a search looks at; None where it looks at all there are."""
-        rows = await self._history.fetch(query.edge_sql()) if query.text else None
+        rows = await self._history.fetch(query.edge_sql()) if query.text and self._stores else None
         return rows[0][0] if rows else None
 
     def remembered(self, query: LogQuery) -> list[LogEntry]:

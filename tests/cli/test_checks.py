@@ -97,6 +97,13 @@ class TestPorts:
             assert only(checks.ports(settings, lambda: True)).level is Level.OK
         assert only(checks.ports(settings, lambda: False)).level is Level.OK
 
+    def test_further_listeners_are_looked_at(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            settings = config(server={"port": 0, "ollama_port": taken.getsockname()[1]})
+            _, found = checks.ports(settings, lambda: False)
+        assert found.level is Level.BROKEN
+        assert found.message.startswith("server.ollama_port: ")
+
     def test_an_address_of_another_machine(self) -> None:
         assert only(checks.ports(config(server={"host": "192.0.2.1"}), lambda: False)).level is Level.BROKEN
 

@@ -114,11 +114,12 @@ async def test_reload_reaches_every_part(start: Start, tmp_path: Path, caplog: p
 async def test_address_stays_and_is_the_one_that_must_be_guarded(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gateway = start(server={"port": 1111})
-    start(server={"host": "0.0.0.0", "port": 2222})
+    gateway = start(server={"port": 1111, "lmstudio_port": 1234})
+    start(server={"host": "0.0.0.0", "port": 2222, "ollama_port": 11434, "lmstudio_port": 1234})
     await gateway.reloader.reload()
     assert (gateway.config.server.host, gateway.config.server.port) == ("127.0.0.1", 1111)
-    assert "by a restart only" in caplog.text
+    assert gateway.config.server.ollama_port is None
+    assert "by a restart only: server.host, server.port, server.ollama_port\n" in caplog.text
 
 
 async def test_configuration_that_cannot_be_served_changes_nothing(start: Start) -> None:
