@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from llamaproxy.server.incoming import Request
 
 _DECODED = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 """Content codings that aiohttp undoes while it reads; it does nothing about others, or about several."""
@@ -21,6 +22,10 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
     Of one that came compressed the bounds are for what it unfolds to. Raises RequestTooLarge, RequestTimeout,
     UnsupportedMediaType, or InvalidRequest where it cannot be decoded.
     """
+    if isinstance(request, Request) and request.whole is not None:
+        if len(request.whole) > most:
+            raise _too_large(most)
+        return request.whole
     if (request.content_length or 0) > most:
         raise _too_large(most)
     _check_coding(request)

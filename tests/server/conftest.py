@@ -24,11 +24,11 @@ class InboundServer(BaseTestServer):
 
     def __init__(self, inbound: web.Server, others: Callable[[], Mapping[str, web.Server]] = dict) -> None:
         super().__init__(host="127.0.0.1")
-        self._inbound = inbound
+        self.inbound = inbound
         self.others = others
 
     async def _make_runner(self, **_: Any) -> web.ServerRunner:
-        return web.ServerRunner(self._inbound, shutdown_timeout=0)
+        return web.ServerRunner(self.inbound, shutdown_timeout=0)
 
 
 def _source(file: Path | None, sections: dict[str, Any]) -> Source:
