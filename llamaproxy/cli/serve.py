@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Coroutine
 
@@ -47,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _run_loop(_serve(config, source))
     except OSError as error:
-        complain(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror}")
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
+        complain(f"cannot listen on {config.server.host}:{config.server.port}: {reason}")
         return EXIT_FAILED
 
 
