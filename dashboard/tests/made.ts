@@ -23,7 +23,7 @@ export function aRequest(given: Partial<RequestRow> = {}): RequestRow {
 export function aSystem(given: Partial<System> = {}): System {
   return {
     time: 1000, version: "1.0.0", uptime: 5, os: {}, host: null, disk: null, gpus: [], reasons: {}, models: {},
-    requests: { in_flight: 0, queued: 0 }, per_minute: { requests: 0, tokens: 0 }, engines: {}, ...given,
+    requests: { in_flight: 0, queued: 0 }, per_minute: { requests: 0, tokens: 0 }, generation_per_second: null, engines: {}, ...given,
   };
 }
 

@@ -23,7 +23,7 @@ from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
 from llamaproxy.server.configuration import Configuration
 from llamaproxy.server.deploy import Deploy
-from llamaproxy.server.flights import Flights, reason
+from llamaproxy.server.flights import reason
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.guard import Guard
 from llamaproxy.server.health import Health
@@ -61,7 +61,7 @@ class Server:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._current = gateway.current
-        flights = Flights()
+        flights = gateway.flights
         progress = Progress(gateway.ledger, flights, gateway.pool)
         self._quota = quota.Quota()
         self._refusals = Refusals(gateway.ledger, gateway.traffic)

@@ -32,6 +32,7 @@ from llamaproxy.server import keyfile
 from llamaproxy.server import loaded as disk
 from llamaproxy.server.current import Current
 from llamaproxy.server.downloads import Downloads
+from llamaproxy.server.flights import Flights
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.keyring import Keyring
 from llamaproxy.server.loaded import Changes, Loaded
@@ -100,7 +101,8 @@ class Gateway:
             *(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect),
             observe=self._observe,
         )
-        self.monitor = Monitor(self.current, self.pool, self.history, self.traffic)
+        self.flights = Flights()
+        self.monitor = Monitor(self.current, self.pool, self.history, self.traffic, self.flights)
         self.draining = False
         self.history.start()
         self.monitor.start()

@@ -63,6 +63,20 @@ class TestFlights:
         flights.end_try(row)
         assert flights.tokens(row) is None
 
+    def test_what_is_generated_is_that_of_the_tries_at_hand_and_of_the_rows_of_those_that_ended(self) -> None:
+        class Metered:
+            def __init__(self, tokens: int) -> None:
+                self.tokens = tokens
+
+        flights, rows = Flights(), [self.row(number) for number in range(2)]
+        for tokens, row in enumerate(rows, start=3):
+            flights.begin_try(row, Metered(tokens))
+        assert flights.generated == 7
+        rows[0].completion_tokens = 5
+        for row in rows:
+            flights.end_try(row)
+        assert flights.generated == 5
+
     def test_a_client_that_left_is_told_nothing(self) -> None:
         request = make_mocked_request("POST", "/")
         assert not is_cancelled(request)

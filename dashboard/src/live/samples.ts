@@ -61,7 +61,7 @@ export class Samples {
 export function sampleOf(system: System): Sample {
   const { host, gpus } = system;
   return {
-    generation: speed(system, "predicted_tokens_per_second"),
+    generation: system.generation_per_second,
     prompt: speed(system, "prompt_tokens_per_second"),
     requests: system.per_minute.requests,
     tokens: system.per_minute.tokens,
