@@ -74,11 +74,12 @@ def _prepare_streams() -> None:
 @contextmanager
 def _silent_interruption() -> Iterator[None]:
     """Until a verb runs there is nothing to tidy up, and importing takes as long as a second: libraries that are
-    interrupted half way show tracebacks, and some of them crash."""
-    if threading.current_thread() is not threading.main_thread():
+    interrupted half way show tracebacks, and some of them crash. Who is told to ignore it goes on doing so."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
     try:
         yield
     finally:

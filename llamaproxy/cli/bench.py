@@ -96,10 +96,8 @@ async def _targets(arguments: argparse.Namespace, timeout: float) -> list[Target
 
 
 def _base(url: str) -> str:
-    """Raises ConfigError."""
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"{harmless(url)[:200]}: an address looks like http://127.0.0.1:8080")
-    return url.rstrip("/").removesuffix("/v1")
+    """Raises Refused."""
+    return client.check_address(url).removesuffix("/v1")
 
 
 def _key(path: Path) -> str:

@@ -113,14 +113,27 @@ def ask(arguments: argparse.Namespace, method: str, path: str, timeout: float, c
 
 
 def address(arguments: argparse.Namespace) -> str:
-    """The gateway's address, without a slash at its end. Raises ConfigError where the file is no good."""
+    """The gateway's address, without a slash at its end. Raises Refused where it is none, and ConfigError where the
+    file is no good."""
     if given := arguments.url or os.environ.get(URL_VARIABLE):
-        return str(given).rstrip("/")
+        return check_address(str(given))
     host, port = _configured(arguments, "host", HOST), _configured(arguments, "port", PORT)
     if str(port) == "0":
         raise ConfigError("server.port is 0, so that only the gateway knows its port: name its address with --url")
     host = _ANYWHERE.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def check_address(url: str) -> str:
+    """The same, without a slash at its end. Raises Refused."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise Refused(f"{url[:200]}: an address looks like http://127.0.0.1:8080", "", 400)
+    return url.rstrip("/")
 
 
 def key() -> str | None:
@@ -147,8 +160,7 @@ def _exchange(
     base: str, method: str, path: str, body: bytes | None, timeout: float
 ) -> tuple[http.client.HTTPResponse, bytes]:
     parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an address looks like http://127.0.0.1:8080")
+    assert parts.hostname
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     headers = {} if body is None else {"Content-Type": "application/json"}
     if shown := key():

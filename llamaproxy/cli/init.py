@@ -42,7 +42,7 @@ def imported(source: Path) -> str:
     try:
         text = source.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: cannot be read: {error}") from error
+        raise ConfigError(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     result = import_presets(text, kind, argument_faults, os.environ)
     for line in result.unmapped:
         complain(f"not taken over: {line}")

@@ -162,6 +162,8 @@ class Hub:
                         yield response, linked
                         return
                     url = _next(url, response)
+        except aiohttp.ClientConnectorError as error:
+            raise HubError(f"{url.host} cannot be reached: {error.strerror or error}") from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise HubError(f"{url.host} broke off: {str(error) or type(error).__name__:.300}") from error
         raise HubError("the hub redirects without end")

@@ -4,6 +4,7 @@ Owns the servers of connections while they run. Which there are, and what they a
 """
 
 import asyncio
+import os
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -33,7 +34,10 @@ class Listeners:
             try:
                 await web.TCPSite(runner, self._config.host, port, backlog=_BACKLOG).start()
             except OSError as error:
-                message = f"cannot listen on {self._config.host}:{port} (server.{name}): {error.strerror}"
+                number = error.errno or 0
+                # asyncio's own words say the address once more; those of a failed lookup have a negative number.
+                reason = os.strerror(number) if number > 0 else error.strerror
+                message = f"cannot listen on {self._config.host}:{port} (server.{name}): {reason}"
                 raise OSError(error.errno, message) from error
 
     @property

@@ -160,6 +160,8 @@ def test_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 65536))
     finding = only(checks.descriptors())
     assert (finding.level, "ulimit -n 65536" in str(finding.remedy)) == (Level.WARNING, True)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1024))
+    assert "ulimit -n" not in str(only(checks.descriptors()).remedy)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (65536, 65536))
     assert only(checks.descriptors()).level is Level.OK
 

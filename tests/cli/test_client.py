@@ -178,7 +178,10 @@ class TestPost:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         assert post(arguments(server[0]), "/", {}, 5) == {}
 
-    @pytest.mark.parametrize("url", ["box", "http://", "http://box:port", "ftp://box", "file:///etc/passwd"])
+    @pytest.mark.parametrize(
+        "url", ["box", "http://", "http://box:port", "ftp://box", "http://box:99999", "http://[::1"]
+    )
     def test_address_that_is_none(self, url: str) -> None:
-        with pytest.raises(NoAnswer):
+        with pytest.raises(Refused, match="an address looks like") as caught:
             post(arguments(url), "/", {}, 5)
+        assert caught.value.exit_code == 2

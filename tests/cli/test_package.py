@@ -119,6 +119,14 @@ def test_an_interruption_before_the_verb_runs_is_silent() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_an_interruption_that_is_ignored_stays_so() -> None:
+    """As for whatever a script runs in the background."""
+    interrupt = "importlib.import_module = lambda name: os.kill(os.getpid(), signal.SIGINT) or importlib"
+    code = f"import importlib, os, signal\nfrom llamaproxy import cli\n{interrupt}\ncli.main(['version'])"
+    done = run(f"trap '' INT; {sys.executable} -c \"$CODE\"; echo $?", CODE=code)
+    assert "has no attribute 'run'" in done.stderr
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_a_stream_that_is_closed_takes_everything(closed: str) -> None:
     done = run(f"$LP version {closed}; echo $?")

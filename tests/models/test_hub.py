@@ -247,6 +247,11 @@ class TestPieces:
                 await fetched(hub)
         assert not is_final(raised.value)
 
+    async def test_a_hub_that_is_not_there(self) -> None:
+        async with Hub(Access("http://127.0.0.1:9")) as hub:
+            with pytest.raises(HubError, match=r"^127\.0\.0\.1 cannot be reached: "):
+                await hub.repository("a/b", "main")
+
     async def test_a_silent_storage_is_given_up(self, fake: FakeHub) -> None:
         async def silence(path: str, request: web.Request) -> web.StreamResponse:
             response = web.StreamResponse(status=206, headers={"Content-Range": f"bytes 0-2047/{len(CONTENT)}"})
