@@ -242,7 +242,7 @@ def descriptors() -> Findings:
     if soft == resource.RLIM_INFINITY or soft >= _LEAST_FILES:
         yield Finding("descriptors", Level.OK, f"{soft} open files")
         return
-    way = f"`ulimit -n {hard}`" if hard != soft else f"only root can raise it; for a container `--ulimit nofile=65536`"
+    way = f"`ulimit -n {hard}`" if hard != soft else "only root can raise it; for a container `--ulimit nofile=65536`"
     remedy = f"{way}; for a service LimitNOFILE, which `llamaproxy service install` sets"
     yield Finding("descriptors", Level.WARNING, f"{soft} open files are enough for {soft // 2} streams at most", remedy)
 
