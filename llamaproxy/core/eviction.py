@@ -32,6 +32,14 @@ def linger(backend: Backend, limits: LimitsConfig) -> float:
     return MAX_LINGER if backend.load_seconds is None else min(MAX_LINGER, backend.load_seconds / 10)
 
 
+def quiet(successor: Backend, limits: LimitsConfig) -> float:
+    """Seconds that an idle backend must have rested for this one, whatever its linger.
+
+    Who failed at its last start will probably do so again: who has been in use lately goes for it only as a busy one.
+    """
+    return limits.max_wait if successor.breaker.start_failing else 0.0
+
+
 def idle_victims(live: Iterable[Backend], limits: LimitsConfig, now: float, least: float = 0.0) -> Victims:
     """Lowest priority first, then the one whose last lease ended longest ago, then the one that loads fastest.
 

@@ -148,13 +148,9 @@ class Room:
         """When it will have waited for too long."""
         return (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
 
-    def _defers(self, backend: Backend, now: float) -> bool:
-        """Who failed at its last start will probably do so again: until it is overdue it disturbs nobody."""
-        return backend.breaker.start_failing and self._due(backend, now) > now
-
     def _in_line(self, cold: list[Backend], now: float) -> list[Backend]:
-        """Who defers is behind all others, and takes no place that was made for them."""
-        return sorted(cold, key=lambda backend: self._defers(backend, now))
+        """Who failed at its last start is behind all others until it is overdue, and takes no place made for them."""
+        return sorted(cold, key=lambda b: b.breaker.start_failing and self._due(b, now) > now)
 
     def _wake(self, at: float | None) -> None:
         if at is not None and (self.wake_at is None or at < self.wake_at):
@@ -201,8 +197,7 @@ class Room:
         An idle backend goes also where a busy one is draining for the same: nothing protects it, and the drain may
         take long.
         """
-        least = self.limits.max_wait if self._defers(backend, now) else 0.0
-        idle = eviction.idle_victims(self._placed, self.limits, now, least)
+        idle = eviction.idle_victims(self._placed, self.limits, now, eviction.quiet(backend, self.limits))
         victims = eviction.enough(backend, plan.promised, idle.now)
         if victims is None:
             self._wake(idle.later)

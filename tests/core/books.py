@@ -146,8 +146,7 @@ class Books:
         return self._defers(model), self._wanted_since(model)
 
     def _defers(self, model: str) -> bool:
-        """It has failed at its last start, and can wait."""
-        return self.scheduler.backends[model].breaker.start_failing and not self._overdue(model)
+        return self._quiet(model) > 0 and not self._overdue(model)
 
     def _may_start(self, model: str, others: list[str], before: list[str]) -> bool:
         shy = [*self.placed(Phase.STARTING), *before]
@@ -187,8 +186,8 @@ class Books:
         return [model for model in self._idle() if self.processes[model].idle_since + rest <= self.now]
 
     def _quiet(self, model: str) -> float:
-        """Seconds without use after which somebody goes for a model that defers."""
-        return self.limits.max_wait if self._defers(model) else 0.0
+        """For whom has failed at its last start nobody goes at once who has been in use lately."""
+        return self.limits.max_wait if self.scheduler.backends[model].breaker.start_failing else 0.0
 
     def _served(self) -> list[str]:
         """The backends that have had their turn."""
