@@ -126,10 +126,10 @@ class Laws(Books):
         sure: list[str] = []
         for other in before:
             earlier = self._place_in_line(other) < self._place_in_line(model)
-            quiet = self._quiet(other)
-            spared = [victim for victim in victims if quiet and victim not in self._rested(quiet)]
-            due = self._overdue(other) and not quiet
-            if earlier and (due or self._may_start(other, [*kept, *spared, *sure], sure)):
+            spared = [
+                victim for victim in victims if self._quiet(other) and victim not in self._rested(self._quiet(other))
+            ]
+            if earlier and (self._overdue(other) or self._may_start(other, [*kept, *spared, *sure], sure)):
                 sure.append(other)
         return sure
 
