@@ -143,10 +143,7 @@ class Books:
 
     def _place_in_line(self, model: str) -> tuple[bool, float]:
         """Who has failed at its last start is behind all others until it is overdue."""
-        return self._defers(model), self._wanted_since(model)
-
-    def _defers(self, model: str) -> bool:
-        return self._quiet(model) > 0 and not self._overdue(model)
+        return self._quiet(model) > 0 and not self._overdue(model), self._wanted_since(model)
 
     def _may_start(self, model: str, others: list[str], before: list[str]) -> bool:
         shy = [*self.placed(Phase.STARTING), *before]

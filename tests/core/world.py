@@ -338,7 +338,6 @@ class World(Laws):
         loading = self.placed(Phase.STARTING)
         assert not self.ledger.disturbs(len(self.placed()) + 1, loading), "more company than a model bears that starts"
         owed = {r.model for r in self._owed.pop(model, []) if self.waiting.get(r.name) is r}
-        owed = {other for other in owed if other in self.processes or not self._defers(other)}
         self._owed = {victim: [r for r in others if r.model != model] for victim, others in self._owed.items()}
         self.spawns[model] = effect.spawn
         self.processes[model] = Process(effect.spawn)
