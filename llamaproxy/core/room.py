@@ -126,7 +126,7 @@ class Room:
         if not (cold or self._yielding()):
             return pinned
         plan = Plan(self.limits, self._placed)
-        for backend in self._in_line(cold, now):
+        for backend in cold:
             if backend.remote:
                 self._start(backend, now, out)
             else:
@@ -143,14 +143,6 @@ class Room:
 
     def _yielding(self) -> list[Backend]:
         return [b for b in self._in(BackendState.DRAINING) if b.leaving is StopReason.FAIRNESS]
-
-    def _due(self, backend: Backend, now: float) -> float:
-        """When it will have waited for too long."""
-        return (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
-
-    def _in_line(self, cold: list[Backend], now: float) -> list[Backend]:
-        """Who failed at its last start is behind all others until it is overdue, and takes no place made for them."""
-        return sorted(cold, key=lambda b: b.breaker.start_failing and self._due(b, now) > now)
 
     def _wake(self, at: float | None) -> None:
         if at is not None and (self.wake_at is None or at < self.wake_at):
@@ -213,7 +205,8 @@ class Room:
         Who is overdue keeps what there is: others would take it, and be new, and so on without end.
         """
         if not plan.later.fits(backend):
-            if (overdue := self._due(backend, now)) > now:
+            overdue = (now if backend.wanted_since is None else backend.wanted_since) + self.limits.max_wait
+            if overdue > now:
                 return self._wake(overdue)
             busy = eviction.busy_victims(self._placed, self.limits, now)
             if victims := eviction.enough(backend, plan.later, busy.now):

@@ -138,12 +138,8 @@ class Books:
 
     def _before(self, model: str, cold: list[str]) -> list[str]:
         """Those who have waited as long or longer: what they need is perhaps kept for them."""
-        place = self._place_in_line(model)
-        return [other for other in cold if other != model and self._place_in_line(other) <= place]
-
-    def _place_in_line(self, model: str) -> tuple[bool, float]:
-        """Who has failed at its last start is behind all others until it is overdue."""
-        return self._quiet(model) > 0 and not self._overdue(model), self._wanted_since(model)
+        since = self._wanted_since(model)
+        return [other for other in cold if other != model and self._wanted_since(other) <= since]
 
     def _may_start(self, model: str, others: list[str], before: list[str]) -> bool:
         shy = [*self.placed(Phase.STARTING), *before]

@@ -111,25 +111,22 @@ class Laws(Books):
     def _check_peace(self, effect: Stop) -> None:
         """Who was in use lately is left alone by whoever has failed at its last start and can wait."""
         assert effect.successor
-        peace = self.processes[effect.model].idle_since + self._quiet(effect.successor)
-        assert peace <= self.now, "a model that fails to start disturbs one in use"
+        rest = self.now - self.processes[effect.model].idle_since
+        assert rest >= self._quiet(effect.successor), "a model that fails to start disturbs one in use"
 
     def _check_nobody_could_go(self, model: str, others: list[str], victims: list[str], before: list[str]) -> None:
         """Who waits has room as soon as those have gone who go, or the victims would not be enough."""
         kept = [other for other in others if other not in victims]
-        first = self._sure_to_claim(model, before, kept, victims)
+        first = self._sure_to_claim(model, before, kept)
         if self.ledger.too_much(model, [*others, *first]) or not self.ledger.fits(model, others):
             assert not self._may_start(model, [*kept, *before], before), f"{victims} are kept beside {model}, who waits"
 
-    def _sure_to_claim(self, model: str, before: list[str], kept: list[str], victims: list[str]) -> list[str]:
+    def _sure_to_claim(self, model: str, before: list[str], kept: list[str]) -> list[str]:
         """Those before the model who are overdue, or have room once those have gone who may."""
         sure: list[str] = []
         for other in before:
-            earlier = self._place_in_line(other) < self._place_in_line(model)
-            spared = [
-                victim for victim in victims if self._quiet(other) and victim not in self._rested(self._quiet(other))
-            ]
-            if earlier and (self._overdue(other) or self._may_start(other, [*kept, *spared, *sure], sure)):
+            earlier = self._wanted_since(other) < self._wanted_since(model)
+            if earlier and (self._overdue(other) or self._may_start(other, [*kept, *sure], sure)):
                 sure.append(other)
         return sure
 

@@ -41,23 +41,6 @@ def test_places_go_to_the_first_in_line() -> None:
     assert arrange(room, [c], 2) == ([Start("c", 1)], [])
 
 
-def test_who_failed_at_its_last_start_takes_no_place_that_was_made_for_another() -> None:
-    room = Room(limits(models_max=1, max_wait=15))
-    resting, broken, other = backend("resting"), backend("broken", wanted=0), backend("other", wanted=1)
-    resident(room, resting)
-    broken.breaker.start_failed(0, "it died")
-    assert arrange(room, [broken, other], 1)[0] == [Stop("resting", 1, StopReason.EVICTED, "other")]
-    room.gone(resting, 2)
-    assert arrange(room, [broken, other], 2)[0] == [Start("other", 1)]
-
-
-def test_who_failed_at_its_last_start_is_in_its_turn_once_it_is_overdue() -> None:
-    room = Room(limits(models_max=1, max_wait=15))
-    broken, other = backend("broken", wanted=0), backend("other", wanted=1)
-    broken.breaker.start_failed(0, "it died")
-    assert arrange(room, [broken, other], 15)[0] == [Start("broken", 1)]
-
-
 def test_place_that_comes_free_is_promised_once() -> None:
     room = Room(limits(models_max=2))
     a, b, c, d = (backend(name, wanted=0) for name in "abcd")
