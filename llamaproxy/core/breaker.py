@@ -42,11 +42,6 @@ class Breaker:
         """Whether a probe is on its way."""
         return self._half_open
 
-    @property
-    def start_failing(self) -> bool:
-        """Whether the last start failed."""
-        return self._start_failures > 0
-
     def state(self, now: float) -> BreakerState:
         if self._open_until is None:
             return BreakerState.CLOSED

@@ -32,21 +32,10 @@ def linger(backend: Backend, limits: LimitsConfig) -> float:
     return MAX_LINGER if backend.load_seconds is None else min(MAX_LINGER, backend.load_seconds / 10)
 
 
-def quiet(successor: Backend, limits: LimitsConfig) -> float:
-    """Seconds that an idle backend must have rested for this one, whatever its linger.
-
-    Who failed at its last start will probably do so again: who has been in use lately goes for it only as a busy one.
-    """
-    return limits.max_wait if successor.breaker.start_failing else 0.0
-
-
-def idle_victims(live: Iterable[Backend], limits: LimitsConfig, now: float, least: float = 0.0) -> Victims:
-    """Lowest priority first, then the one whose last lease ended longest ago, then the one that loads fastest.
-
-    Those who have not rested for `least` seconds are none yet.
-    """
+def idle_victims(live: Iterable[Backend], limits: LimitsConfig, now: float) -> Victims:
+    """Lowest priority first, then the one whose last lease ended longest ago, then the one that loads fastest."""
     idle = [backend for backend in live if backend.idle and not backend.config.pinned]
-    ends = {backend.name: backend.idle_since + max(least, linger(backend, limits)) for backend in idle}
+    ends = {backend.name: backend.idle_since + linger(backend, limits) for backend in idle}
     rested = [backend for backend in idle if ends[backend.name] <= now]
     rested.sort(key=lambda b: (b.config.priority, b.idle_since, b.load_seconds or 0.0))
     return Victims(rested, min((end for end in ends.values() if end > now), default=None))

@@ -189,7 +189,7 @@ class Room:
         An idle backend goes also where a busy one is draining for the same: nothing protects it, and the drain may
         take long.
         """
-        idle = eviction.idle_victims(self._placed, self.limits, now, eviction.quiet(backend, self.limits))
+        idle = eviction.idle_victims(self._placed, self.limits, now)
         victims = eviction.enough(backend, plan.promised, idle.now)
         if victims is None:
             self._wake(idle.later)

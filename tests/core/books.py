@@ -171,16 +171,11 @@ class Books:
     def _idle(self) -> list[str]:
         return [model for model, process in self._evictable().items() if not process.leases]
 
-    def _rested(self, least: float = 0.0) -> list[str]:
-        """The idle backends whose linger is over, where it is known, and so many seconds."""
+    def _rested(self) -> list[str]:
+        """The idle backends whose linger is over, where it is known."""
         if (linger := self.limits.linger) is None:
             return []
-        rest = max(linger, least)
-        return [model for model in self._idle() if self.processes[model].idle_since + rest <= self.now]
-
-    def _quiet(self, model: str) -> float:
-        """For whom has failed at its last start nobody goes at once who has been in use lately."""
-        return self.limits.max_wait if self.scheduler.backends[model].breaker.start_failing else 0.0
+        return [model for model in self._idle() if self.processes[model].idle_since + linger <= self.now]
 
     def _served(self) -> list[str]:
         """The backends that have had their turn."""

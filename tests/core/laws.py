@@ -102,17 +102,11 @@ class Laws(Books):
             assert needed or self.ledger.disturbs(1 + len(staying) + len(cold), shy), "a drain that nobody needs"
         for model in cold:
             before = self._before(model, cold)
-            self._check_nobody_could_go(model, live, self._rested(self._quiet(model)), before)
+            self._check_nobody_could_go(model, live, self._rested(), before)
             if self._overdue(model):
                 self._check_nobody_could_go(model, staying, self._served(), before)
                 self._check_claims(model, staying)
         self._check_limits(staying)
-
-    def _check_peace(self, effect: Stop) -> None:
-        """Who was in use lately is left alone by whoever has failed at its last start and can wait."""
-        assert effect.successor
-        rest = self.now - self.processes[effect.model].idle_since
-        assert rest >= self._quiet(effect.successor), "a model that fails to start disturbs one in use"
 
     def _check_nobody_could_go(self, model: str, others: list[str], victims: list[str], before: list[str]) -> None:
         """Who waits has room as soon as those have gone who go, or the victims would not be enough."""

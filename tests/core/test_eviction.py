@@ -5,7 +5,7 @@ from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.capacity import Capacity
 from llamaproxy.core.events import Grounds
-from llamaproxy.core.eviction import Victims, busy_victims, enough, grounds, idle_victims, linger, quiet, relief
+from llamaproxy.core.eviction import Victims, busy_victims, enough, grounds, idle_victims, linger, relief
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
 
@@ -60,16 +60,6 @@ def test_busy_pinned_and_moving_ones_stay() -> None:
 
 def test_one_that_lingers_says_until_when() -> None:
     assert idle_victims([backend("a", idle=10), backend("b", idle=9.5)], LIMITS, 10) == Victims([], 10.5)
-
-
-def test_who_failed_at_its_last_start_has_nobody_go_who_was_in_use_lately() -> None:
-    old, young, broken = backend("old", idle=80), backend("young", idle=95), backend("broken")
-    assert quiet(broken, LIMITS) == 0
-    broken.breaker.start_failed(99, "it died")
-    assert quiet(broken, LIMITS) == LIMITS.max_wait
-    assert idle_victims([old, young], LIMITS, 100, LIMITS.max_wait) == Victims([old], 110)
-    broken.breaker.started()
-    assert quiet(broken, LIMITS) == 0
 
 
 def test_busy_one_that_had_its_turn_for_longest_is_drained() -> None:

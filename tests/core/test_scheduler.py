@@ -249,27 +249,6 @@ class TestMakingRoom:
         w.exit("a")
         assert w.effects == [Start("b", 1)]
 
-    def test_model_that_died_at_its_last_start_waits_its_turn_for_the_place_of_one_in_use(self) -> None:
-        """Or a broken command would have a healthy model loaded anew for each of its tries."""
-        w = world("healthy", "broken", max_wait=15, min_residency=5)
-        w.arrive("broken")
-        w.exit("broken")
-        ready(w, "healthy")
-        w.release(w.arrive("healthy"))
-        assert arrival(w, "broken") == []
-        w.wait(14)
-        assert w.phase == {"healthy": "ready"}
-        w.wait(1)
-        assert w.phase == {"healthy": "stopping"}, "no longer than anybody waits"
-
-    def test_model_that_died_at_its_last_start_takes_a_place_that_nobody_uses(self) -> None:
-        w = world("unused", "broken", max_wait=15)
-        w.arrive("broken")
-        w.exit("broken")
-        ready(w, "unused")
-        w.now += 10
-        assert arrival(w, "broken") == [Stop("unused", 1, StopReason.EVICTED, "broken")]
-
 
 class TestFairness:
     def test_busy_model_keeps_serving_until_somebody_waited_too_long(self) -> None:

@@ -391,8 +391,6 @@ class World(Laws):
         assert not process.remote, "a server elsewhere makes no room here"
         assert effect.successor in self._cold(), "room for somebody who does not need it"
         assert not self._isolated(effect.successor), "an eviction for an isolated backend"
-        if effect.reason is StopReason.EVICTED and isinstance(effect, Stop):
-            self._check_peace(effect)
         if effect.reason is StopReason.FAIRNESS:
             if self._yielded.get(effect.successor) != self.now:
                 self._owed[effect.model] = self.waiting_for(effect.successor)
