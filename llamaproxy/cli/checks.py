@@ -90,9 +90,9 @@ def engine_version(found: Engine) -> tuple[bool, str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return False, str(error)
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["nothing is said"]
-    if done.returncode:
-        return False, lines[-1][:200]
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if done.returncode or not lines:
+        return False, (lines or ["it prints nothing"])[-1][:200]
     return True, lines[0].removeprefix("version: ")[:100]
 
 
