@@ -69,15 +69,17 @@ def engine_found(config: Config) -> Findings:
         message, _, remedy = error.message.partition(": ")
         yield Finding("engine", Level.BROKEN if needed else Level.WARNING, message, remedy or engine.INSTALL)
         return
-    if version := engine_version(found):
-        yield Finding("engine", Level.OK, f"{found.kind}, {version}, {found.program[0]}")
+    works, said = engine_version(found)
+    if works:
+        yield Finding("engine", Level.OK, f"{found.kind}, {said}, {found.program[0]}")
     else:
         command = " ".join((*found.program, "--version"))
-        yield Finding("engine", Level.BROKEN, f"{found.program[0]} does not tell its version", f"try `{command}`")
+        told = f"{found.program[0]} does not tell its version: {said}"
+        yield Finding("engine", Level.BROKEN, told, f"try `{command}`")
 
 
-def engine_version(found: Engine) -> str | None:
-    """The first line of what `--version` prints, wherever it does. None where it fails."""
+def engine_version(found: Engine) -> tuple[bool, str]:
+    """Whether `--version` works, and the first line of what it prints; else why not, which is its last one."""
     try:
         done = subprocess.run(
             (*found.program, "--version"),
@@ -88,10 +90,12 @@ def engine_version(found: Engine) -> str | None:
             timeout=_VERSION_TIMEOUT,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, str(error)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return lines[0].removeprefix("version: ")[:100] if lines and not done.returncode else None
+    if done.returncode or not lines:
+        return False, (lines or ["it prints nothing"])[-1][:200]
+    return True, lines[0].removeprefix("version: ")[:100]
 
 
 def models(config: Config) -> Findings:

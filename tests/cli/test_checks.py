@@ -40,8 +40,12 @@ class TestEngine:
         assert (finding.level, finding.message) == (Level.OK, f"llama-server, 11434 (abc), {binary}")
 
     def test_one_that_does_not_work(self, tmp_path: Path) -> None:
-        binary = engine(tmp_path, "echo no libcuda >&2; exit 127")
-        assert only(checks.engine_found(config(engine={"binary": binary}))).level is Level.BROKEN
+        binary = engine(tmp_path, "echo llama; echo no libcuda >&2; exit 127")
+        finding = only(checks.engine_found(config(engine={"binary": binary})))
+        assert (finding.level, finding.message) == (
+            Level.BROKEN,
+            f"{binary} does not tell its version: no libcuda",
+        )
 
     def test_none_where_models_need_one(self) -> None:
         finding = only(checks.engine_found(config(engine={"binary": "/no/such"}, models={"a": {"path": "/a"}})))
