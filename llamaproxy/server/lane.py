@@ -178,7 +178,7 @@ class Lane(BaseProtocol):
         transport = self.transport
         if transport is None:
             self._lanes.leave(self)
-        elif self._closing or not goes_on:
+        elif self._closing or not goes_on or transport.is_closing():
             transport.close()
         elif self._held:
             transport.resume_reading()

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
@@ -11,13 +10,13 @@ import pytest
 from aiohttp import web
 
 from llamaproxy import scope
-from llamaproxy.errors import GatewayError
+from llamaproxy.core import plain
+from llamaproxy.errors import RequestTooLarge
 from llamaproxy.server import body, inbound
-from llamaproxy.server.inbound import Connection, Inbound, close_after
+from llamaproxy.server.inbound import Connection, Inbound
 from llamaproxy.server.incoming import Request
 from llamaproxy.server.lane import Lane
 from llamaproxy.server.passthrough import ClientConnection, Sent
-from tests.faults.framings import corpus
 from tests.gateway import PATIENCE, until
 from tests.server.conftest import InboundServer
 from tests.server.raw import Answers, connected, say, until_closed
@@ -27,8 +26,6 @@ Serve = Callable[..., Awaitable[InboundServer]]
 
 LINE = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-_START = b"POST /upstream/m/fake/body?case=0000 HTTP/1.1\r\n"
-_DIFFERENT = re.compile(rb"(?<=\r\n)(?:Date|X-Request-Id): [^\r]*\r\n")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -160,11 +157,45 @@ class TestShortWay:
             writer.write(ask())
             await gate.passed()
             assert gate.transport.is_reading()
-            writer.write(b"x" * 100_000)
+            writer.write(ask(b"x" * plain.LONGEST_BODY))
             await until(lambda: not gate.transport.is_reading(), "nothing more is read")
             gate.opened.set()
-            assert (await answer(reader)).startswith("short")
-            assert (await until_closed(reader)).statuses == [400]
+            assert [(await answer(reader)).split()[0] for _ in range(2)] == ["short", "short"]
+            writer.write(LAST)
+            assert (await until_closed(reader)).statuses == [200]
+
+    async def test_nothing_follows_an_answer_that_was_cut_off(self, serve: Serve) -> None:
+        gate = Gate()
+        count = 0
+
+        async def cut(request: Request) -> web.StreamResponse:
+            nonlocal count
+            count += 1
+            await gate(request)
+            ClientConnection(request).write(b"x" * 20_000_000)
+            ClientConnection(request).close()
+            return Sent(200, keep_alive=True)
+
+        async with connected((await serve(cut)).port) as (reader, writer):
+            writer.write(ask())
+            await gate.passed()
+            writer.write(ask())
+            await asyncio.sleep(0.01)
+            gate.opened.set()
+            assert len((await until_closed(reader)).text) == 20_000_000
+        assert count == 1
+
+    async def test_a_body_has_its_bounds_here_too(self, serve: Serve) -> None:
+        async def bounded(request: Request) -> web.StreamResponse:
+            try:
+                return web.Response(text=repr(await body.read(request, 2, 5)))
+            except RequestTooLarge as error:
+                return web.Response(text=error.code)
+
+        async with connected((await serve(bounded)).port) as (reader, writer):
+            for content, heard in ((b"hi", "b'hi'"), (b"hi!", RequestTooLarge.code)):
+                writer.write(ask(content))
+                assert await answer(reader) == heard
 
     async def test_prefix_is_taken_away_here_too(self, serve: Serve) -> None:
         async with connected((await serve(prefix="/v1")).port) as (reader, writer):
@@ -228,6 +259,15 @@ class TestLeaving:
             await gate.passed()
             writer.write(b"i")
             gate.opened.set()
+            assert await answer(reader) == "long POST /v1/completions b'hi'"
+
+    async def test_who_begins_late_is_not_forgotten(self, serve: Serve) -> None:
+        port = (await serve()).port
+        async with connected(port), connected(port) as (reader, writer):
+            await asyncio.sleep(0.05)
+            writer.write(ask()[:-1])
+            await asyncio.sleep(0.2)
+            writer.write(b"i")
             assert await answer(reader) == "long POST /v1/completions b'hi'"
 
     async def test_silence_from_the_beginning_has_its_deadline(self, serve: Serve) -> None:
@@ -410,40 +450,3 @@ class TestShutdown:
             await server.inbound.shutdown(0.05)
             assert gate.cancelled.is_set()
             assert len((await until_closed(reader)).text) == 20_000_000
-
-
-async def test_every_conversation_has_the_answers_that_it_has_without_a_short_way(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the corpus of framings, on an engine's route."""
-    monkeypatch.setattr(inbound, "KEEP_ALIVE", 1.0)
-    server = await serve(judged, patience=1.0)
-    short = await _told(server)
-    monkeypatch.setattr(inbound, "_KNOWN", False)
-    assert short == await _told(server)
-    assert len(short) >= 1000
-    assert sum(b" 200 OK" in text for text in short) > 100
-
-
-async def judged(request: Request) -> web.StreamResponse:
-    try:
-        content = await body.read(request, 1 << 20, 1.0)
-        response = web.Response(text=f"{request.method} {request.path_qs} {content!r}")
-    except GatewayError as error:
-        response = web.Response(status=error.status, text=error.message)
-    if not request.complete:
-        await close_after(request, response)
-    return response
-
-
-async def _told(server: InboundServer) -> list[bytes]:
-    """What comes back in each conversation."""
-    free = asyncio.Semaphore(256)
-
-    async def hold(data: bytes) -> bytes:
-        async with free, connected(server.port) as (reader, writer):
-            writer.write(data)
-            return _DIFFERENT.sub(b"", (await until_closed(reader)).text)
-
-    line = b"POST /v1/completions HTTP/1.1\r\n"
-    return list(await asyncio.gather(*(hold(case.data.replace(_START, line)) for case in corpus())))
