@@ -175,6 +175,8 @@ export interface RequestRow {
   bytes_in: number;
   bytes_out: number;
   replays: number;
+  /** The code of the gateway's own error. */
+  error: string | null;
   phase?: Phase;
   /** As in a model: of a request in flight, when its duration was told. */
   told?: number;

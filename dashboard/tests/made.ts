@@ -16,7 +16,7 @@ export function aRequest(given: Partial<RequestRow> = {}): RequestRow {
     id: "r1", endpoint: "chat/completions", dialect: "openai", client: "127.0.0.1", started_at: 1000, model: "qwen",
     key: null, backend: "qwen#1", stream: true, status: 200, state: "ok", prompt_tokens: 10, cached_tokens: 0,
     completion_tokens: 20, queue_ms: 0, load_ms: 0, ttfb_ms: 100, duration_ms: 1000, prompt_tps: 100,
-    generation_tps: 20, bytes_in: 1, bytes_out: 2, replays: 0, ...given,
+    generation_tps: 20, bytes_in: 1, bytes_out: 2, replays: 0, error: null, ...given,
   };
 }
 

@@ -7,6 +7,7 @@ import asyncio
 import io
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from llamaproxy.server.incoming import Request
@@ -35,8 +36,9 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
             return await _bounded(request, most)
     except TimeoutError as error:
         raise RequestTimeout(f"the body did not arrive within {timeout:.0f} s") from error
-    except web.RequestPayloadError as error:
-        raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())}") from error
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        # The parser in Python raises the second, for the same.
+        raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check_coding(request: web.Request) -> None:

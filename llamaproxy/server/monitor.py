@@ -115,6 +115,7 @@ class Monitor:
             rate.requests,
             rate.tokens,
             time.monotonic() - self.started_at,
+            self.generation.per_second,
         )
 
     def _targets(self) -> Iterator[Target]:

@@ -141,7 +141,7 @@ class TestBeforeTheFirstByte:
         status, answer = await asked
         assert (status, answer["error"]["code"]) == (499, "request_cancelled")
         ended = await row(client)
-        assert (ended["state"], ended["status"]) == ("rejected", 499)
+        assert (ended["state"], ended["status"], ended["error"]) == ("rejected", 499, "request_cancelled")
         await model_is(client, queued=0, in_flight=0)
 
     async def test_while_it_is_queued_behind_another(self, serve: Serve, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ class TestAfterTheFirstByte:
         assert b'"code":"request_cancelled"' in said
         assert b"[DONE]" not in said
         ended = await row(client)
-        assert (ended["state"], ended["status"]) == ("rejected", 200)
+        assert (ended["state"], ended["status"], ended["error"]) == ("rejected", 200, "request_cancelled")
         await model_is(client, in_flight=0, breaker={"state": "closed", "reason": ""})
 
     async def test_a_stream_of_nothing_but_comments(self, serve: Serve, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ class TestAfterTheFirstByte:
             assert (await cancel(client))[0] == 200
             assert (await socket.receive()).type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.ERROR)
             ended = await row(client)
-            assert (ended["state"], ended["status"]) == ("rejected", 101)
+            assert (ended["state"], ended["status"], ended["error"]) == ("rejected", 101, "request_cancelled")
 
 
 async def test_what_is_not_in_flight_cannot_be_cancelled(serve: Serve) -> None:
