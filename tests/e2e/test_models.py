@@ -17,6 +17,9 @@ def row(page: Page, model: str) -> Locator:
 
 
 async def test_a_model_is_loaded_and_stopped_after_a_question(open_page: Open, client: Client) -> None:
+    async with client.post(f"/api/models/{MODEL}/stop", {}) as response:
+        assert response.status == 200
+    await client.state_is(MODEL, "stopped")
     page = await open_page("models")
     model = row(page, MODEL)
     await model.get_by_role("button", name=re.compile("^(Start|Retry)$")).click()

@@ -248,7 +248,9 @@ async def test_an_operator_can_end_it(serve: Serve, beside: Beside, tmp_path: Pa
     own, front = await both(serve, beside, models={"m": model})
 
     async def ended() -> bytes:
-        async with front.post("/api/chat", json={"model": "m", "messages": HELLO}) as response:
+        async with front.post(
+            "/api/chat", json={"model": "m", "messages": HELLO, "options": {"num_predict": 10_000}}
+        ) as response:
             await response.content.readline()
             (row,) = await rows(own)
             assert (await own.delete(f"/api/requests/{row['id']}")).status == 200
