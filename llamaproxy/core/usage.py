@@ -12,8 +12,7 @@ in every event, other streams but those of /v1/messages with `timings_per_token`
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from llamaproxy.core import counts, sse
 from llamaproxy.core.counts import HEAD, TAIL, WHOLE, Counts, total
@@ -40,8 +39,7 @@ _SMALL = 2048
 _TOGETHER = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one answer; `prompt` is all of the prompt, with its `cached` part, and speeds are tokens a second.
 
     `exact`: the engine said so at the end. Otherwise `completion` is what passed so far, which may be too little. None

@@ -7,8 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
@@ -59,8 +58,7 @@ class Chat(BaseModel):
     messages: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """One request on its way to one model."""
 
     request: web.Request
@@ -118,7 +116,7 @@ class Proxy:
             model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
             endpoint = routing.upstream(request.method, path)
             content = await self._read(request)
-            row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
+            row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect.value
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
                 wish.read(content, request.headers.get("Content-Type", ""), endpoint)
             with quota.admit(request, row, model, endpoint, content):
@@ -129,7 +127,7 @@ class Proxy:
             raise
 
     def _open(self, request: web.Request, endpoint: Endpoint) -> RequestRow:
-        row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "")
+        row = RequestRow(request_id(request), endpoint.name, endpoint.dialect.value, request.remote or "")
         row.key = quota.key_name(request)
         self._ledger.open(row)
         self._flights.begin(row, request)
@@ -276,7 +274,7 @@ def _without_files(outgoing: Outgoing) -> Outgoing:
     """Erasing a slot needs no body, and a body could make something else of it. Raises InvalidRequest."""
     if routing.touches_slot_files(outgoing.target):
         raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
-    return replace(outgoing, body=None)
+    return outgoing._replace(body=None)
 
 
 def _about(job: _Job) -> bytes:
