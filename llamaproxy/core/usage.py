@@ -32,6 +32,8 @@ _DELTA = re.compile(
 )
 _QUICK = {Dialect.OPENAI: (b'"delta":{"content":"', b'"'), Dialect.NATIVE: (b'"tokens":[', b"]")}
 """How llama-server's ordinary events have their content, and what follows at once where there is none."""
+_NOT_ORDINARY = (b'"usage"', b"\r", b"\n:")
+"""Counts, other line ends, comments."""
 _ENDS = ("message_delta", "response.completed", "response.incomplete", "response.failed")
 _NOTHING = Counts()
 _SMALL = 2048
@@ -119,8 +121,7 @@ class StreamMeter(sse.Splitter):
         self._pieces: list[bytes] = []
         self._tokens = 0
         self._by_name = dialect in (Dialect.RESPONSES, Dialect.ANTHROPIC)
-        self._quick, none = _QUICK.get(dialect, (b"", b" "))
-        self._none = none[0]
+        self._quick, self._empty = _QUICK.get(dialect, (b"", b" "))
         self._choices = {0}
         self._since_end = 0
         self._done = False
@@ -137,8 +138,27 @@ class StreamMeter(sse.Splitter):
 
     def _look(self) -> None:
         if self._pieces:
-            super().feed(b"".join(self._pieces))
+            together = b"".join(self._pieces)
             self._pieces.clear()
+            if self.held or not self._count(together):
+                super().feed(together)
+
+    def _count(self, together: bytes) -> bool:
+        """Count events of one token each, which need not be taken apart; False where others may be among them."""
+        events = together.count(b"\n\n")
+        if (
+            not self._quick
+            or not together.endswith(b"\n\n")
+            or not together.count(b'"index":0,') == together.count(self._quick) == events
+            or self._quick + self._empty in together
+            or any(sign in together for sign in _NOT_ORDINARY)
+            or together.startswith(b":")
+        ):
+            return False
+        self._tokens += events
+        self._since_end += events
+        self._latest = together[together.rfind(b"\n\n", 0, -2) + 2 if events > 1 else 0 :]
+        return True
 
     @property
     def tokens(self) -> int:
@@ -164,7 +184,7 @@ class StreamMeter(sse.Splitter):
         if self._by_name:
             return _DELTA.match(block) is not None
         at = block.find(self._quick)
-        if at >= 0 and block[at + len(self._quick)] != self._none:
+        if at >= 0 and not block.startswith(self._empty, at + len(self._quick)):
             return True
         if block[:1] == b":" or b"\n:" in block:  # a comment may say anything
             event = sse.parse(block)
