@@ -116,7 +116,7 @@ class Proxy:
             model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
             endpoint = routing.upstream(request.method, path)
             content = await self._read(request)
-            row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect.value
+            row.bytes_in, row.model, row.dialect = len(content), model.name, str(endpoint.dialect)
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
                 wish.read(content, request.headers.get("Content-Type", ""), endpoint)
             with quota.admit(request, row, model, endpoint, content):
@@ -127,7 +127,7 @@ class Proxy:
             raise
 
     def _open(self, request: web.Request, endpoint: Endpoint) -> RequestRow:
-        row = RequestRow(request_id(request), endpoint.name, endpoint.dialect.value, request.remote or "")
+        row = RequestRow(request_id(request), endpoint.name, str(endpoint.dialect), request.remote or "")
         row.key = quota.key_name(request)
         self._ledger.open(row)
         self._flights.begin(row, request)
