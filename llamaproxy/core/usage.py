@@ -32,8 +32,6 @@ _DELTA = re.compile(
 )
 _QUICK = {Dialect.OPENAI: (b'"delta":{"content":"', b'"'), Dialect.NATIVE: (b'"tokens":[', b"]")}
 """How llama-server's ordinary events have their content, and what follows at once where there is none."""
-_NOT_ORDINARY = (b'"usage"', b"\r", b"\n:")
-"""Counts, other line ends, comments."""
 _ENDS = ("message_delta", "response.completed", "response.incomplete", "response.failed")
 _NOTHING = Counts()
 _SMALL = 2048
@@ -151,8 +149,8 @@ class StreamMeter(sse.Splitter):
             or not together.endswith(b"\n\n")
             or not together.count(b'"index":0,') == together.count(self._quick) == events
             or self._quick + self._empty in together
-            or any(sign in together for sign in _NOT_ORDINARY)
-            or together.startswith(b":")
+            or b'"usage"' in together
+            or b"\r" in together
         ):
             return False
         self._tokens += events
