@@ -31,6 +31,15 @@ In the environment a key is `LLAMAPROXY_SECTION__KEY`, and one of a model `LLAMA
 case, which a model's name is then in lower. Lists are `a,b` or JSON. Durations are seconds, or `"100ms"`, `"90s"`,
 `"5m"`, `"1.5h"`, `"30d"`; sizes are bytes, or `"64MiB"`, `"8GB"`. An unknown key or variable is an error that names the
 nearest one.
+
+## Secrets
+
+A secret may stand in a file: `LLAMAPROXY_MODELS__NAME__API_KEY_FILE` and `LLAMAPROXY_KEYS__NAME__SHA256_FILE` name it.
+One line end at its end is none of it. It is a regular file of 64 KiB at most, in UTF-8, and is read again with every
+reload; the gateway sees by itself that it was changed. With the same variable without `_FILE` it is an error.
+`llamaproxy config show --origin` says `file PATH`. Verbs that ask a running gateway know `LLAMAPROXY_API_KEY_FILE`
+beside `LLAMAPROXY_API_KEY`. Variables of engines (`env`) are not read from files, because many of their own end in
+`_FILE`. The hub's token is `HF_TOKEN`, or in the file that `HF_TOKEN_PATH` names.
 """
 MODELS = """
 One table for each model. Its name is what clients ask for. Exactly one of `path`, `command` and `url` says who serves

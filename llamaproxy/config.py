@@ -15,6 +15,7 @@ from llamaproxy.values import (
     BasePath,
     Environment,
     Hosts,
+    KeyName,
     ModelName,
     ModelNames,
     Moment,
@@ -53,6 +54,12 @@ class ServerConfig(_Section):
         "127.0.0.1", min_length=1, description="address to listen on; a non-loopback one needs at least one key"
     )
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    ollama_port: int | None = Field(
+        None, ge=1, le=65535, description="further port, for clients that know only Ollama's API; unset: none"
+    )
+    lmstudio_port: int | None = Field(
+        None, ge=1, le=65535, description="further port, for clients that know only LM Studio's API; unset: none"
+    )
     base_path: BasePath = Field("", description='prefix of a proxy in front, as "/llm"; paths may come with or without')
     max_body: Size = Field(64 * 1024**2, description="largest request body; a larger one is refused before it is read")
     header_timeout: PositiveSeconds = Field(10.0, description="time for a request's head to arrive")
@@ -66,6 +73,10 @@ class ServerConfig(_Section):
     edits_file: Text | None = Field(
         None, min_length=1, description="file of what is changed over HTTP; unset: in the user's state directory"
     )
+
+
+LISTENERS = ("port", "ollama_port", "lmstudio_port")
+"""The keys of `server` that name a port to listen on."""
 
 
 class EngineConfig(_Section):
@@ -306,7 +317,7 @@ class Config(_Section):
     catalog: CatalogConfig = CatalogConfig()
     kv: KvConfig = KvConfig()
     models: dict[ModelName, ModelConfig] = Field({}, max_length=10_000)
-    keys: dict[ModelName, KeyConfig] = Field({}, max_length=100_000)
+    keys: dict[KeyName, KeyConfig] = Field({}, max_length=100_000)
     telemetry: TelemetryConfig = TelemetryConfig()
 
     @model_validator(mode="after")
@@ -321,8 +332,9 @@ class Config(_Section):
             yield from ((alias, f"models.{name}.aliases") for alias in model.aliases)
 
     def _ports(self) -> Iterator[tuple[str, str]]:
-        if self.server.port:
-            yield str(self.server.port), "server.port"
+        for key in LISTENERS:
+            if port := getattr(self.server, key):
+                yield str(port), f"server.{key}"
         for name, model in self.models.items():
             if model.port:
                 yield str(model.port), f"models.{name}.port"

@@ -14,18 +14,18 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from llamaproxy import edits
+from llamaproxy import edits, secretfiles
 from llamaproxy.config import Config
 from llamaproxy.document import find_file, read
 from llamaproxy.edits import Document
-from llamaproxy.effective import Origin, Origins, trace
+from llamaproxy.effective import Origin, Origins, SecretFile, trace
 from llamaproxy.errors import ConfigError
 from llamaproxy.variables import keys_at, nearest, nested, printable, unknown
 
 Layers = Mapping[Origin, Mapping[str, Any]]
 Version = tuple[int, ...] | None
-Signature = tuple[Version, Version]
-"""Of the file and the file of edits; None where there is none."""
+Signature = tuple[tuple[Version, ...], Version]
+"""Of the file and those of secrets, and of the file of edits; None where there is none."""
 
 
 def load(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -43,9 +43,10 @@ def judge(document: Mapping[str, Any], overrides: Mapping[str, Any] | None = Non
 
 def _layers(document: Mapping[str, Any], overrides: Mapping[str, Any] | None, edited: Document | None = None) -> Layers:
     """What each place says, the weakest first; `edited` instead of the file of edits."""
-    if wrong := list(unknown(os.environ)):
+    environ = secretfiles.filled(os.environ)
+    if wrong := list(unknown(environ)):
         raise ConfigError("\n".join(wrong))
-    layers = {Origin.FILE: document, Origin.ENVIRONMENT: nested(os.environ), Origin.FLAG: overrides or {}}
+    layers = {Origin.FILE: document, Origin.ENVIRONMENT: nested(environ), Origin.FLAG: overrides or {}}
     stored = edits.read(_edits_path(layers)) if edited is None else edited
     return {Origin.FILE: document, Origin.EDITED: stored, **layers}
 
@@ -126,7 +127,8 @@ class Source:
         layers = _layers(read(self.path) if self.path else {}, self._overrides, edited)
         config = _validated(layers)
         self.edits = _edits_path(layers)
-        self.origins, self.found = trace(layers), _found_models(layers)
+        secrets = {key: SecretFile(path) for key, path in secretfiles.files(os.environ).items()}
+        self.origins, self.found = {**trace(layers), **secrets}, _found_models(layers)
         return config
 
     def signature(self) -> Signature:
@@ -135,7 +137,7 @@ class Source:
             path = find_file(self.path or self._explicit)
         except (ConfigError, OSError):
             path = None
-        return _version(path), _version(self.edits)
+        return tuple(map(_version, (path, *secretfiles.files(os.environ).values()))), _version(self.edits)
 
 
 class Fixed(Source):
@@ -149,7 +151,7 @@ class Fixed(Source):
         return self._config
 
     def signature(self) -> Signature:
-        return None, None
+        return (None,), None
 
 
 class _Tables(PydanticBaseSettingsSource):

@@ -13,7 +13,7 @@ from typing import Any
 
 from llamaproxy import document as files
 from llamaproxy import toml
-from llamaproxy.config import MEANINGLESS, BreakerConfig, LimitsConfig
+from llamaproxy.config import LISTENERS, MEANINGLESS, BreakerConfig, LimitsConfig
 from llamaproxy.effective import Origin, Origins
 from llamaproxy.errors import ConfigError, Conflict
 from llamaproxy.statefile import state_directory
@@ -35,7 +35,7 @@ MODEL: tuple[str, ...] = (
     *("ctx_size", "batch_size", "threads", "gpu_layers", "parallel", "kv_carry"),
     *("ttl", "pinned", "preload", "priority", "concurrency", "queue_size"),
 )
-RESTART = (("server", "host"), ("server", "port"))
+RESTART = tuple(("server", key) for key in ("host", *LISTENERS))
 """What a running gateway does not take over."""
 MOST_MODELS = 1000
 _OF_CREATED = ("path", "mmproj")

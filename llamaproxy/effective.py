@@ -6,7 +6,9 @@ Pure. Owns what counts as a secret, and the names of origins. What the keys mean
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from os import PathLike
 from typing import Any
 
 from llamaproxy.config import Config
@@ -31,7 +33,18 @@ class Origin(StrEnum):
     RUNTIME = "runtime"
 
 
-Origins = Mapping[Path, Origin]
+@dataclass(frozen=True)
+class SecretFile:
+    """The file that a variable names instead of saying the value: as strong as the environment."""
+
+    path: PathLike[str]
+
+    @property
+    def value(self) -> str:
+        return f"file {self.path}"
+
+
+Origins = Mapping[Path, Origin | SecretFile]
 """By the path of a key, such as `("server", "port")`, or of a table all of which comes from one place."""
 
 
@@ -53,7 +66,7 @@ def model_values(model: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def trace(layers: Mapping[Origin, Mapping[str, Any]]) -> Origins:
+def trace(layers: Mapping[Origin, Mapping[str, Any]]) -> dict[Path, Origin]:
     """Who has said what; later layers go before earlier ones."""
     return {path: origin for origin, table in layers.items() for path in _leaves(table)}
 
@@ -70,7 +83,7 @@ def shown_origins(values: Mapping[str, Any], origins: Origins, above: Path = ())
     return shown
 
 
-def _origin(path: Path, origins: Origins) -> Origin:
+def _origin(path: Path, origins: Origins) -> Origin | SecretFile:
     """Its own, or that of the table it came in as a whole."""
     known = (origins[path[:length]] for length in range(len(path), 0, -1) if path[:length] in origins)
     return next(known, Origin.DEFAULT)

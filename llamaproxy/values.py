@@ -18,6 +18,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
 _DURATION_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+@-]{0,127}")
+_RESERVED = frozenset({"history"})
+"""What can be asked below /api/models beside the names of models."""
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+/?", re.IGNORECASE)
 _BASE_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
@@ -86,6 +88,13 @@ def check_name(value: str) -> str:
         raise ValueError("a name has 1 to 128 letters, digits and . _ : / + @ -, and begins with a letter or digit")
     if not {"", ".", ".."}.isdisjoint(value.split("/")):
         raise ValueError("no part of a name between slashes may be empty, . or ..")
+    return value
+
+
+def check_model_name(value: str) -> str:
+    """One that a model may have, too. Raises ValueError."""
+    if check_name(value) in _RESERVED:
+        raise ValueError(f"no model can have the name {value}: /api/models/{value} tells something of all models")
     return value
 
 
@@ -164,7 +173,8 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0, le=_LARGEST_SIZE)
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Hosts = Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], BeforeValidator(split)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(split)]
-ModelName = Annotated[str, AfterValidator(check_name)]
+KeyName = Annotated[str, AfterValidator(check_name)]
+ModelName = Annotated[str, AfterValidator(check_model_name)]
 ModelNames = Annotated[tuple[ModelName, ...], BeforeValidator(split)]
 Text = Annotated[str, AfterValidator(_check_text)]
 Name = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]

@@ -15,7 +15,7 @@ from llamaproxy.config import Config, KeyConfig, ModelConfig
 from llamaproxy.document import FILE_VARIABLE
 
 PREFIX = "LLAMAPROXY_"
-_NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY"}
+_NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY", "LLAMAPROXY_API_KEY_FILE"}
 _TABLES: dict[str, type[BaseModel]] = {"models": ModelConfig, "keys": KeyConfig}
 _CLOSE = 0.65
 """Likeness, of 1, from which on a name may be a mistyped other one."""

@@ -210,6 +210,9 @@ def test_every_key_says_what_it_means(section: type[BaseModel]) -> None:
         ("server", "port", -1),
         ("server", "port", 65536),
         ("server", "port", 8080.5),
+        ("server", "ollama_port", 0),
+        ("server", "ollama_port", True),
+        ("server", "lmstudio_port", 65536),
         ("server", "host", ""),
         ("server", "max_body", 0),
         ("server", "max_body", "0.1"),
@@ -326,6 +329,14 @@ BAD_NAMES = [
     "\u202eabc",
     "x" * 129,
 ]
+
+
+def test_names_that_models_cannot_have() -> None:
+    """Nobody could ask for them."""
+    for models in ({"history": model()}, {"m": model(aliases=["history"])}):
+        with pytest.raises(ValidationError, match="no model can have the name history: /api/models/history tells"):
+            make(models=models)
+    assert "history" in make(models={"m": model()}, keys={"history": {"sha256": GOOD_HASH}}).keys
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
@@ -456,6 +467,21 @@ def test_one_hash_is_one_key() -> None:
 )
 def test_names_and_ports_are_taken_once(models: dict[str, Any], told: str) -> None:
     assert told in faults(models=models)[""]
+
+
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [
+        ({"ollama_port": 8080}, "server.ollama_port: the port '8080' is already used by server.port"),
+        (
+            {"ollama_port": 1234, "lmstudio_port": 1234},
+            "server.lmstudio_port: the port '1234' is already used by server.ollama_port",
+        ),
+        ({"lmstudio_port": 9001}, "models.a.port: the port '9001' is already used by server.lmstudio_port"),
+    ],
+)
+def test_listeners_have_ports_of_their_own(server: dict[str, Any], told: str) -> None:
+    assert told in faults(server=server, models={"a": model(port=9001)})[""]
 
 
 def test_what_may_stand_together() -> None:

@@ -17,6 +17,8 @@ from tests.nowhere import told
 
 Write = Callable[[str], Path]
 GOOD_HASH = "0123456789abcdef" * 4
+NOTHING = ((None,), None)
+"""The signature where no file is."""
 
 
 @pytest.fixture(autouse=True)
@@ -200,24 +202,24 @@ class TestSource:
         first = source.signature()
         assert first == source.signature()
         write("[server]\nport = 12\n")
-        assert source.signature() not in (first, (None, None))
+        assert source.signature() not in (first, NOTHING)
 
     def test_file_that_was_found_stays_the_one(self) -> None:
         source = Source()
         assert source.load().server.port == 8080
         assert source.path is None
-        assert source.signature() == (None, None)
+        assert source.signature() == NOTHING
         Path("llamaproxy.toml").write_text("[server]\nport = 1\n")
         assert source.load().server.port == 1
         Path("llamaproxy.toml").unlink()
-        assert source.signature() == (None, None)
+        assert source.signature() == NOTHING
         with pytest.raises(ConfigError, match="no such configuration file"):
             source.load()
 
     def test_configuration_made_by_hand_is_always_the_same(self) -> None:
         source = Fixed(config := Config())
         assert source.load() is config
-        assert source.signature() == (None, None)
+        assert source.signature() == NOTHING
 
 
 def test_origins_of_the_newest_configuration_that_was_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from llamaproxy import cli, configfile, errors, variables
+from llamaproxy import cli, configfile, errors, secretfiles, variables
 from llamaproxy.config import MEANINGLESS, Config, KeyConfig, ModelConfig
 from llamaproxy.errors import GatewayError
 
@@ -183,6 +183,21 @@ class TestManual:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
 
+    def test_every_verb_has_all_its_options_there(self) -> None:
+        """Read from the page, so that nothing is left out by whatever writes it."""
+        page = (ROOT / "docs" / "llamaproxy.1").read_text("utf-8").replace(r"\-", "-")
+        parts = re.split(r"^\.SS \\fB(.+?)\\fR$", page, flags=re.MULTILINE)
+        told = dict(zip(parts[1::2], parts[2::2], strict=True))
+        for words, parser in every_parser(cli.parser()):
+            said = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", re.sub(r"\\f[BRI]", " ", told[words])))
+            assert {name for action in parser._actions for name in action.option_strings} <= {*said, "--help"}, words
+
+    def test_exit_codes_stand_there(self) -> None:
+        page = (ROOT / "docs" / "llamaproxy.1").read_text("utf-8")
+        assert dict(re.findall(r"^\.B (\d+)\n(.+)$", page, re.MULTILINE)) == {
+            str(code): meaning for code, meaning in cli.EXIT_CODES.items()
+        }
+
 
 class TestCommandLine:
     def test_every_verb_and_action_stands_there(self) -> None:
@@ -225,6 +240,13 @@ def options(parser: argparse.ArgumentParser) -> Iterator[str]:
         yield from options(inner)
 
 
+def every_parser(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Of each verb and action, by its words."""
+    for inner in subparsers(parser).values():
+        yield inner.prog, inner
+        yield from every_parser(inner)
+
+
 def menu(folder: Path) -> str:
     plugin = ROOT / "docs" / "swiftbar" / "llamaproxy.10s.py"
     environment = {"PATH": f"{folder}:/usr/bin:/bin"}
@@ -236,7 +258,8 @@ def menu(folder: Path) -> str:
 @pytest.mark.parametrize("path", [README, EXAMPLE, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
 def test_variables_that_are_written_about_exist(path: Path) -> None:
     named = set(VARIABLE.findall(path.read_text("utf-8"))) - PLACEHOLDERS
-    assert list(variables.unknown(dict.fromkeys(named, "x"))) == []
+    plain = {name.removesuffix("_FILE") if secretfiles.files({name: "x"}) else name for name in named}
+    assert list(variables.unknown(dict.fromkeys(plain, "x"))) == []
 
 
 class TestErrors:

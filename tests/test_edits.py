@@ -16,6 +16,8 @@ DANGEROUS = {
     "server": {
         "host",
         "port",
+        "ollama_port",
+        "lmstudio_port",
         "allowed_hosts",
         "allowed_origins",
         "base_path",

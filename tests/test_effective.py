@@ -1,11 +1,12 @@
 """llamaproxy.effective: the configuration as it can be shown."""
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
 from llamaproxy.config import Config
-from llamaproxy.effective import Origin, effective, shown_origins, trace
+from llamaproxy.effective import Origin, Origins, SecretFile, effective, shown_origins, trace
 
 GOOD_HASH = "0123456789abcdef" * 4
 LAYERS: dict[Origin, dict[str, Any]] = {
@@ -91,6 +92,11 @@ class TestOrigins:
     def test_a_table_that_came_as_one_text_is_of_one_origin(self) -> None:
         values = {"models": {"m": {"set_params": {"a": {"b": 1}}}}}
         assert shown_origins(values, trace(LAYERS)) == {"models": {"m": {"set_params": {"a": {"b": "environment"}}}}}
+
+    def test_a_secret_that_stands_in_a_file_names_it(self) -> None:
+        origins: Origins = {("keys", "root", "sha256"): SecretFile(PurePosixPath("/run/secrets/root"))}
+        shown = shown_origins({"keys": {"root": {"sha256": "0...", "admin": True}}}, origins)
+        assert shown["keys"]["root"] == {"sha256": "file /run/secrets/root", "admin": "default"}
 
 
 def test_sections_stand_in_the_order_of_the_file() -> None:

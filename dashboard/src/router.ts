@@ -28,13 +28,34 @@ export function navigate(name: string, asked: Record<string, string> = {}): void
 
 /** Change the page's own query without a new entry in the history. */
 export function amend(asked: Record<string, string | null>): void {
+  const url = amended(asked);
+  history.replaceState(null, "", url);
+  address.value = url.href;
+}
+
+/** What stands in the query under this name is shown in a drawer: Back closes it, Forward opens it again. */
+export function openDrawer(name: string, value: string): void {
+  const url = amended({ [name]: value });
+  if (url.href === address.value) return;
+  history.pushState({ drawer: name }, "", url);
+  address.value = url.href;
+}
+
+/** As Back does; where the page was opened with it, there is nothing to go back to. */
+export function closeDrawer(name: string): void {
+  if (!query.value.has(name)) return; // closed already, and on the way back
+  if ((history.state as { drawer?: string } | null)?.drawer !== name) return amend({ [name]: null });
+  address.value = amended({ [name]: null }).href;
+  history.back();
+}
+
+function amended(asked: Record<string, string | null>): URL {
   const url = new URL(address.value);
   for (const [key, value] of Object.entries(asked)) {
     if (value) url.searchParams.set(key, value);
     else url.searchParams.delete(key);
   }
-  history.replaceState(null, "", url);
-  address.value = url.href;
+  return url;
 }
 
 function go(url: string): void {

@@ -135,13 +135,24 @@ const STATUS_WORDS: Record<number, string> = {
   502: "the engine's answer was broken", 503: "the model could not be used", 504: "the engine was too slow",
 };
 
+/** Of codes that say more than their status. */
+const ERROR_WORDS: Record<string, string> = {
+  model_not_allowed: "the key may not use this model", queue_full: "the queue was full",
+  rate_limit_exceeded: "more than the key may take", request_crashed_backend: "its engine crashed each time",
+  engine_missing: "there is no engine", model_start_failed: "the engine could not be started",
+  model_out_of_memory: "too little memory for the model", model_unavailable: "the model is stopped, or failed too often",
+  queue_timeout: "no room for the model in time", shutting_down: "the gateway was going down",
+  load_timeout: "the model did not load in time", upstream_stalled: "the engine fell silent",
+};
+
 /** Why a request did not end well, as far as its row tells. */
 export function endWords(row: RequestRow): string {
+  const why = ERROR_WORDS[row.error ?? ""];
   if (row.state === "rejected" && row.status !== null && row.status < 400) return "cancelled by an operator under way";
   if (row.state === "client_abort") return "the client left before the end";
-  if (row.state === "truncated") return "the answer broke off";
+  if (row.state === "truncated") return why ? `the answer broke off: ${why}` : "the answer broke off";
   if (row.status === null || row.status < 400) return "";
-  return `${row.status}: ${STATUS_WORDS[row.status] ?? (row.status < 500 ? "refused" : "failed")}`;
+  return `${row.status}: ${why ?? STATUS_WORDS[row.status] ?? (row.status < 500 ? "refused" : "failed")}`;
 }
 
 /** An answer that comes in one piece does not tell when its prompt was read. */
@@ -165,15 +176,14 @@ export function elapsed(row: RequestRow, now: number): number {
 }
 
 /**
- * Queue and load are measured by the gateway; the rest up to the first byte is the prompt, and what follows generation.
+ * Queue and load are measured by the gateway, and grow here until it tells them again; the rest up to the first byte is the prompt, and what follows generation.
  * A request that is not streamed has its first byte at the end: its speeds tell how the two share the time.
  */
 export function timeline(row: RequestRow, now = Date.now()): Part[] {
   const total = row.state === "in_flight" || row.duration_ms === null ? elapsed(row, now) : row.duration_ms;
-  if (row.state === "in_flight" && row.phase === "queued") return [{ name: "queued", ms: total }];
-  if (row.state === "in_flight" && row.phase === "loading") return [{ name: "loading", ms: total }];
-  const queued = Math.min(total, row.queue_ms ?? 0);
-  const loading = Math.min(total - queued, row.load_ms ?? 0);
+  const since = row.state === "in_flight" && row.duration_ms !== null ? total - row.duration_ms : 0;
+  const queued = Math.min(total, (row.queue_ms ?? 0) + (row.phase === "queued" ? since : 0));
+  const loading = Math.min(total - queued, (row.load_ms ?? 0) + (row.phase === "loading" ? since : 0));
   const reached = row.state === "in_flight" || row.ttfb_ms !== null;
   const rest = reached ? total - queued - loading : 0; // a refusal read no prompt
   let generation = row.ttfb_ms === null ? 0 : Math.max(0, total - Math.max(row.ttfb_ms, queued + loading));

@@ -143,6 +143,8 @@ export interface System {
   models: Partial<Record<BackendState, number>>;
   requests: { in_flight: number; queued: number };
   per_minute: { requests: number; tokens: number };
+  /** Tokens of all answers, in flight and ended, between the gateway's last two looks. */
+  generation_per_second: number | null;
   engines: Record<string, EngineNow>;
 }
 
@@ -173,6 +175,8 @@ export interface RequestRow {
   bytes_in: number;
   bytes_out: number;
   replays: number;
+  /** The code of the gateway's own error. */
+  error: string | null;
   phase?: Phase;
   /** As in a model: of a request in flight, when its duration was told. */
   told?: number;

@@ -103,6 +103,14 @@ describe("what is sent", () => {
     });
   });
 
+  it("never has two questions in succession, nor an answer without words", () => {
+    const turns = [
+      { role: "user" as const, content: "Helo" }, { role: "user" as const, content: "Hello" },
+      { role: "assistant" as const, content: "", reasoning: "Hm." }, { role: "user" as const, content: "Hi?" },
+    ];
+    expect(bodyOf({ ...asked, turns }).messages).toEqual([{ role: "user", content: "Hi?" }]);
+  });
+
   it("has the chosen settings, zero too, and the system prompt first", () => {
     const body = bodyOf({ ...asked, sampling: { system: "Be brief.", temperature: 0, top_p: 0.9, max_tokens: null } });
     expect(body).toMatchObject({ temperature: 0, top_p: 0.9 });

@@ -25,7 +25,7 @@ it("keeps all there is of one", () => {
   const one = talk(1, "Hello");
   one.sampling = { system: "Be kind.", temperature: 0.5, top_p: null, max_tokens: 100 };
   one.turns.push({
-    role: "assistant", content: "Hi", reasoning: "Hm.", model: "qwen", stopped: true, stats: { firstMs: 5, tokens: 1, perSecond: null },
+    role: "assistant", content: "Hi", reasoning: "Hm.", model: "qwen", ended: "length", stats: { firstMs: 5, tokens: 1, perSecond: null },
   });
   kept.save(one);
   expect(kept.list()).toEqual([one]);
@@ -97,7 +97,7 @@ it.each(["not JSON", "{}", "null", '[1, null, {"id": 5}, {"id": "x"}]'])("believ
 });
 
 it("believes of a strange conversation what can be believed", () => {
-  const strange = { id: "x", title: 5, turns: [{ role: "system", content: "no" }, { role: "user", content: {} }, 7], sampling: { temperature: "hot" } };
+  const strange = { id: "x", title: 5, turns: [{ role: "system", content: "no" }, { role: "user", content: {}, ended: "soon" }, 7], sampling: { temperature: "hot" } };
   localStorage.setItem(KEY, JSON.stringify([strange]));
   expect(kept.list()).toEqual([{ ...blank("", undefined, 0), id: "x", turns: [{ role: "user", content: "" }] }]);
 });

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { fileName } from "../src/pages/logs/download";
-import { asked, type Filter, judge, sourceOf } from "../src/pages/logs/filter";
+import { clock } from "../src/format";
+import { asked, type Filter, judge, reach, sourceOf } from "../src/pages/logs/filter";
 import { AT_ONCE, Intake } from "../src/pages/logs/intake";
+import { idIn } from "../src/pages/logs/opened";
 import { after, KEPT, merged, placeOf, visible, visibleLines } from "../src/pages/logs/lines";
 import type { LogEntry } from "../src/types";
 
@@ -54,9 +56,19 @@ describe("a filter", () => {
     expect(matches(line(1))).toBe(true);
   });
 
+  it("says how far back it has looked", () => {
+    const filter = { ...all, text: "x" };
+    const at = Date.now() - 1000;
+    expect(reach(all, 5, lines(0, 3))).toBe("");
+    expect(reach(filter, null, [])).toBe("In all lines that are kept");
+    expect(reach(filter, at * 1000, [])).toBe(`Back to ${clock(at)}`);
+    expect(reach({ ...filter, regex: true }, 5, [line(1, { timestamp: at / 1000 })])).toBe(`Only the 1 line loaded here, back to ${clock(at)}`);
+  });
+
   it("asks the gateway for what that knows, too", () => {
     const filter = { ...all, level: "error" as const, source: sourceOf("a b"), request: "r1", text: "x" };
-    expect(asked(filter, 10, 7)).toBe("limit=10&level=error&model=a+b&request_id=r1&before=7");
+    expect(asked(filter, 10, 7)).toBe("limit=10&level=error&model=a+b&request_id=r1&q=x&before=7");
+    expect(asked({ ...filter, regex: true }, 10)).not.toContain("q=");
     expect(asked({ ...all, source: "gateway" }, 10)).toBe("limit=10&level=debug");
   });
 });
@@ -131,6 +143,10 @@ describe("a flood", () => {
     expect(taken).toEqual([]);
   });
 });
+
+it.each([["1790000000000000", 1790000000000000], ["0", 0], ["", null], [null, null], ["x", null], ["1".repeat(17), null]])(
+  "reads the id of a line from an address: %s", (text, id) => expect(idIn(text)).toBe(id),
+);
 
 it("names an export by its time", () => {
   expect(fileName(new Date("2026-01-02T03:04:05.6Z"))).toBe("llamaproxy-logs-2026-01-02-03-04-05.json");

@@ -16,14 +16,14 @@ export function aRequest(given: Partial<RequestRow> = {}): RequestRow {
     id: "r1", endpoint: "chat/completions", dialect: "openai", client: "127.0.0.1", started_at: 1000, model: "qwen",
     key: null, backend: "qwen#1", stream: true, status: 200, state: "ok", prompt_tokens: 10, cached_tokens: 0,
     completion_tokens: 20, queue_ms: 0, load_ms: 0, ttfb_ms: 100, duration_ms: 1000, prompt_tps: 100,
-    generation_tps: 20, bytes_in: 1, bytes_out: 2, replays: 0, ...given,
+    generation_tps: 20, bytes_in: 1, bytes_out: 2, replays: 0, error: null, ...given,
   };
 }
 
 export function aSystem(given: Partial<System> = {}): System {
   return {
     time: 1000, version: "1.0.0", uptime: 5, os: {}, host: null, disk: null, gpus: [], reasons: {}, models: {},
-    requests: { in_flight: 0, queued: 0 }, per_minute: { requests: 0, tokens: 0 }, engines: {}, ...given,
+    requests: { in_flight: 0, queued: 0 }, per_minute: { requests: 0, tokens: 0 }, generation_per_second: null, engines: {}, ...given,
   };
 }
 

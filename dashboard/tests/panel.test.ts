@@ -12,6 +12,11 @@ const cell = (value: unknown, error: string | null = null) => reactive({ value, 
 describe("a panel of live data", () => {
   it("says that it loads", () => expect(mount(Panel, { props: { cell: cell(null) }, slots }).text()).toBe("Loading"));
 
+  it("says that it loads as long as something else of it is missing", () => {
+    expect(mount(Panel, { props: { cell: cell([1]), loading: true }, slots }).text()).toBe("Loading");
+    expect(mount(Panel, { props: { cell: cell([1]), loading: false }, slots }).text()).toBe("content");
+  });
+
   it("says why it failed, and tries again", async () => {
     const panel = mount(Panel, { props: { cell: cell(null, "the database is locked") }, slots });
     expect(panel.get("[role=alert]").text()).toContain("the database is locked");

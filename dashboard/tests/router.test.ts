@@ -1,12 +1,44 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { expect, it } from "vitest";
-import { find, href } from "../src/router";
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { amend, closeDrawer, find, here, href, openDrawer, query } from "../src/router";
 import { ROUTES } from "../src/routes";
 
 it("finds a page by the last part of its address", () => {
   expect(find(new URL(href("models", { model: "org/m" })))?.name).toBe("models");
   expect(find(new URL(href("")))?.name).toBe("dashboard");
   expect(find(new URL(href("nowhere")))).toBeNull();
+});
+
+describe("a drawer", () => {
+  beforeEach(() => {
+    amend({ id: null });
+    vi.spyOn(history, "back").mockImplementation(() => undefined);
+    vi.spyOn(history, "pushState");
+    vi.spyOn(history, "replaceState");
+  });
+
+  it("stands in the address, as one more entry of the history", () => {
+    openDrawer("id", "r1");
+    openDrawer("id", "r1");
+    expect([query.value.get("id"), history.state]).toEqual(["r1", { drawer: "id" }]);
+    expect(history.pushState).toHaveBeenCalledOnce();
+  });
+
+  it("is closed by going back, once however often it is asked to", () => {
+    openDrawer("id", "r1");
+    closeDrawer("id");
+    closeDrawer("id");
+    expect(history.back).toHaveBeenCalledOnce();
+    expect(new URL(here.value).search).toBe("");
+  });
+
+  it("leaves the page where it is when that was opened with it", () => {
+    amend({ id: "r1" });
+    closeDrawer("id");
+    expect(history.back).not.toHaveBeenCalled();
+    expect(history.replaceState).toHaveBeenCalledTimes(2);
+    expect(query.value.has("id")).toBe(false);
+  });
 });
 
 it("has a letter of its own for each page", () => {

@@ -42,3 +42,8 @@ describe("the speed of all engines", () => {
     expect(speed(aSystem({ models: { ready: 1 } }), "x")).toBeNull();
   });
 });
+
+it("takes the speed of generation from answers on their way, not from engines", () => {
+  const engines = { a: { error: null, age: 0, metrics: { predicted_tokens_per_second: 0 } } };
+  expect(sampleOf(aSystem({ engines, generation_per_second: 42.5 })).generation).toBe(42.5);
+});

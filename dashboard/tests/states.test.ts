@@ -60,9 +60,12 @@ describe("where a request's time went", () => {
     expect(parts({ state: "in_flight", duration_ms: null, ttfb_ms: null, queue_ms: 500, load_ms: null }, 1_002_000))
       .toEqual({ queued: 500, prompt: 1500 });
   });
-  it("is what it does now, where that has not ended", () => {
-    expect(parts({ state: "in_flight", phase: "queued", duration_ms: 700, queue_ms: null, ttfb_ms: null })).toEqual({ queued: 700 });
-    expect(parts({ state: "in_flight", phase: "loading", duration_ms: 700, queue_ms: null, ttfb_ms: null })).toEqual({ loading: 700 });
+  it.each([
+    ["queued", { queue_ms: 700, load_ms: 0 }, { queued: 1200 }],
+    ["loading", { queue_ms: 100, load_ms: 600 }, { queued: 100, loading: 1100 }],
+    ["prompt", { queue_ms: 100, load_ms: 500 }, { queued: 100, loading: 500, prompt: 600 }],
+  ] as const)("has what it does now grow, where that has not ended: %s", (phase, waits, expected) => {
+    expect(parts({ state: "in_flight", phase, ttfb_ms: null, duration_ms: 700, told: 10_000, ...waits }, 10_500)).toEqual(expected);
   });
   it("goes on by itself from what was told, whatever the clocks say", () => {
     const row = aRequest({ state: "in_flight", duration_ms: 400, started_at: 9e9, told: 10_000 });
@@ -117,4 +120,7 @@ it.each([
   ["the answer broke off", { state: "truncated", status: 200 }],
   ["503: the model could not be used", { state: "upstream_error", status: 503 }],
   ["418: refused", { state: "rejected", status: 418 }],
+  ["503: no room for the model in time", { state: "rejected", status: 503, error: "queue_timeout" }],
+  ["404: no such model or address", { state: "rejected", status: 404, error: "model_not_found" }],
+  ["the answer broke off: the engine fell silent", { state: "truncated", status: 200, error: "upstream_stalled" }],
 ] as const)("says %j of how it ended", (words, given) => expect(endWords(aRequest(given))).toBe(words));

@@ -1,5 +1,7 @@
+import { mount } from "@vue/test-utils";
 import { expect, it } from "vitest";
 import { Strips } from "../src/live/strips";
+import ModelStrips from "../src/pages/dashboard/ModelStrips.vue";
 import { aModel, anEvent } from "./made";
 
 const seen = (strips: Strips, from = 0, to = 100): [string, number, number][] =>
@@ -64,4 +66,14 @@ it("does not keep how far a start had come", () => {
   const strips = new Strips();
   strips.see([aModel({ state: "starting", starting_for: 1 })], 1000);
   expect(strips.segments("qwen", 0, 2000)[0]?.reason).toBe("");
+});
+
+it("shows what was just seen at once, though the clock of the page ticks once a second", async () => {
+  const strips = new Strips();
+  const models = [aModel({ state: "ready" })];
+  const page = mount(ModelStrips, { props: { models, strips, changed: 0, now: Date.now() - 900, span: 300 } });
+  expect(page.findAll("rect.ready")).toHaveLength(1); // of the legend
+  strips.see(models, Date.now() - 400);
+  await page.setProps({ changed: 1 });
+  expect(page.findAll("rect.ready")).toHaveLength(2);
 });

@@ -3,7 +3,8 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { effectScope, type EffectScope } from "vue";
 import { Conversations } from "../src/pages/chat/conversations";
 import Message from "../src/pages/chat/Message.vue";
-import { type Talk, useTalk } from "../src/pages/chat/talk";
+import { continued, mayGoOn, type Talk, useTalk } from "../src/pages/chat/talk";
+import { ENDED } from "../src/pages/chat/words";
 
 let scope: EffectScope;
 let talk: Talk;
@@ -60,7 +61,7 @@ it("keeps the half that was there when it is stopped", async () => {
   await vi.waitFor(() => expect(contents()).toEqual(["Hello", "Half"]));
   talk.stop();
   await sending;
-  expect(talk.open.turns[1]).toMatchObject({ content: "Half", stopped: true });
+  expect(talk.open.turns[1]).toMatchObject({ content: "Half", ended: "stopped" });
   expect([talk.busy, talk.trouble]).toEqual([false, null]);
 });
 
@@ -72,6 +73,67 @@ it("says what went wrong, keeps the question, and tries again", async () => {
   answer = () => whole("Now");
   await talk.again();
   expect([contents(), talk.trouble]).toEqual([["Hello", "Now"], null]);
+});
+
+it("puts the next question in the place of one that has no answer", async () => {
+  answer = () => Response.json({ error: { message: "no memory", code: "model_out_of_memory" } }, { status: 503 });
+  await talk.send("Helo");
+  expect(talk.unanswered).toBe("Helo");
+  answer = () => whole("Hi");
+  await talk.send("Hello");
+  expect([contents(), talk.unanswered, talk.open.title]).toEqual([["Hello", "Hi"], null, "Hello"]);
+  expect(bodies[1]?.messages.map(({ content }) => content)).toEqual(["Hello"]);
+});
+
+it("knows after the page was loaded again that a question has no answer", async () => {
+  answer = () => Response.json({ error: { message: "no" } }, { status: 503 });
+  await talk.send("Hello");
+  const later = scope.run(useTalk) as Talk;
+  expect([later.unanswered, later.trouble]).toEqual(["Hello", null]);
+  answer = () => whole("Hi");
+  await later.again();
+  expect([later.open.turns.map(({ content }) => content), later.unanswered]).toEqual([["Hello", "Hi"], null]);
+});
+
+it("goes on where an answer was cut off, in the same answer", async () => {
+  answer = () => new Response(`data: ${JSON.stringify({ choices: [{ delta: { content: "One, " }, finish_reason: "length" }] })}\n\ndata: [DONE]\n\n`);
+  await talk.send("Count");
+  const cut = talk.open.turns[1]!;
+  expect([cut.ended, mayGoOn(cut)]).toEqual(["length", true]);
+  answer = () => whole("two.");
+  await talk.goOn();
+  expect(bodies[1]?.messages.map(({ content }) => content)).toEqual(["Count", "One, "]);
+  expect(talk.open.turns).toMatchObject([{ content: "Count" }, { content: "One, two.", stats: { tokens: 2 } }]);
+  expect([talk.open.turns[1]?.ended, new Conversations(() => localStorage).list()[0]?.turns]).toEqual([undefined, talk.open.turns]);
+});
+
+it.each([
+  ["One, ", "two.", "One, two."],
+  ["One, ", "One, two.", "One, two."],
+  ["One,\n", "One, and", "One, and"],
+  ["One, ", "On", "One, "],
+  ["One", "", "One"],
+  ["", "Two", "Two"],
+])("knows an answer that is said again from what is new in it: %o, %o", (before, more, all) => expect(continued(before, more)).toBe(all));
+
+it("does not go on from thoughts, nor from what is whole", () => {
+  const turn = { role: "assistant", content: "Hi" } as const;
+  expect([mayGoOn(turn), mayGoOn({ ...turn, ended: "length", reasoning: "Hm." })]).toEqual([false, false]);
+  expect(mayGoOn({ role: "assistant", content: "", ended: "stopped" })).toBe(false);
+});
+
+it("marks what broke off under way, and says why", async () => {
+  answer = () => new Response(chunk("Half"));
+  await talk.send("Hello");
+  expect([talk.open.turns[1]?.ended, talk.trouble?.title]).toEqual(["broken", "The answer was cut off"]);
+});
+
+it.each(["stopped", "length", "broken"] as const)("says of an answer that it is not whole: %s", (ended) => {
+  const turn = { role: "assistant" as const, content: "Half", ended };
+  const page = mount(Message, { props: { turn, last: true, continues: true } });
+  expect(page.text()).toContain(ENDED[ended]);
+  expect(page.findAll("button").filter((one) => one.text() === "Continue")).toHaveLength(1);
+  expect(mount(Message, { props: { turn, last: true } }).text()).not.toContain("Continue");
 });
 
 it("answers the last question again in place of the answer there was", async () => {
@@ -89,7 +151,7 @@ it("stops an answer that nobody looks at any more", async () => {
   talk.begin();
   await sending;
   expect([talk.busy, talk.isEmpty, talk.open.model]).toEqual([false, true, "qwen"]);
-  expect(talk.all[0]?.turns.at(-1)).toMatchObject({ content: "Half", stopped: true });
+  expect(talk.all[0]?.turns.at(-1)).toMatchObject({ content: "Half", ended: "stopped" });
 });
 
 it("forgets a conversation, and opens the next", async () => {

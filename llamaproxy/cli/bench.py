@@ -7,7 +7,6 @@ on stderr. How it is measured is `loadtest`'s.
 import argparse
 import asyncio
 import contextlib
-import os
 import secrets
 import sys
 import time
@@ -87,7 +86,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 async def _targets(arguments: argparse.Namespace, timeout: float) -> list[Target]:
     """One, or two. A key goes to the address that it was given for, and no other."""
-    key = _key(arguments.key_file) if arguments.key_file else os.environ.get(client.KEY_VARIABLE)
+    key = _key(arguments.key_file) if arguments.key_file else client.key()
     targets = [Target(_base(client.address(arguments)), arguments.model or "", key)]
     if arguments.against:
         model = arguments.against_model or arguments.model or ""
@@ -97,10 +96,8 @@ async def _targets(arguments: argparse.Namespace, timeout: float) -> list[Target
 
 
 def _base(url: str) -> str:
-    """Raises ConfigError."""
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"{harmless(url)[:200]}: an address looks like http://127.0.0.1:8080")
-    return url.rstrip("/").removesuffix("/v1")
+    """Raises Refused."""
+    return client.check_address(url).removesuffix("/v1")
 
 
 def _key(path: Path) -> str:
@@ -150,15 +147,14 @@ async def _progress(sweep: Sweep) -> AsyncIterator[None]:
     finally:
         ticking.cancel()
         if sys.stderr.isatty():
-            sys.stderr.write("\r\x1b[K")
+            terminal.rewrite()
 
 
 async def _tick(sweep: Sweep) -> None:
     while True:
         await asyncio.sleep(_EVERY[sys.stderr.isatty()])
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{harmless(sweep.progress)}")
-            sys.stderr.flush()
+            terminal.rewrite(harmless(sweep.progress))
         else:
             complain(sweep.progress)
 

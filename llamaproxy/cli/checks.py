@@ -18,8 +18,10 @@ from pathlib import Path
 
 from llamaproxy.backends import engine, orphans
 from llamaproxy.backends.engine import Engine
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.cli.table import size
+from llamaproxy.config import LISTENERS, Config, ModelConfig
 from llamaproxy.errors import EngineMissing, InvalidModelFile
+from llamaproxy.models import staging
 from llamaproxy.models.estimate import files
 from llamaproxy.models.gguf import read
 from llamaproxy.models.scan import scan
@@ -67,15 +69,17 @@ def engine_found(config: Config) -> Findings:
         message, _, remedy = error.message.partition(": ")
         yield Finding("engine", Level.BROKEN if needed else Level.WARNING, message, remedy or engine.INSTALL)
         return
-    if version := engine_version(found):
-        yield Finding("engine", Level.OK, f"{found.kind}, {version}, {found.program[0]}")
+    works, said = engine_version(found)
+    if works:
+        yield Finding("engine", Level.OK, f"{found.kind}, {said}, {found.program[0]}")
     else:
         command = " ".join((*found.program, "--version"))
-        yield Finding("engine", Level.BROKEN, f"{found.program[0]} does not tell its version", f"try `{command}`")
+        told = f"{found.program[0]} does not tell its version: {said}"
+        yield Finding("engine", Level.BROKEN, told, f"try `{command}`")
 
 
-def engine_version(found: Engine) -> str | None:
-    """The first line of what `--version` prints, wherever it does. None where it fails."""
+def engine_version(found: Engine) -> tuple[bool, str]:
+    """Whether `--version` works, and the first line of what it prints; else why not, which is its last one."""
     try:
         done = subprocess.run(
             (*found.program, "--version"),
@@ -86,10 +90,12 @@ def engine_version(found: Engine) -> str | None:
             timeout=_VERSION_TIMEOUT,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return False, str(error)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return lines[0].removeprefix("version: ")[:100] if lines and not done.returncode else None
+    if done.returncode or not lines:
+        return False, (lines or ["it prints nothing"])[-1][:200]
+    return True, lines[0].removeprefix("version: ")[:100]
 
 
 def models(config: Config) -> Findings:
@@ -102,6 +108,14 @@ def models(config: Config) -> Findings:
         for problem in found.problems:
             remedy = "take it away, or get it again"
             yield Finding("models", Level.WARNING, f"{directory}: {problem.entry}: {problem.reason}", remedy)
+        for left in staging.unfinished(Path(directory).expanduser()):
+            yield Finding("models", Level.OK, _of_download(left))
+
+
+def _of_download(left: staging.Unfinished) -> str:
+    days = max(0.0, time.time() - left.written_at) / 86400
+    kept = f"removed after {staging.KEPT / 86400:.0f} days without"
+    return f"{left.folder}: {size(left.size)} of a download, the last of it {days:.1f} days ago; {kept}"
 
 
 def _of_command(name: str, program: str) -> Finding:
@@ -126,7 +140,8 @@ def _of_files(name: str, model: ModelConfig) -> Finding:
 
 def ports(config: Config, is_gateway: Callable[[], bool]) -> Findings:
     """A gateway that runs has them; whether it does is asked only where one is taken."""
-    wanted = {"server.port": (config.server.host, config.server.port)}
+    listened = {key: getattr(config.server, key) for key in LISTENERS}
+    wanted = {f"server.{key}": (config.server.host, port) for key, port in listened.items() if port is not None}
     wanted |= {f"models.{name}.port": ("127.0.0.1", m.port) for name, m in config.models.items() if m.port}
     for key, (host, port) in wanted.items():
         reason = _taken(host, port)
@@ -231,7 +246,8 @@ def descriptors() -> Findings:
     if soft == resource.RLIM_INFINITY or soft >= _LEAST_FILES:
         yield Finding("descriptors", Level.OK, f"{soft} open files")
         return
-    remedy = f"`ulimit -n {hard}`; for a service LimitNOFILE, which `llamaproxy service install` sets"
+    way = f"`ulimit -n {hard}`" if hard != soft else "only root can raise it; for a container `--ulimit nofile=65536`"
+    remedy = f"{way}; for a service LimitNOFILE, which `llamaproxy service install` sets"
     yield Finding("descriptors", Level.WARNING, f"{soft} open files are enough for {soft // 2} streams at most", remedy)
 
 

@@ -1,7 +1,8 @@
 """Talking to a running gateway from the command line.
 
 Owns where it is found (`--url`, $LLAMAPROXY_URL, else the configuration), the key that is shown to it
-($LLAMAPROXY_API_KEY), and what is said when it does not answer. One request, no retries, no proxy of the environment.
+($LLAMAPROXY_API_KEY, or the file that $LLAMAPROXY_API_KEY_FILE names), and what is said when it does not answer. One
+request, no retries, no proxy of the environment.
 Light: most of the time that such a verb takes is spent on its imports.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from llamaproxy import document
+from llamaproxy import document, secretfiles
 from llamaproxy.cli import (
     EXIT_CONFIGURATION,
     EXIT_CONFLICT,
@@ -112,14 +113,35 @@ def ask(arguments: argparse.Namespace, method: str, path: str, timeout: float, c
 
 
 def address(arguments: argparse.Namespace) -> str:
-    """The gateway's address, without a slash at its end. Raises ConfigError where the file is no good."""
+    """The gateway's address, without a slash at its end. Raises Refused where it is none, and ConfigError where the
+    file is no good."""
     if given := arguments.url or os.environ.get(URL_VARIABLE):
-        return str(given).rstrip("/")
+        return check_address(str(given))
     host, port = _configured(arguments, "host", HOST), _configured(arguments, "port", PORT)
     if str(port) == "0":
         raise ConfigError("server.port is 0, so that only the gateway knows its port: name its address with --url")
     host = _ANYWHERE.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def check_address(url: str) -> str:
+    """The same, without a slash at its end. Raises Refused."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise Refused(f"{url[:200]}: an address looks like http://127.0.0.1:8080", "", 400)
+    return url.rstrip("/")
+
+
+def key() -> str | None:
+    """What is shown to the gateway. Raises ConfigError, which holds nothing of it."""
+    shown = secretfiles.secret(os.environ, KEY_VARIABLE)
+    if shown and not (shown.isascii() and shown.isprintable() and " " not in shown):
+        raise ConfigError(f"{KEY_VARIABLE}: must be printable ASCII without blanks")
+    return shown
 
 
 def _configured(arguments: argparse.Namespace, key: str, default: Any) -> Any:
@@ -138,12 +160,11 @@ def _exchange(
     base: str, method: str, path: str, body: bytes | None, timeout: float
 ) -> tuple[http.client.HTTPResponse, bytes]:
     parts = urlsplit(base)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("an address looks like http://127.0.0.1:8080")
+    assert parts.hostname
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     headers = {} if body is None else {"Content-Type": "application/json"}
-    if key := os.environ.get(KEY_VARIABLE):
-        headers["Authorization"] = f"Bearer {key}"
+    if shown := key():
+        headers["Authorization"] = f"Bearer {shown}"
     connection = kind(parts.hostname, parts.port, timeout=timeout)
     try:
         connection.request(method, parts.path + path, body, headers)

@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,6 @@ from llamaproxy import configfile, document
 from llamaproxy.cli import (
     EXIT_CONFIGURATION,
     EXIT_CONFLICT,
-    EXIT_FAILED,
     EXIT_NOT_FOUND,
     EXIT_USAGE,
     complain,
@@ -45,9 +45,6 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConfigError, NotFound, InvalidRequest) as error:
         complain(error.message)
         return _CODES[type(error)]
-    except OSError as error:
-        complain(f"{error.filename}: {error.strerror}")
-        return EXIT_FAILED
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -60,8 +57,9 @@ def _show(arguments: argparse.Namespace) -> int:
         return 0
     lines = [f"{key} = {_toml(value)}" for key, value in _leaves(values)]
     if arguments.origin:
-        width = max(map(len, lines))
-        told = (origin or "default" for _, origin in _leaves(origins))
+        told = [origin or "default" for _, origin in _leaves(origins)]
+        room = (terminal.width() or sys.maxsize) - max(map(len, told)) - len("  # ")
+        width = max((len(line) for line in lines if len(line) <= room), default=0)
         lines = [f"{line.ljust(width)}  # {origin}" for line, origin in zip(lines, told, strict=True)]
     print("\n".join(map(harmless, lines)))
     return 0

@@ -4,6 +4,7 @@ Owns the order and the words around it; what is looked at stands in `checks`.
 """
 
 import argparse
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,9 @@ from llamaproxy.errors import ConfigError
 from llamaproxy.server.gateway import check
 
 _TIMEOUT = 3.0
+_HEAD = ("LEVEL", "CHECK", "FOUND")
+_LEAST = 20
+"""Columns of a message, however narrow the terminal is."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,9 +70,19 @@ def _is_gateway(arguments: argparse.Namespace) -> bool:
     return isinstance(told, dict) and "version" in told
 
 
+def _rows(findings: list[Finding], width: int | None) -> Iterator[tuple[str, str, str]]:
+    """On a terminal a message goes on below its beginning: nothing of it is left out, and no path is broken."""
+    names = max(map(len, (_HEAD[1], *(finding.check for finding in findings))))
+    beside = max(len(level.value) for level in Level) + names + 4
+    room = textwrap.TextWrapper(max(_LEAST, (width or 0) - beside), break_long_words=False, break_on_hyphens=False)
+    for finding in findings:
+        first, *further = room.wrap(finding.message) if width else [finding.message]
+        yield finding.level.value, finding.check, first
+        yield from ((" ", " ", line) for line in further)
+
+
 def _text(findings: list[Finding]) -> str:
     """The findings, and below them what to do."""
-    rows = [(finding.level.value, finding.check, finding.message) for finding in findings]
-    lines = [table(("LEVEL", "CHECK", "FOUND"), rows, None, terminal.is_coloured())]
+    lines = [table(_HEAD, _rows(findings, terminal.width()), None, terminal.is_coloured())]
     todo = [(f"{one.check}: {one.message}", f"  {one.remedy}") for one in findings if one.remedy]
     return "\n\n".join([*lines, *("\n".join(map(harmless, pair)) for pair in todo)])

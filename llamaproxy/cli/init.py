@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from llamaproxy.backends.arguments import faults as argument_faults
-from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, complain
+from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_CONFLICT, EXIT_FAILED, complain
 from llamaproxy.errors import ConfigError
 from llamaproxy.models.presets import Kind, import_presets
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
             file.write(text)
     except FileExistsError:
         complain(f"{arguments.file} exists; --force overwrites it")
-        return EXIT_FAILED
+        return EXIT_CONFLICT
     except OSError as error:
         complain(f"{arguments.file}: {error.strerror}")
         return EXIT_FAILED
@@ -42,7 +42,7 @@ def imported(source: Path) -> str:
     try:
         text = source.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: cannot be read: {error}") from error
+        raise ConfigError(f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     result = import_presets(text, kind, argument_faults, os.environ)
     for line in result.unmapped:
         complain(f"not taken over: {line}")

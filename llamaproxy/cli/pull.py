@@ -29,6 +29,7 @@ from llamaproxy.cli import (
     EXIT_USAGE,
     client,
     complain,
+    terminal,
 )
 from llamaproxy.cli.table import duration, harmless, size, table
 from llamaproxy.config import Config
@@ -51,7 +52,7 @@ from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import gpu
 
 _SCHEMA = 1
-_BAR = 30
+_BAR = 20
 _EVERY = {True: 0.2, False: 5.0}
 """Seconds between two words about the progress, on a terminal and elsewhere."""
 _RELOAD_TIMEOUT = 30.0
@@ -148,7 +149,7 @@ def _list(arguments: argparse.Namespace, found: Repository, offered: list[Offer]
         )
         for one in offered
     ]
-    print(table(("QUANT", "SIZE", "FILES", "FITS", "MEMORY", "WITH 4K CONTEXT"), rows))
+    print(table(("QUANT", "SIZE", "FILES", "FITS", "MEMORY", "WITH 4K CONTEXT"), rows, terminal.width()))
     if offered:
         context = offered[0].fit.context
         told = f"with its whole context of {context} tokens" if context else "without its context, which is not known"
@@ -165,7 +166,7 @@ def _tell_plan(arguments: argparse.Namespace, pull: Pull) -> int:
     if arguments.json:
         _say(**_described(pull), total=selection.size, there=there)
     else:
-        print(table(("FILE", "SIZE"), [(file.path, size(file.size)) for file in selection.files]))
+        print(table(("FILE", "SIZE"), [(file.path, size(file.size)) for file in selection.files], terminal.width()))
         complain(harmless(f"{size(selection.size)} into {pull.place}{', where it is already' if there else ''}"))
     return 0
 
@@ -178,19 +179,18 @@ async def _show(arguments: argparse.Namespace, pull: Pull) -> None:
     finally:
         ticking.cancel()
         if _is_terminal(arguments):
-            sys.stderr.write("\r\x1b[K")
+            terminal.rewrite()
 
 
 async def _tick(arguments: argparse.Namespace, pull: Pull) -> None:
-    terminal = _is_terminal(arguments)
+    on_terminal = _is_terminal(arguments)
     while True:
-        await asyncio.sleep(_EVERY[terminal])
+        await asyncio.sleep(_EVERY[on_terminal])
         progress = pull.progress
         if arguments.json:
             _say(event="progress", done=progress.done, total=progress.total, speed=progress.speed())
-        elif terminal:
-            sys.stderr.write(f"\r\x1b[K{_bar(progress)}")
-            sys.stderr.flush()
+        elif on_terminal:
+            terminal.rewrite(_bar(progress))
         else:
             complain(_line(progress))
 

@@ -12,8 +12,6 @@ import logging
 import signal
 from collections.abc import Coroutine
 
-from aiohttp import web
-
 from llamaproxy.backends.orphans import UNIX_SOCKETS
 from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, complain
 from llamaproxy.cli.notify import Notifier
@@ -23,6 +21,7 @@ from llamaproxy.core.states import is_live
 from llamaproxy.errors import ConfigError
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway, check
+from llamaproxy.server.listeners import Listeners
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import logline
 from llamaproxy.telemetry.console import ConsoleHandler
@@ -30,8 +29,6 @@ from llamaproxy.telemetry.redaction import REDACTION
 
 log = logging.getLogger("llamaproxy")
 
-_LAST_WORDS = 2.0
-"""Seconds for streams that were cut off at shutdown to say so."""
 _OBJECTS = 10_000
 """More objects than before, after which the garbage collector looks at the new ones."""
 
@@ -50,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _run_loop(_serve(config, source))
     except OSError as error:
-        complain(f"cannot listen on {config.server.host}:{config.server.port}: {error.strerror}")
+        complain(error.strerror or str(error))
         return EXIT_FAILED
 
 
@@ -72,22 +69,22 @@ async def _serve(config: Config, source: Source) -> int:
         return EXIT_FAILED
     notifier = Notifier()
     server = Server(gateway)
-    runner = web.ServerRunner(server.inbound(), shutdown_timeout=_LAST_WORDS)
-    await runner.setup()
+    listeners = Listeners(config.server, server.inbounds())
     try:
-        await web.TCPSite(runner, config.server.host, config.server.port, backlog=1024).start()
-        url = _announce(gateway, runner)
+        await listeners.start()
+        url = _announce(gateway, listeners)
         _tell_manager(gateway, notifier, url)
         gateway.read_headers()
         gateway.preload()
         spare_collector()
+        gateway.tidy()
         watching = spawn(gateway.reloader.watch(), name="watch-configuration")
         await stop.wait()
         watching.cancel()
         notifier.stopping("requests in flight end")
         log.info("shutting down: requests in flight have %.0f s to end", config.server.drain_timeout)
     finally:
-        await _shut_down(gateway, server, runner, force, config.server.drain_timeout)
+        await _shut_down(gateway, server, listeners, force, config.server.drain_timeout)
     return 0
 
 
@@ -100,7 +97,7 @@ def spare_collector() -> None:
 
 
 async def _shut_down(
-    gateway: Gateway, server: Server, runner: web.ServerRunner, force: asyncio.Event, drain_timeout: float
+    gateway: Gateway, server: Server, listeners: Listeners, force: asyncio.Event, drain_timeout: float
 ) -> None:
     """New requests are refused from now on, but still answered, until the last one in flight has ended."""
     hurrying = spawn(_hurry(gateway, force), name="hurry")
@@ -108,7 +105,7 @@ async def _shut_down(
         log.warning("some requests were cut off")
     hurrying.cancel()
     await server.live.close()
-    await runner.cleanup()
+    await listeners.close()
     await gateway.settle()
     log.info("stopped")
 
@@ -151,13 +148,14 @@ def _tell_manager(gateway: Gateway, notifier: Notifier, url: str) -> None:
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn(reload(), name="reload"))
 
 
-def _announce(gateway: Gateway, runner: web.ServerRunner) -> str:
+def _announce(gateway: Gateway, listeners: Listeners) -> str:
     """Its address, which is told to whoever has started it."""
-    host, port = runner.addresses[0][:2]
-    name = f"[{host}]" if ":" in host else host
     log.info("models: %s", ", ".join(gateway.catalogue.models) or "none")
     if missing := gateway.missing_engine():
         log.warning("%s", missing)
-    url = f"http://{name}:{port}"
+    url = listeners.urls["port"]
+    for name, other in listeners.urls.items():
+        if other != url:
+            log.info("server.%s: listening on %s", name, other)
     print(f"llamaproxy is listening on {url} (OpenAI base URL {url}/v1)", flush=True)
     return url

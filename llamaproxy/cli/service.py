@@ -6,6 +6,7 @@ user's manager is asked.
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamaproxy import configfile, document, variables
-from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_NOT_FOUND, complain, units
+from llamaproxy.cli import EXIT_CONFIGURATION, EXIT_FAILED, EXIT_NOT_FOUND, complain, terminal, units
 from llamaproxy.cli.table import harmless
 from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError
@@ -24,6 +25,8 @@ _PATIENCE = 120.0
 """Seconds for a manager to do what it is asked: it may wait for the gateway to be ready, or to end."""
 _AFTERWARDS = 30.0
 """Seconds beyond the configured times, for what a shutdown does besides."""
+_RUNNING = re.compile(r"^(?:ActiveState=active|\s*state = running)$", re.MULTILINE)
+"""systemd's words, and launchd's."""
 Command = tuple[str, ...]
 
 
@@ -53,9 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_CONFIGURATION
     except Unmanaged as error:
         complain(str(error))
-        return EXIT_FAILED
-    except OSError as error:
-        complain(f"{error.filename}: {error.strerror}")
         return EXIT_FAILED
 
 
@@ -146,12 +146,17 @@ def _uninstall(arguments: argparse.Namespace, manager: Manager) -> int:
 
 def _status(arguments: argparse.Namespace, manager: Manager) -> int:
     """0 where it is installed and the manager knows of it; whether it runs is in what that says."""
-    if not manager.file.exists():
+    installed = manager.file.exists()
+    told = _run(manager.ask) if installed else ""
+    if arguments.json:
+        known = {"manager": manager.name, "file": str(manager.file), "installed": installed}
+        terminal.print_json({**known, "running": _RUNNING.search(told) is not None})
+    elif installed:
+        print(f"File={harmless(str(manager.file))}")
+        print("\n".join(map(harmless, told.splitlines())))
+    if not installed:
         complain(f"{manager.file} is not there: no service is installed; `llamaproxy service install` does it")
-        return EXIT_NOT_FOUND
-    print(f"File={harmless(str(manager.file))}")
-    print("\n".join(map(harmless, _run(manager.ask).splitlines())))
-    return 0
+    return 0 if installed else EXIT_NOT_FOUND
 
 
 def _ask(commands: Sequence[Command], tolerant: bool = False) -> None:

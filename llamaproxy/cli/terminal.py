@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+_COLUMNS = 80
+"""Of a terminal that does not say how many it has."""
 SCHEMA_VERSION = 1
 """Of every document that a verb prints with `--json`. Fields may be added to it; what is there keeps its meaning."""
 
@@ -28,6 +30,16 @@ def clear() -> None:
     """Begin at the top of an empty screen, where there is one."""
     if sys.stdout.isatty():
         sys.stdout.write("\x1b[H\x1b[J")
+
+
+def rewrite(line: str = "") -> None:
+    """The line of the terminal that stderr is, instead of what stood there: what has wrapped cannot be taken back."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        columns = _COLUMNS
+    sys.stderr.write(f"\r\x1b[K{line[: columns - 1]}")
+    sys.stderr.flush()
 
 
 def print_json(content: Mapping[str, Any], indent: int | None = 2) -> None:

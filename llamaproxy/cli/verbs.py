@@ -27,7 +27,9 @@ def parser() -> Parser:
     verbs = root.add_subparsers(dest="verb", required=True, metavar="VERB")
     _serve(verbs.add_parser("serve", help="run the gateway"))
     _init(verbs.add_parser("init", help="write a configuration file with every key, its default and its meaning"))
-    _config_option(verbs.add_parser("check-config", help="validate the configuration and print what is effective"))
+    check_config = verbs.add_parser("check-config", help="validate the configuration and print what is effective")
+    _config_option(check_config)
+    _json_option(check_config)
     _config(verbs.add_parser("config", help="show the configuration, and change models in its file"))
     doctor = verbs.add_parser("doctor", help="look for what would keep the gateway from working, and say what to do")
     _config_option(doctor)
@@ -213,7 +215,7 @@ def _service(service: Parser) -> None:
     install = actions.add_parser("install", help="write the unit or agent, and have it run now and at every login")
     _config_option(install)
     uninstall = actions.add_parser("uninstall", help="stop it and take it away")
-    actions.add_parser("status", help="whether it is installed, and whether it runs")
+    _json_option(actions.add_parser("status", help="whether it is installed, and whether it runs"))
     for action in (install, uninstall):
         action.add_argument(
             "--dry-run", action="store_true", help="print what would be written and run, and do nothing"

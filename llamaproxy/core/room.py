@@ -59,10 +59,10 @@ class Room:
         """Take in how large it is; a measurement goes before any estimate, and the largest before the others.
 
         A process that is loading takes at least what is measured, and one of an earlier configuration says nothing
-        about the present one.
+        about the present one, nor does an estimate of a model that is no more about a later one of its name.
         """
         if not measured:
-            backend.footprint = backend.footprint if backend.measured else footprint
+            backend.footprint = backend.footprint if backend.measured or backend.removed else footprint
         elif backend.held:
             backend.held = merged(backend.held, footprint)
         elif backend.footprint and (backend.measured or backend.state is BackendState.STARTING):
@@ -123,8 +123,7 @@ class Room:
         for backend in pinned:
             self._resume(backend, out)
         self._shrink(now, out)
-        draining = self._yielding()
-        if not (cold or draining):
+        if not (cold or self._yielding()):
             return pinned
         plan = Plan(self.limits, self._placed)
         for backend in cold:
@@ -132,7 +131,7 @@ class Room:
                 self._start(backend, now, out)
             else:
                 self._place(backend, plan, now, out)
-        return pinned + self._call_off(draining, plan.later, out)
+        return pinned + self._call_off(plan.later, out)
 
     @property
     def _placed(self) -> list[Backend]:
@@ -222,10 +221,10 @@ class Room:
             victim.yielded_at = now
             self.drain(victim, StopReason.FAIRNESS, out, successor.name)
 
-    def _call_off(self, draining: list[Backend], later: Capacity, out: list[Effect]) -> list[Backend]:
-        """Keep those who drain for somebody who is no longer there, or has found room elsewhere."""
+    def _call_off(self, later: Capacity, out: list[Effect]) -> list[Backend]:
+        """Keep those who drain for somebody who is no longer there, or has room since others drain or left."""
         resumed = []
-        for backend in draining:
+        for backend in self._yielding():
             if later.affords(backend):
                 later.take(backend)
                 self._resume(backend, out)

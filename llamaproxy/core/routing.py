@@ -21,6 +21,7 @@ class Dialect(StrEnum):
     RESPONSES = "responses"
     ANTHROPIC = "anthropic"
     NATIVE = "native"
+    OLLAMA = "ollama"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Owns HTTP. No retries, no redirects, no proxy of the environment: what goes wron
 server or the network does raises anything.
 """
 
+import os
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -101,7 +102,9 @@ def _in_words(error: Exception) -> str:
         case aiohttp.ServerDisconnectedError():
             return "the connection was closed without an answer"
         case aiohttp.ClientConnectorError():
-            return f"no connection: {error.strerror or error.os_error}"
+            # The words beside the number are the event loop's own.
+            number = error.errno or 0
+            return f"no connection: {os.strerror(number) if number > 0 else error.strerror or error}"
         case aiohttp.ClientPayloadError():
             return "the answer broke off"
         case aiohttp.ClientOSError():

@@ -62,11 +62,12 @@ def access(environ: Mapping[str, str] = os.environ) -> Access:
     endpoint = environ.get("HF_ENDPOINT", "").strip().rstrip("/") or ENDPOINT
     try:
         address = URL(endpoint)
-        good = address.scheme in ("http", "https") and address.host and not (address.user or address.query_string)
+        more = address.user or address.password or address.query_string
+        good = address.scheme in ("http", "https") and address.host and not more
     except ValueError:
         good = False
     if not good:
-        raise ConfigError(f"HF_ENDPOINT: {endpoint!r:.200} is not an address such as {ENDPOINT}")
+        raise ConfigError(f"HF_ENDPOINT is no address such as {ENDPOINT}, without user and password")
     token = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or _stored_token(environ)
     token = token.strip() if token else None
     if token and not re.fullmatch(r"[!-~]{1,4096}", token):
@@ -161,6 +162,8 @@ class Hub:
                         yield response, linked
                         return
                     url = _next(url, response)
+        except aiohttp.ClientConnectorError as error:
+            raise HubError(f"{url.host} cannot be reached: {error.strerror or error}") from error
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise HubError(f"{url.host} broke off: {str(error) or type(error).__name__:.300}") from error
         raise HubError("the hub redirects without end")
@@ -169,9 +172,12 @@ class Hub:
         proxy, password = await asyncio.to_thread(_proxy, url)
         # Without TLS the request itself is what the proxy sees, and not what comes before a tunnel.
         seen = password if url.scheme == "http" else {}
-        return await self._opened().get(
-            url, headers={**headers, **seen}, allow_redirects=False, proxy=proxy, proxy_headers=password
-        )
+        try:
+            return await self._opened().get(
+                url, headers={**headers, **seen}, allow_redirects=False, proxy=proxy, proxy_headers=password
+            )
+        except ValueError as error:
+            raise HubError(f"{url.host!r:.100} is no host that could be asked") from error
 
     def _below(self, path: str) -> URL:
         return URL(f"{str(self._endpoint).rstrip('/')}{path}", encoded=True)
@@ -212,6 +218,7 @@ def _proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
 
 
 def _next(url: URL, response: aiohttp.ClientResponse) -> URL:
+    """Raises HubError, which tells no address: it may have a password, or a signature."""
     try:
         following = url.join(URL(response.headers["Location"], encoded=True))
         good = following.scheme in ("http", "https") and following.host
@@ -219,6 +226,8 @@ def _next(url: URL, response: aiohttp.ClientResponse) -> URL:
         good = False
     if not good or (url.scheme == "https" and following.scheme != "https"):
         raise HubError(f"{url.host} redirects to where nobody should follow")
+    if following.user or following.password:
+        raise HubError(f"{url.host} redirects to an address with a password, which is not followed")
     return following
 
 

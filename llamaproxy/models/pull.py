@@ -1,18 +1,16 @@
 """A whole model from the hub into the directory of models: all of it is there, or nothing that anybody sees.
 
-Owns the layout: everything is gathered in `.pulling/NAME/`, which no scan looks into, and the finished folder is put
-into its place by one rename. One process at a time pulls a name. Beside the model lies `.llamaproxy.json`, which says
-where it came from.
+Owns the layout: everything is gathered in the folder of `staging`, which no scan looks into, and the finished folder is
+put into its place by one rename. Beside the model lies `.llamaproxy.json`, which says where it came from.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,8 @@ from llamaproxy.models.download import Download, Rules, check_disk, in_thread
 from llamaproxy.models.hub import Hub
 from llamaproxy.models.repository import HubFile, Selection
 from llamaproxy.models.scan import scan
+from llamaproxy.models.staging import STAGING, locked, sweep
 
-STAGING = ".pulling"
 ORIGIN = ".llamaproxy.json"
 STREAMS = 3
 """Files of one model that are fetched at once."""
@@ -89,7 +87,8 @@ class Pull:
         if await in_thread(self.is_there):
             self._tell_all()
             return self.place
-        with self._locked():
+        with locked(self._staging):
+            await in_thread(sweep, self._directory)
             missing = await in_thread(self._prepare)
             await self._fetch(missing)
             await in_thread(self._put_in_place)
@@ -97,6 +96,12 @@ class Pull:
 
     def is_there(self) -> bool:
         """Whether exactly this is in its place. Raises Conflict where something else is. Blocks on the disk."""
+        try:
+            return self._is_there()
+        except OSError as error:
+            raise GatewayError(f"{self._directory} cannot be read: {error.strerror}") from error
+
+    def _is_there(self) -> bool:
         if self.place.with_name(f"{self.place.name}.gguf").exists():
             raise Conflict(f"{self.place.name}.gguf is in the directory of models; give the model another name")
         if not self.place.exists() or is_bare(self.place):
@@ -168,21 +173,6 @@ class Pull:
         self.progress.files = {file.name: file.size for file in self._files}
         self._changed()
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Among processes. The lock stays behind: who removed it could let two in. Raises Conflict."""
-        path = self._staging.with_name(f"{self._staging.name}.lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
-        except OSError as error:
-            raise GatewayError(f"{self._directory} cannot be written: {error.strerror}") from error
-        try:
-            _lock(fd, self.selection.name)
-            yield
-        finally:
-            os.close(fd)
-
 
 def is_bare(folder: Path) -> bool:
     """Whether nothing is left of a model but where it came from. Blocks on the disk."""
@@ -196,17 +186,6 @@ def remove_bare(folder: Path) -> None:
     """Raises OSError."""
     (folder / ORIGIN).unlink()
     folder.rmdir()
-
-
-def _lock(fd: int, name: str) -> None:
-    try:
-        import fcntl
-    except ImportError:  # on Windows, where the second one fails at its first file
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise Conflict(f"{name} is being pulled already") from error
 
 
 def _origin(folder: Path) -> dict[str, str]:

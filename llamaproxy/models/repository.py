@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llamaproxy import values
 from llamaproxy.errors import InvalidRequest, RepositoryNotFound
-from llamaproxy.values import check_name
 
 DEFAULT = "Q4_K_M"
 """What is taken where nobody says, as by llama-server's `-hf`."""
@@ -120,7 +120,7 @@ def check_revision(revision: str) -> str:
 def check_model_name(name: str) -> str:
     """A model's name that can be a folder's as well. Raises InvalidRequest."""
     try:
-        check_name(name)
+        values.check_model_name(name)
         if "/" in name or ":" in name or name.endswith("."):
             raise ValueError("a folder has this name, so that / and : and a dot at its end are not possible")
     except ValueError as error:

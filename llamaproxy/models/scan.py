@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llamaproxy.errors import InvalidModelFile
 from llamaproxy.models.gguf import GgufInfo, read
-from llamaproxy.values import check_name
+from llamaproxy.values import check_model_name
 
 MOST_ENTRIES = 10_000
 """Of the directory; a tenth of it of every folder."""
@@ -238,7 +238,7 @@ def _model(
 
 
 def _check_names(name: str, files: Sequence[Path]) -> None:
-    check_name(name)
+    check_model_name(name)
     for path in files:
         try:
             str(path).encode()

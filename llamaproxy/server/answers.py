@@ -68,7 +68,9 @@ def _error_fields(error: GatewayError) -> dict[str, str]:
 
 
 def envelope(error: GatewayError, dialect: Dialect) -> dict[str, Any]:
-    """The error as the dialect's clients expect it. Sources: OpenAI's and Anthropic's API references, "errors"."""
+    """The error as the dialect's clients expect it. Sources: the API references of OpenAI, Anthropic and Ollama."""
+    if dialect is Dialect.OLLAMA:
+        return {"error": error.message}
     if dialect is Dialect.ANTHROPIC:
         kind = _ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
         return {"type": "error", "error": {"type": kind, "message": error.message, "code": error.code}}
@@ -82,6 +84,8 @@ def error_event(error: GatewayError, dialect: Dialect) -> bytes:
     """The last event of a stream that broke: unmistakable, and never followed by the stream's own end."""
     name = b"event: error\n" if dialect in (Dialect.ANTHROPIC, Dialect.RESPONSES) else b""
     content = envelope(error, dialect)
+    if dialect is Dialect.OLLAMA:  # its streams have lines, not events
+        return orjson.dumps(content) + b"\n"
     if dialect is Dialect.RESPONSES:
         content = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
     return b"\n\n" + name + b"data: " + orjson.dumps(content) + b"\n\n"

@@ -220,6 +220,7 @@ def _keys(keys: KeyRoutes) -> list[Route]:
 def _logs(logs: LogRoutes) -> list[Route]:
     cursor = {"type": "integer", "minimum": 0, "maximum": logquery.LAST}
     name = {"type": "string", "pattern": logquery.NAME}
+    text = {"type": "string", "maxLength": logquery.LONGEST_TEXT}
     asked = (
         Parameter(
             "limit", "most lines", {"type": "integer", "minimum": 1, "maximum": logquery.MOST_ENTRIES, "default": 100}
@@ -229,6 +230,7 @@ def _logs(logs: LogRoutes) -> list[Route]:
         Parameter("level", "those of this level or worse", {"type": "string", "enum": sorted(logquery.SPELLINGS)}),
         Parameter("model", "only those about this model, or of its engine", name),
         Parameter("request_id", "only those of this request", name),
+        Parameter("q", "only those with this text in them, ASCII letters in either case", text),
         _SINCE,
     )
     return [

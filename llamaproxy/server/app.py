@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from llamaproxy import __version__, scope
 from llamaproxy.core import routing
 from llamaproxy.core.keys import Key
+from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server import live, page, quota
 from llamaproxy.server.answers import error_response, json_response
@@ -23,7 +24,8 @@ from llamaproxy.server.api import api_routes
 from llamaproxy.server.captures import CaptureRoutes
 from llamaproxy.server.configuration import Configuration
 from llamaproxy.server.deploy import Deploy
-from llamaproxy.server.flights import Flights, reason
+from llamaproxy.server.flights import reason
+from llamaproxy.server.front import Front, Route
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.guard import Guard
 from llamaproxy.server.health import Health
@@ -33,10 +35,13 @@ from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.live import Live
 from llamaproxy.server.live_events import Events
 from llamaproxy.server.live_topics import ConfigTopic, LogsTopic, MetricsTopic, ModelsTopic, RequestsTopic
+from llamaproxy.server.lmstudio import LmStudio
 from llamaproxy.server.logs import LogRoutes
 from llamaproxy.server.metrics import Metrics
 from llamaproxy.server.modelroutes import ModelRoutes
 from llamaproxy.server.models import Models
+from llamaproxy.server.ollama import Ollama
+from llamaproxy.server.ollama_models import OllamaModels
 from llamaproxy.server.openai import describe, model_list
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.progress import Progress
@@ -61,7 +66,7 @@ class Server:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._current = gateway.current
-        flights = Flights()
+        flights = gateway.flights
         progress = Progress(gateway.ledger, flights, gateway.pool)
         self._quota = quota.Quota()
         self._refusals = Refusals(gateway.ledger, gateway.traffic)
@@ -117,15 +122,26 @@ class Server:
         latency, version = gateway.traffic.latency(name), gateway.monitor.engines.version(name)
         return Observed(latency, version, str(log) if log else None)
 
-    def inbound(self) -> Inbound:
-        """The server of connections, to be run."""
+    def inbounds(self) -> dict[str, Inbound]:
+        """The servers of connections, to be run, by the key in `server` that has the port."""
+        gateway = self._gateway
+        current, pool, headers = gateway.current, gateway.pool, gateway.headers
+        fronts: dict[str, Front] = {
+            "ollama_port": Ollama(current, pool, self._proxy, OllamaModels(current, pool, headers, gateway.created)),
+            "lmstudio_port": LmStudio(current, pool, self._proxy, headers),
+        }
+        wanted = (name for name in fronts if getattr(self._current.config.server, name) is not None)
+        return {"port": self.inbound(), **{name: self.inbound(fronts[name]) for name in wanted}}
+
+    def inbound(self, front: Front | None = None) -> Inbound:
+        """The server of one listener's connections. With a front it speaks that API, and OpenAI's."""
         return Inbound(
-            self._handle,
+            partial(self._handle, front=front) if front else self._handle,
             lambda: self._current.config.server.header_timeout,
             lambda: self._current.config.server.base_path,
         )
 
-    async def _handle(self, request: Request) -> web.StreamResponse:
+    async def _handle(self, request: Request, front: Front | None = None) -> web.StreamResponse:
         """From a request that is well-formed to its answer, whatever happens."""
         scope.request_id.set(request_id(request))
         guard = self._current.guard
@@ -133,14 +149,19 @@ class Server:
         path = request.raw_path
         if path not in self._spelled:
             path = routing.normalise(request.path)
-        show_page = page.handler(request, path)
+        show_page = None if front else page.handler(request, path)
+        route = front.find(path) if front else None
         try:
-            self._quota.enter(request, self._admit(request, "/" if show_page else path, guard))
-            response = await (show_page(request) if show_page else self._dispatch(request, path))
+            like = route.like if route else "/" if show_page else path
+            self._quota.enter(request, self._admit(request, like, guard))
+            if front:
+                response = await self._serve(request, path, route)
+            else:
+                response = await (show_page(request) if show_page else self._dispatch(request, path))
         except GatewayError as error:
-            response = error_response(error, routing.dialect_of(path))
+            response = error_response(error, _dialect(path, front))
         except asyncio.CancelledError as error:
-            response = error_response(reason(request, error), routing.dialect_of(path))
+            response = error_response(reason(request, error), _dialect(path, front))
             if request.get(STARTED):
                 cut_off(request)
         except ClientGone:
@@ -152,12 +173,20 @@ class Server:
             if request.get(STARTED) or request.writer.output_size:
                 cut_off(request)
             failure = GatewayError("the gateway failed; its log says why")
-            response = error_response(failure, routing.dialect_of(path))
+            response = error_response(failure, _dialect(path, front))
         if not response.prepared and not isinstance(response, Sent):
             response.headers.update(stamp(request, guard))
             if not request.complete:
                 await close_after(request, response)
         return response
+
+    async def _serve(self, request: Request, path: str, route: Route | None) -> web.StreamResponse:
+        """On a listener with a front: what is neither its own nor OpenAI's is not there."""
+        if route and request.method != "OPTIONS":
+            return await route.handler(request.method, path)(request)
+        if route or path.startswith("/v1/") or path == "/health":
+            return await self._dispatch(request, path)
+        raise NotFound(f"there is no {path[:200]!r} here")
 
     async def _dispatch(self, request: Request, path: str) -> web.StreamResponse:
         method = request.method
@@ -226,3 +255,8 @@ class Server:
         quota.check_model(request, model)
         backend = gateway.pool.backends[model.name]
         return json_response(describe(model, backend, gateway.headers, time.monotonic(), gateway.created))
+
+
+def _dialect(path: str, front: Front | None) -> Dialect:
+    """Whose words an error has: on a listener with a front its own, but for OpenAI's routes and their kin."""
+    return routing.dialect_of(path) if front is None or path.startswith("/v1/") else front.dialect

@@ -7,8 +7,10 @@ import asyncio
 import io
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
+from llamaproxy.server.incoming import Request
 
 _DECODED = frozenset({"identity", "gzip", "deflate", "br", "zstd"})
 """Content codings that aiohttp undoes while it reads; it does nothing about others, or about several."""
@@ -20,6 +22,10 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
     Of one that came compressed the bounds are for what it unfolds to. Raises RequestTooLarge, RequestTimeout,
     UnsupportedMediaType, or InvalidRequest where it cannot be decoded.
     """
+    if isinstance(request, Request) and request.whole is not None:
+        if len(request.whole) > most:
+            raise _too_large(most)
+        return request.whole
     if (request.content_length or 0) > most:
         raise _too_large(most)
     _check_coding(request)
@@ -30,8 +36,9 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
             return await _bounded(request, most)
     except TimeoutError as error:
         raise RequestTimeout(f"the body did not arrive within {timeout:.0f} s") from error
-    except web.RequestPayloadError as error:
-        raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())}") from error
+    except (web.RequestPayloadError, HttpProcessingError) as error:
+        # The parser in Python raises the second, for the same.
+        raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check_coding(request: web.Request) -> None:

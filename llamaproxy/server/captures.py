@@ -62,4 +62,6 @@ class CaptureRoutes:
 
 
 def _missing(request_id: str) -> NotFound:
-    return NotFound(f"nothing was captured of a request {request_id[:128]!r}; telemetry.captures switches it on")
+    return NotFound(
+        f"nothing was captured of a request {request_id[:128]!r}; telemetry.captures has them kept, but for WebSockets"
+    )

@@ -33,6 +33,7 @@ class Flights:
         self._tasks: dict[int, tuple[RequestRow, web.Request, asyncio.Task[Any] | None]] = {}
         self._tries: dict[int, Metered] = {}
         self._cancelled: set[int] = set()
+        self._generated = 0
 
     def begin(self, row: RequestRow, request: web.Request) -> None:
         """The task that runs now serves this request."""
@@ -52,13 +53,19 @@ class Flights:
         self._tries[row.number] = metered
 
     def end_try(self, row: RequestRow) -> None:
-        """It has it no more."""
+        """It has it no more; the row says what it has generated."""
         del self._tries[row.number]
+        self._generated += row.completion_tokens or 0
 
     def tokens(self, row: RequestRow) -> int | None:
         """That passed so far; None where no engine has the request."""
         metered = self._tries.get(row.number)
         return metered.tokens if metered else None
+
+    @property
+    def generated(self) -> int:
+        """Tokens that passed so far, of all answers there ever were."""
+        return self._generated + sum(metered.tokens for metered in self._tries.values())
 
     def cancel(self, request_id: str) -> int:
         """End all that have this id: clients may name theirs alike. Returns how many there are."""

@@ -23,8 +23,10 @@ from llamaproxy.config import Config, ModelConfig
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.core.events import News
 from llamaproxy.core.footprint import Footprint
+from llamaproxy.edits import RESTART
 from llamaproxy.effective import model_values
 from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
+from llamaproxy.models import staging
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import Read, estimate, files
 from llamaproxy.models.headers import Headers
@@ -32,6 +34,7 @@ from llamaproxy.server import keyfile
 from llamaproxy.server import loaded as disk
 from llamaproxy.server.current import Current
 from llamaproxy.server.downloads import Downloads
+from llamaproxy.server.flights import Flights
 from llamaproxy.server.guard import check_exposure
 from llamaproxy.server.keyring import Keyring
 from llamaproxy.server.loaded import Changes, Loaded
@@ -100,7 +103,8 @@ class Gateway:
             *(loaded.catalogue.configs, config, self._launch, self._check_startable, self._expect),
             observe=self._observe,
         )
-        self.monitor = Monitor(self.current, self.pool, self.history, self.traffic)
+        self.flights = Flights()
+        self.monitor = Monitor(self.current, self.pool, self.history, self.traffic, self.flights)
         self.draining = False
         self.history.start()
         self.monitor.start()
@@ -116,9 +120,12 @@ class Gateway:
     def _apply(self, loaded: Loaded, changes: Changes) -> None:
         """Raises ConfigError. The address stays: changing it needs a new process."""
         server = self.config.server
-        if (loaded.config.server.host, loaded.config.server.port) != (server.host, server.port):
-            log.warning("server.host and server.port are taken over by a restart only")
-        kept = loaded.config.server.model_copy(update={"host": server.host, "port": server.port})
+        address = {key: getattr(server, key) for _, key in RESTART}
+        if changed := [
+            f"server.{key}" for key, value in address.items() if getattr(loaded.config.server, key) != value
+        ]:
+            log.warning("taken over by a restart only: %s", ", ".join(changed))
+        kept = loaded.config.server.model_copy(update=address)
         config = loaded.config.model_copy(update={"server": kept})
         check(config)
         self.current.replace(config, loaded.catalogue)
@@ -156,6 +163,11 @@ class Gateway:
         paths = [path for model in self.catalogue.configs.values() if model.path for path in files(model)]
         self.headers.keep(paths)
         spawn(asyncio.to_thread(self.headers.read_ahead, paths), name="read-headers")
+
+    def tidy(self) -> None:
+        """Have downloads that nobody goes on with removed, in a thread."""
+        if directory := self.config.catalog.models_dir:
+            spawn(asyncio.to_thread(staging.sweep, Path(directory)), name="tidy-downloads")
 
     async def close(self, drain_timeout: float) -> bool:
         """Drain, then stop everything; False where requests had to be cut off."""

@@ -22,13 +22,13 @@ from llamaproxy.core.routing import Dialect, dialect_of
 from llamaproxy.errors import GatewayError, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from llamaproxy.server.answers import closing_answer
 from llamaproxy.server.incoming import Request, to_origin_form, without
-from llamaproxy.server.passthrough import Sent
+from llamaproxy.server.lane import Handler, Lanes
+from llamaproxy.server.passthrough import Sent, known
 from llamaproxy.server.stamp import fresh_id
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Request], Awaitable[web.StreamResponse]]
-
+_KNOWN = known()
 KEEP_ALIVE = 75.0
 """Seconds an idle connection is kept. Reverse proxies keep theirs for 60 s or less (nginx: 60 s): who is in front must
 be the first to close, or a request meets the close."""
@@ -194,8 +194,15 @@ class Inbound(web.Server):
         self._patience = patience
         self._prefix = prefix
         self._looking: asyncio.TimerHandle | None = None
+        self._lanes = Lanes(self._enter, self._connection)
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> Any:
+        """The protocol of a new connection."""
+        if self._looking is None:
+            self._look_later()
+        return self._lanes() if _KNOWN else self._connection()
+
+    def _connection(self) -> Connection:
         return Connection(
             self,
             self._loop,
@@ -207,19 +214,25 @@ class Inbound(web.Server):
             max_line_size=request_head.LONGEST_TARGET,
         )
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if self._looking is None:
-            self._look()
+    def pre_shutdown(self) -> None:
+        self._lanes.close()
+        super().pre_shutdown()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        await asyncio.gather(self._lanes.shutdown(timeout), super().shutdown(timeout))
+
+    def _look_later(self) -> None:
+        self._looking = self._loop.call_later(min(_LOOK_EVERY, self._patience() / 4), self._look)
 
     def _look(self) -> None:
         """At all of them, as long as there are any."""
-        connections = cast(list[Connection], self.connections)
-        patience = self._patience()
+        connections, now, patience = cast(list[Connection], self.connections), self._loop.time(), self._patience()
         for connection in connections:
-            connection.look(self._loop.time(), patience)
-        again = min(_LOOK_EVERY, patience / 4)
-        self._looking = self._loop.call_later(again, self._look) if connections else None
+            connection.look(now, patience)
+        self._lanes.look(now, KEEP_ALIVE)
+        self._looking = None
+        if connections or self._lanes:
+            self._look_later()
 
     def _request(
         self,
@@ -234,20 +247,24 @@ class Inbound(web.Server):
         return request
 
     def _handle(self, request: Request) -> Awaitable[web.StreamResponse]:
-        """No coroutine of its own: there is one for each request already."""
+        """No coroutine of its own: there is one for each request already. What it refuses is never plain."""
         headers = request.headers
         if fault := request_head.check(request.method, request.raw_path, request.version, headers):
             return _refused(request, fault)
         if request.long and (fault := request_head.check_lengths(request.raw_headers)):
             return _refused(request, fault)
+        if hdrs.EXPECT in headers and request.version == HttpVersion11:
+            request.waits = True
         if request.raw_path[0] not in "/*":
             request = to_origin_form(request)
+        return self._enter(request)
+
+    def _enter(self, request: Request) -> Awaitable[web.StreamResponse]:
+        """With what is well-formed; plain requests come here at once."""
         if (prefix := self._prefix()) and request.raw_path.startswith(prefix):
             if request.rel_url.raw_path == prefix:
                 return _moved(f"{prefix}/")
             request = without(prefix, request)
-        if hdrs.EXPECT in headers and request.version == HttpVersion11:
-            request.waits = True
         return self._handler(request)
 
 

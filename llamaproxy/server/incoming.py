@@ -16,10 +16,12 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Request(web.Request):
     """A request whose client may wait for a word before it sends the body."""
 
-    ATTRS = web.Request.ATTRS | {"long", "waits"}
+    ATTRS = web.Request.ATTRS | {"long", "waits", "whole"}
     long = False
     """Whether it came in so many bytes that one of its fields may be too long."""
     waits = False
+    whole: bytes | None = None
+    """The body, where it had come before anybody asked for it."""
 
     @property
     def content(self) -> StreamReader:
@@ -39,6 +41,14 @@ class Request(web.Request):
         """From now on all that the client says goes to `receiver.feed_data`, and its end to `feed_eof`."""
         cast(Any, self.protocol).hand_over(receiver)
 
+    async def read(self) -> bytes:
+        return await super().read() if self.whole is None else self.whole
+
+    def clone(self, **changes: Any) -> "Request":
+        clone = cast(Request, super().clone(**changes))
+        clone.waits, clone.whole = self.waits, self.whole
+        return clone
+
     @property
     def complete(self) -> bool:
         """Whether all of it has arrived, read or not."""
@@ -51,7 +61,7 @@ def to_origin_form(request: Request) -> Request:
     headers[hdrs.HOST] = request.raw_path.split("/", 3)[2].partition("?")[0]
     url = request.rel_url
     rooted = url if url.raw_path else url.with_path("/", keep_query=True)
-    return cast(Request, request.clone(rel_url=rooted, headers=headers))
+    return request.clone(rel_url=rooted, headers=headers)
 
 
 def without(prefix: str, request: Request) -> Request:
@@ -61,4 +71,4 @@ def without(prefix: str, request: Request) -> Request:
         return request
     # What begins with // would be taken for a host.
     path, query = f"/{url.raw_path.removeprefix(prefix).lstrip('/')}", url.raw_query_string
-    return cast(Request, request.clone(rel_url=URL(f"{path}?{query}" if query else path, encoded=True)))
+    return request.clone(rel_url=URL(f"{path}?{query}" if query else path, encoded=True))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llamaproxy import statefile
 from llamaproxy.config import KeyConfig
 from llamaproxy.errors import ConfigError
-from llamaproxy.values import ModelName, Moment
+from llamaproxy.values import KeyName, Moment
 
 MOST = 100_000
 """Keys in one file."""
@@ -34,7 +34,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: Literal[1] = 1
-    keys: dict[ModelName, StoredKey] = Field({}, max_length=MOST)
+    keys: dict[KeyName, StoredKey] = Field({}, max_length=MOST)
 
 
 def location(named: str | None, environ: Mapping[str, str] = os.environ) -> Path:

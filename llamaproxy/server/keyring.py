@@ -4,7 +4,6 @@ Owns what may be made and revoked, and that a change is on the disk before it is
 told once, by what `create` returns, and kept nowhere. Knows no HTTP.
 """
 
-import asyncio
 import base64
 import logging
 import secrets
@@ -15,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llamaproxy.errors import InvalidRequest, NotFound
+from llamaproxy.errors import Conflict, InvalidRequest, NotFound
+from llamaproxy.models.download import in_thread
 from llamaproxy.server import keyfile
 from llamaproxy.server.current import Current
 from llamaproxy.server.guard import fingerprint
@@ -50,7 +50,9 @@ class Keyring:
 
     def refresh(self) -> None:
         """Read the file again: another gateway may have changed it. Raises ConfigError, and then nothing changes."""
-        self._put_in_force(keyfile.read(self._path))
+        current = self._current
+        current.replace(current.config, current.catalogue, keyfile.read(self._path))
+        self._on_change()
 
     async def create(self, wanted: Mapping[str, Any]) -> tuple[str, str, StoredKey]:
         """Secret, name and rules of a new key. Raises InvalidRequest or ConfigError."""
@@ -58,12 +60,12 @@ class Keyring:
 
         def add(stored: Stored) -> Stored:
             if name in stored or name in self._current.config.keys:
-                raise InvalidRequest(f"there is a key {name!r} already", param="name")
+                raise Conflict(f"there is a key {name!r} already", param="name")
             if len(stored) >= keyfile.MOST:
                 raise InvalidRequest(f"there are {keyfile.MOST} keys already: revoke some first")
             return {**stored, name: key}
 
-        self._put_in_force(await asyncio.to_thread(keyfile.change, self._path, add))
+        await self._change(add)
         log.info("the key %r was made", name)
         return secret, name, key
 
@@ -84,13 +86,15 @@ class Keyring:
                 raise InvalidRequest(f"{name!r} is the last key with admin rights: make another first")
             return left
 
-        self._put_in_force(await asyncio.to_thread(keyfile.change, self._path, remove))
+        await self._change(remove)
         log.info("the key %r was revoked", name)
 
-    def _put_in_force(self, stored: Stored) -> None:
-        current = self._current
-        current.replace(current.config, current.catalogue, stored)
-        self._on_change()
+    async def _change(self, alter: Callable[[Stored], Stored]) -> None:
+        """What stands in the file then is in force, whoever else changed it, and although its client may have left."""
+        try:
+            await in_thread(keyfile.change, self._path, alter)
+        finally:
+            self.refresh()
 
 
 def _read(wanted: Mapping[str, Any], secret: str, now: datetime) -> tuple[str, StoredKey]:

@@ -14,7 +14,8 @@ from llamaproxy.telemetry.redaction import REDACTION
 
 
 class ShownLine(BaseModel):
-    """`id` is its place in the order of lines, `timestamp` in seconds since the epoch.
+    """`id` is its place in the order of lines: the microseconds since the epoch, or one more than the line before.
+    `timestamp` in seconds since the epoch.
 
     `source` is a part of the gateway, or "engine" for what the engine of `model` has printed; `context` is a traceback.
     """
@@ -30,7 +31,8 @@ class ShownLine(BaseModel):
 
 
 class LogPage(BaseModel):
-    """`next` is the `before` of the next page, or, where `after` was asked for, the next `after`.
+    """`next` is the `before` of the next page, or, where `after` was asked for, the next `after`. A page of a
+    search may be short, or empty, before the end: null says that nothing older is there.
 
     `rows_dropped`, `file_lines_dropped` and `stderr_lines_dropped` count the lines that the database, the files in
     `directory` and stderr did not get.
@@ -59,12 +61,10 @@ class LogRoutes:
     async def page(self, request: web.Request) -> web.Response:
         """Raises InvalidRequest."""
         query = logquery.parse(request.query)
-        entries = await self._logs.page(query)
-        following = entries[-1].id if entries and (query.forward or len(entries) == query.limit) else None
-        if query.forward and following is None:
-            following = max(query.after, 0)
-        shown = [entry.shown(REDACTION.redact) for entry in entries]
-        return json_response({"logs": shown, "next": following, **self._logs.health()})
+        edge = await self._logs.edge(query)
+        entries = await self._logs.page(query if edge is None else query.within(edge))
+        shown = [line for entry in entries if query.is_seen_in(line := entry.shown(REDACTION.redact))]
+        return json_response({"logs": shown, "next": query.following(entries, edge), **self._logs.health()})
 
     async def clear(self, request: web.Request) -> web.Response:
         """Forget all lines, in memory and in the database; files stay."""

@@ -17,8 +17,10 @@ from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.config import ModelConfig
 from llamaproxy.core.renaming import in_query
 from llamaproxy.core.states import BackendState, is_live
+from llamaproxy.core.throughput import Throughput
 from llamaproxy.errors import Exhausted
 from llamaproxy.server.current import Current
+from llamaproxy.server.flights import Flights
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import gpu
 from llamaproxy.telemetry.engines import LARGEST_PAGE, Ask, Engines, Target, Unasked
@@ -35,11 +37,13 @@ _IN_USE = (BackendState.READY, BackendState.DRAINING)
 class Monitor:
     """What is known of the machine and the engines; looks from `start` to `close`. Times in monotonic seconds."""
 
-    def __init__(self, current: Current, pool: Pool, history: History, traffic: Traffic) -> None:
+    def __init__(self, current: Current, pool: Pool, history: History, traffic: Traffic, flights: Flights) -> None:
         self._current = current
         self._pool = pool
         self._history = history
         self._traffic = traffic
+        self._flights = flights
+        self.generation = Throughput()
         self.started_at = time.monotonic()
         self._sampled = _step(time.time())
         self._task: asyncio.Task[None] | None = None
@@ -88,6 +92,8 @@ class Monitor:
         for probe in self._probes:
             probe.poke()
         self._traffic.settle()
+        # Engines move their counters when an answer ends; these move with every token.
+        self.generation.look(self._flights.generated, time.monotonic())
         self.engines.poke()
 
     def sample(self) -> Sequence[float | None]:
@@ -109,6 +115,7 @@ class Monitor:
             rate.requests,
             rate.tokens,
             time.monotonic() - self.started_at,
+            self.generation.per_second,
         )
 
     def _targets(self) -> Iterator[Target]:

@@ -13,10 +13,12 @@ from llamaproxy.core.routing import Dialect, Endpoint
 from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
+from llamaproxy.server.retold import Retelling
 from llamaproxy.server.stamp import request_id
 
 _WITH_STREAM_OPTIONS = frozenset({"chat/completions", "completions"})
 _WITH_TIMINGS = frozenset({"chat/completions", "completions", "responses"})
+JSON = "application/json"
 _MOST_ASKED = 1024 * 1024
 """Bytes of a body that is copied to ask for more than its client does."""
 
@@ -25,6 +27,7 @@ class Outgoing(NamedTuple):
     """The request as the engine gets it, and what its answer has to follow.
 
     `fields` are lines of header fields. `unasked`: what the engine was asked for that the client does not expect.
+    `retelling`: how the answer is told to a client of another API, whose dialect is that of errors.
     """
 
     method: str
@@ -33,6 +36,18 @@ class Outgoing(NamedTuple):
     body: bytes | None
     dialect: Dialect = Dialect.OPENAI
     unasked: Unasked | None = None
+    retelling: Retelling | None = None
+
+
+class Translated(NamedTuple):
+    """A request of another API in the engine's words: JSON for one of the engine's routes."""
+
+    path: str
+    endpoint: Endpoint
+    body: bytes
+    stream: bool
+    dialect: Dialect
+    retelling: Retelling
 
 
 def outgoing_to(
@@ -42,14 +57,20 @@ def outgoing_to(
     make the last; those of the end it tells unasked, other servers are asked for them.
     """
     query, body = _named(request, content, model)
-    unasked = None
-    if stream and model.config.path is None and _has_options(endpoint):
-        body, asked = rewriting.with_usage(body)
-        unasked = None if asked else Unasked.USAGE
-    elif stream and model.config.path is not None and endpoint.name in _WITH_TIMINGS and len(body) <= _MOST_ASKED:
-        body, asked = rewriting.with_timings(body)
-        unasked = None if asked else Unasked.TIMINGS
+    body, unasked = _with_counts(body, model, endpoint) if stream else (body, None)
     return _outgoing(request, path, query, body, endpoint, unasked)
+
+
+def outgoing_translated(request: web.Request, sent: Translated, model: Model) -> Outgoing:
+    """Nothing of the client's own head goes with it: that describes another body. Whoever tells the answer anew takes
+    out what was not asked for."""
+    config = model.config
+    name = None if config.path is not None else config.upstream_name or model.name
+    body = renaming.in_body(sent.body, JSON, name, config.set_params, config.strip_params)
+    if sent.stream:
+        body, _ = _with_counts(body, model, sent.endpoint)
+    fields = f"Content-Type: {JSON}\r\nX-Request-Id: {request_id(request)}\r\n".encode()
+    return Outgoing("POST", sent.path, fields, body, sent.dialect, retelling=sent.retelling)
 
 
 def outgoing_below(request: web.Request, path: str, content: bytes, model: Model, endpoint: Endpoint) -> Outgoing:
@@ -62,6 +83,17 @@ def outgoing_below(request: web.Request, path: str, content: bytes, model: Model
         wish.read(content, request.headers.get("Content-Type", ""))
         query, body = _named(request, content, model)
     return _outgoing(request, path, query, body, endpoint)
+
+
+def _with_counts(body: bytes, model: Model, endpoint: Endpoint) -> tuple[bytes, Unasked | None]:
+    """The body of a stream that asks for its counts."""
+    if model.config.path is None and _has_options(endpoint):
+        body, asked = rewriting.with_usage(body)
+        return body, None if asked else Unasked.USAGE
+    if model.config.path is not None and endpoint.name in _WITH_TIMINGS and len(body) <= _MOST_ASKED:
+        body, asked = rewriting.with_timings(body)
+        return body, None if asked else Unasked.TIMINGS
+    return body, None
 
 
 def _has_options(endpoint: Endpoint) -> bool:

@@ -4,6 +4,7 @@ Reads what the row, the scheduler and the meter know already, when somebody asks
 pass.
 """
 
+import time
 from enum import StrEnum
 from typing import Any
 
@@ -37,12 +38,27 @@ class Progress:
         if row.state is not RequestState.IN_FLIGHT:
             return shown
         tokens = self._flights.tokens(row)
+        phase, elapsed = self._phase(row, tokens), self._ledger.elapsed_ms(row)
         return {
             **shown,
-            "phase": self._phase(row, tokens),
+            **self._waits(row, phase, elapsed),
+            "phase": phase,
             "completion_tokens": tokens or None,
-            "duration_ms": round(self._ledger.elapsed_ms(row), 3),
+            "duration_ms": round(elapsed, 3),
         }
+
+    def _waits(self, row: RequestRow, phase: Phase, elapsed: float) -> dict[str, float]:
+        """So far, of one that waits; of one whose engine died, what it had waited before is known and stays."""
+        if phase not in (Phase.QUEUED, Phase.LOADING):
+            return {}
+        loading = self._loading_ms(row) if phase is Phase.LOADING else 0.0
+        waited = min(elapsed, loading)
+        queued = elapsed - waited if row.queue_ms is None else row.queue_ms
+        return {"queue_ms": round(queued, 3), "load_ms": round((row.load_ms or 0.0) + waited, 3)}
+
+    def _loading_ms(self, row: RequestRow) -> float:
+        """Since its model's start began."""
+        return max(0.0, time.monotonic() - self._pool.backends[row.model or ""].started_at) * 1000
 
     def _phase(self, row: RequestRow, tokens: int | None) -> Phase:
         if row.ttfb_ms is not None:

@@ -1,6 +1,6 @@
 """The way of a request: read, find the model, lease, forward, record.
 
-Owns the order of these steps, replays, and the row of each request. What is decided on the way is decided elsewhere.
+Owns the order of these steps, and replays. What is decided on the way is decided elsewhere.
 """
 
 import asyncio
@@ -17,14 +17,13 @@ from llamaproxy.backends.lease import DEATH_NOTICE, Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import headers, renaming, routing, wish
-from llamaproxy.core.routing import Endpoint
+from llamaproxy.core.limits import Want
+from llamaproxy.core.routing import Dialect, Endpoint
+from llamaproxy.core.token_estimate import estimate
 from llamaproxy.errors import (
     GatewayError,
-    GatewayTimeout,
     InvalidRequest,
     MethodNotAllowed,
-    ModelOutOfMemory,
-    ModelStartFailed,
     RequestCancelled,
     RequestCrashedBackend,
     Unavailable,
@@ -37,15 +36,17 @@ from llamaproxy.server.account import Account
 from llamaproxy.server.comments import WaitingComments
 from llamaproxy.server.current import Current
 from llamaproxy.server.flights import Flights, reason
-from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
+from llamaproxy.server.outgoing import JSON, Outgoing, Translated, outgoing_below, outgoing_to, outgoing_translated
 from llamaproxy.server.passthrough import ClientGone
+from llamaproxy.server.rows import Rows
 from llamaproxy.server.splice import Outcome, cut_off, forward, refuse
-from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.stamp import stamp
 from llamaproxy.telemetry.captures import Captures
-from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
+from llamaproxy.telemetry.ledger import Ledger, RequestRow
 
 CHAT = "/v1/chat/completions"
 MAX_REPLAYS = 5
+_LOAD = Endpoint("load", Dialect.NATIVE, frozenset(), light=True)
 SUSPECT_AFTER = 2
 """Crashes of the backend under a request, after which it is tried alone; one more, and it is the one."""
 
@@ -76,6 +77,7 @@ class Proxy:
         self._pool = pool
         self._ledger = ledger
         self._flights = flights
+        self.rows = Rows(ledger, flights)
         self._captures = captures
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -89,12 +91,11 @@ class Proxy:
 
         `forced` goes over what the body says.
         """
-        row = self._open(request, endpoint)
+        row = self.rows.open(request, endpoint.name, endpoint.dialect)
         try:
             if request.method not in endpoint.methods:
                 raise MethodNotAllowed.taking(path, endpoint.methods)
-            content = await self._read(request)
-            row.bytes_in = len(content)
+            content = await self.read(request, row)
             kind = request.headers.get("Content-Type", "")
             wanted = wish.read(content, kind, endpoint)
             if forced:
@@ -106,16 +107,17 @@ class Proxy:
                 outgoing = outgoing_to(request, path, content, model, endpoint, wanted.stream)
                 return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
-            self._close_failed(row, error)
+            self.rows.close_failed(row, error)
             raise
 
     async def upstream_route(self, request: web.Request) -> web.StreamResponse:
         """`/upstream/{model}/...`: whatever it is, it goes to that model's engine."""
-        row = self._open(request, routing.upstream(request.method, ""))
+        endpoint = routing.upstream(request.method, "")
+        row = self.rows.open(request, endpoint.name, endpoint.dialect)
         try:
             model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
             endpoint = routing.upstream(request.method, path)
-            content = await self._read(request)
+            content = await self.content(request)
             row.bytes_in, row.model, row.dialect = len(content), model.name, str(endpoint.dialect)
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
                 wish.read(content, request.headers.get("Content-Type", ""), endpoint)
@@ -123,19 +125,37 @@ class Proxy:
                 outgoing = outgoing_below(request, path, content, model, endpoint)
                 return await self._run(_Job(request, row, model, endpoint, outgoing))
         except BaseException as error:
-            self._close_failed(row, error)
+            self.rows.close_failed(row, error)
             raise
 
-    def _open(self, request: web.Request, endpoint: Endpoint) -> RequestRow:
-        row = RequestRow(request_id(request), endpoint.name, str(endpoint.dialect), request.remote or "")
-        row.key = quota.key_name(request)
-        self._ledger.open(row)
-        self._flights.begin(row, request)
-        return row
+    async def read(self, request: web.Request, row: RequestRow) -> bytes:
+        """The body of a recorded request."""
+        content = await self.content(request)
+        row.bytes_in = len(content)
+        return content
 
-    async def _read(self, request: web.Request) -> bytes:
+    async def content(self, request: web.Request) -> bytes:
+        """Of any request, within the bounds of all bodies."""
         server = self._current.config.server
         return await body.read(request, server.max_body, server.body_timeout)
+
+    async def translated(
+        self, request: web.Request, row: RequestRow, model: Model, sent: Translated
+    ) -> web.StreamResponse:
+        """Answer a recorded request, which has been read."""
+        row.model, row.stream = model.name, sent.stream
+        want = estimate(sent.body, JSON, sent.endpoint)
+        with quota.admit(request, row, model, sent.endpoint, sent.body, want):
+            outgoing = outgoing_translated(request, sent, model)
+            return await self._run(_Job(request, row, model, sent.endpoint, outgoing))
+
+    async def load(self, request: web.Request, row: RequestRow, model: Model) -> None:
+        """The whole of a recorded request that wants a model to be ready, and nothing of it."""
+        row.model = model.name
+        with quota.admit(request, row, model, _LOAD, b"", Want(place=False)):
+            async with self._pool.lease(model.name, light=True, priority=quota.priority(request)) as lease:
+                row.queue_ms, row.load_ms = lease.queue_seconds * 1000, lease.load_seconds * 1000
+        self.rows.answered(row)
 
     async def _run(self, job: _Job) -> web.StreamResponse:
         """Until one try succeeds. A stream that waits long begins before its answer, and must end as a stream."""
@@ -154,16 +174,17 @@ class Proxy:
             if begun is None:
                 raise
             await refuse(job.request, begun, error, job.endpoint.dialect, self._current.deadlines.idle, job.row.sent)
-            self._close_failed(job.row, error)
+            self.rows.close_failed(job.row, error)
             cut_off(job.request)
             return begun
-        self._close(job.row, outcome)
+        self.rows.close(job.row, outcome)
         if outcome.broken or outcome.refused:
             cut_off(job.request)
         return outcome.response
 
     def _waiting(self, job: _Job, ticket: str) -> WaitingComments | None:
-        if not job.row.stream:
+        retelling = job.outgoing.retelling
+        if not job.row.stream or (retelling and not retelling.comments):
             return None
         name = job.model.name
         return WaitingComments(
@@ -246,28 +267,6 @@ class Proxy:
             raise Unavailable(
                 f"{job.model.name}: the engine died {row.replays} times under this request", retry_after=10
             )
-
-    def _close(self, row: RequestRow, outcome: Outcome) -> None:
-        self._flights.end(row)
-        if isinstance(outcome.broken, RequestCancelled):
-            state = RequestState.REJECTED
-        elif outcome.broken:
-            state = RequestState.TRUNCATED
-        else:
-            state = RequestState.UPSTREAM_ERROR if outcome.status >= 500 else RequestState.OK
-        self._ledger.close(row, state, outcome.status)
-
-    def _close_failed(self, row: RequestRow, error: BaseException) -> None:
-        if self._flights.end(row) and isinstance(error, asyncio.CancelledError):
-            self._ledger.close(row, RequestState.REJECTED, RequestCancelled.status)
-        elif isinstance(error, UpstreamError | GatewayTimeout | ModelStartFailed | ModelOutOfMemory):
-            self._ledger.close(row, RequestState.UPSTREAM_ERROR, error.status)
-        elif isinstance(error, GatewayError):
-            self._ledger.close(row, RequestState.REJECTED, error.status)
-        elif isinstance(error, asyncio.CancelledError | ClientGone):
-            self._ledger.close(row, RequestState.CLIENT_ABORT, None)
-        else:
-            self._ledger.close(row, RequestState.UPSTREAM_ERROR, 500)
 
 
 def _without_files(outgoing: Outgoing) -> Outgoing:

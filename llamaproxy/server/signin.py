@@ -13,10 +13,11 @@ from llamaproxy.server.sessions import COOKIE, LIFETIME, token_of
 
 
 class Credentials(BaseModel):
-    """What is typed in."""
+    """`key` is what is typed in, `path` where its browser sees the page: the cookie is for that address."""
 
     model_config = ConfigDict(extra="forbid")
     key: str = Field(min_length=1, max_length=4096)
+    path: str | None = Field(None, max_length=2000)
 
 
 class ShownSession(BaseModel):
@@ -44,7 +45,7 @@ class SignIn:
         response.set_cookie(
             COOKIE,
             self._current.sessions.begin(hashed),
-            path=self._path,
+            path=self._path(given.path),
             max_age=int(LIFETIME),
             httponly=True,
             samesite="Strict",
@@ -57,9 +58,10 @@ class SignIn:
         if token := token_of(request.headers.get("Cookie", "")):
             self._current.sessions.end(token)
         response = json_response({"success": True})
-        response.del_cookie(COOKIE, path=self._path, httponly=True, samesite="Strict")
+        response.del_cookie(COOKIE, path=self._path(None), httponly=True, samesite="Strict")
         return response
 
-    @property
-    def _path(self) -> str:
-        return self._current.config.server.base_path or "/"
+    def _path(self, page: str | None) -> str:
+        """A page beside the prefix is one that came without the proxy in front."""
+        base = self._current.config.server.base_path or "/"
+        return base if page is None or page.startswith(base.rstrip("/") + "/") else "/"

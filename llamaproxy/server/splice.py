@@ -18,7 +18,7 @@ from llamaproxy.core.response import BadResponse, Framing, Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
-from llamaproxy.server import flights
+from llamaproxy.server import fallback, flights, retold
 from llamaproxy.server.answers import error_event
 from llamaproxy.server.fallback import PublicRelay
 from llamaproxy.server.outgoing import Outgoing
@@ -89,17 +89,45 @@ async def forward(
             # An engine that dies between head and body has sent nothing worth keeping.
             await answer.begin()
             answer.bear(deadlines.idle)
+            if outgoing.retelling and begun is None and answer.head.content_type != _STREAM:
+                return await _told_whole(answer, outgoing.retelling, own_lines, deadlines.idle, witness)
             observe = witness.began(answer.head)
             if begun is not None and answer.head.content_type != _STREAM:
                 return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent, observe)
             if begun is not None:
                 await written(begun, _NOTHING, request, deadlines.idle)
-            strip = outgoing.unasked if answer.head.content_type == _STREAM else None
-            way = _Relay if _KNOWN else PublicRelay
-            relay = way(request, answer, own_lines, begun, strip, deadlines.idle, witness.sent)
+            relay = _relay_of(request, outgoing, answer, own_lines, begun, deadlines.idle, witness.sent)
             return await _relayed(relay, request, answer, outgoing.dialect, deadlines.idle, observe)
     except UpstreamSilent as error:
         raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
+
+
+def _relay_of(
+    request: web.Request,
+    outgoing: Outgoing,
+    answer: Answer,
+    own: bytes,
+    begun: web.StreamResponse | None,
+    idle: float,
+    on_sent: Callable[[int], None],
+) -> "_Relay | PublicRelay":
+    stream = answer.head.content_type == _STREAM
+    if outgoing.retelling and stream:
+        return retold.relay(request, answer, own, begun, outgoing.retelling, idle, on_sent)
+    way = _Relay if _KNOWN else fallback.as_it_is
+    return way(request, answer, own, begun, outgoing.unasked if stream else None, idle, on_sent)
+
+
+async def _told_whole(
+    answer: Answer, retelling: retold.Retelling, own: bytes, idle: float, witness: Witness
+) -> Outcome:
+    """Nothing has gone out before all of it is here: one that breaks off is as good as none."""
+    content = await retold.read(answer, idle)
+    if observe := witness.began(answer.head):
+        observe(content)
+    response = retold.document(answer, own, content, retelling)
+    witness.sent(len(response.body) if isinstance(response.body, bytes) else 0)
+    return Outcome(response, answer.status)
 
 
 async def _relayed(

@@ -58,6 +58,7 @@ class System:
             "models": Counter(backend.state.value for backend in self._pool.backends.values()),
             "requests": {"in_flight": self._history.ledger.in_flight, "queued": self._pool.scheduler.queued},
             "per_minute": self._traffic.per_minute(),
+            "generation_per_second": _rounded(monitor.generation.per_second),
             "engines": {name: _shown(engine) for name, engine in monitor.engines.known().items()},
         }
 
@@ -66,6 +67,10 @@ class System:
         name = parse_range(request.query.get("range", "1h"))
         columns = self._history.series.columns(name, time.time())
         return json_response({"range": name, "step": TIERS[name][0], "columns": columns})
+
+
+def _rounded(speed: float | None) -> float | None:
+    return None if speed is None else round(speed, 1)
 
 
 def _shown(engine: Engine) -> dict[str, Any]:

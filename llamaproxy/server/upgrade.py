@@ -130,13 +130,16 @@ class Upgrades:
         return _SWITCHING + theirs + headers.lines(own) + b"\r\n"
 
 
-def _end(row: RequestRow, error: BaseException, cancelled: bool) -> tuple[RequestState, int | None]:
-    """A client that leaves ends a WebSocket that has begun as it should end; an operator cuts it off."""
+def _end(row: RequestRow, error: BaseException, cancelled: bool) -> tuple[RequestState, int | None, str | None]:
+    """State, status and code.
+
+    A client that leaves ends a WebSocket that has begun as it should end; an operator cuts it off.
+    """
     if cancelled and isinstance(error, asyncio.CancelledError):
-        return RequestState.REJECTED, row.status or RequestCancelled.status
+        return RequestState.REJECTED, row.status or RequestCancelled.status, RequestCancelled.code
     if isinstance(error, asyncio.CancelledError | ClientGone):
-        return (RequestState.OK, 101) if row.status else (RequestState.CLIENT_ABORT, None)
+        return (RequestState.OK, 101, None) if row.status else (RequestState.CLIENT_ABORT, None, None)
     if isinstance(error, GatewayError):
         ours = not isinstance(error, UpstreamError | GatewayTimeout)
-        return (RequestState.REJECTED if ours else RequestState.UPSTREAM_ERROR), error.status
-    return RequestState.UPSTREAM_ERROR, 500
+        return (RequestState.REJECTED if ours else RequestState.UPSTREAM_ERROR), error.status, error.code
+    return RequestState.UPSTREAM_ERROR, 500, GatewayError.code

@@ -17,6 +17,7 @@ from llamaproxy.config import TelemetryConfig
 from llamaproxy.statefile import state_directory
 from llamaproxy.telemetry import query as queries
 from llamaproxy.telemetry import usage as sums
+from llamaproxy.telemetry.claim import Claim
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState, Told
 from llamaproxy.telemetry.query import Query, Sql
 from llamaproxy.telemetry.reader import Reader
@@ -57,11 +58,14 @@ class History:
         self._path = location(settings.database)
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._claim: Claim | None = None
         if self._path is None:
             self.ledger = Ledger(ended=ended)
             return
         self._reader = Reader(self._path)
-        self._writer = writer = Writer(self._path, self._keep, self._reader.renew, self.series)
+        self._claim = Claim(self._path)
+        series = self.series if self._claim.held else None
+        self._writer = writer = Writer(self._path, self._keep, self._reader.renew, series)
 
         def both(row: RequestRow) -> None:
             writer.put(row)
@@ -70,11 +74,18 @@ class History:
         self.ledger = Ledger(answering=writer.journal.mark, ended=both)
 
     def attach(self, sideline: Sideline) -> Callable[[], object] | None:
-        """Have something else written into the database: what to call when there is something; None without one."""
-        if not self._writer:
+        """Have something else written into the database: what to call when there is something.
+
+        None without one, and where it is another gateway's: what is not told apart there is to be left alone.
+        """
+        if not self._writer or not self._owns:
             return None
         self._writer.attach(sideline)
         return self._writer.nudge
+
+    @property
+    def _owns(self) -> bool:
+        return self._claim is not None and self._claim.held
 
     def start(self) -> None:
         """Begin to write. Must run inside an event loop."""
@@ -96,11 +107,13 @@ class History:
             await self._reader.close()
         if self._writer:
             await self._writer.close()
+        if self._claim:
+            self._claim.close()
 
     def sample(self, at: float, values: Sequence[float | None]) -> None:
         """What the machine does at `at`, as `series.COLUMNS`."""
         rows = self.series.add(at, values)
-        if self._writer:
+        if self._writer and self._owns:
             self._writer.put_metrics(rows)
 
     @property

@@ -33,8 +33,9 @@ class RequestRow:
     None is not known, or not yet.
 
     `key` is the name of a key, `backend` says which process or server answered. `bytes_in` and `bytes_out` are those
-    of the bodies, the latter as it was sent, with the framing of its chunks. `number` counts the requests of this
-    process, `slot` is the row's place in the journal, -1 for none: neither is shown.
+    of the bodies, the latter as it was sent, with the framing of its chunks. `error` is the code of the gateway's own
+    error; an answer of the engine that is one has none. `number` counts the requests of this process, `slot` is the
+    row's place in the journal, -1 for none: neither is shown.
     """
 
     id: str
@@ -60,6 +61,7 @@ class RequestRow:
     bytes_in: int = 0
     bytes_out: int = 0
     replays: int = 0
+    error: str | None = None
     number: int = 0
     slot: int = -1
 
@@ -115,11 +117,11 @@ class Ledger:
         row.ttfb_ms = self.elapsed_ms(row)
         self._answering(row)
 
-    def close(self, row: RequestRow, state: RequestState, status: int | None) -> None:
-        """End a row; exactly once for each."""
+    def close(self, row: RequestRow, state: RequestState, status: int | None, error: str | None = None) -> None:
+        """End a row; exactly once for each. `error` is the code of one."""
         row.duration_ms = self.elapsed_ms(row)
         del self._open[row.number]
-        row.state, row.status = state, status
+        row.state, row.status, row.error = state, status, error
         self.ended[state] += 1
         self.recent.append(row)
         self._tell_ended(row)

@@ -47,8 +47,11 @@ class LogRing:
     def select(self, query: LogQuery) -> Iterator[LogEntry]:
         """What may stand on this page, ring by ring."""
         for ring in self._rings.values():
-            ordered = ring.entries if query.forward else reversed(ring.entries)
-            yield from islice(filter(query.matches, ordered), query.limit)
+            yield from ring.select(query)
+
+    def parts(self) -> "list[_Ring]":
+        """Ring by ring, for who looks long: what is asked of one of them is soon done."""
+        return list(self._rings.values())
 
     def __len__(self) -> int:
         return sum(len(ring.entries) for ring in self._rings.values())
@@ -73,6 +76,10 @@ class _Ring:
             self.characters -= _size(entries.popleft())
             gone += 1
         return gone
+
+    def select(self, query: LogQuery) -> Iterator[LogEntry]:
+        ordered = self.entries if query.forward else reversed(self.entries)
+        return islice(filter(query.matches, ordered), query.limit)
 
 
 def _size(entry: LogEntry) -> int:

@@ -108,9 +108,17 @@ class Logs:
     async def page(self, query: LogQuery) -> list[LogEntry]:
         """What is known to memory or database, in the order that was asked for."""
         query = replace(query, after=max(query.after, self._cleared))
-        known = [*self._ring.select(query)]
-        stored = await self._history.fetch(query.sql()) or []
+        known: list[LogEntry] = []
+        for ring in self._ring.parts():
+            known += ring.select(query)
+            await asyncio.sleep(0)  # to look for a text in all of them at once would hold up who is served
+        stored = (await self._history.fetch(query.sql()) if self._stores else None) or []
         return query.page([*known, *map(to_entry, stored)])
+
+    async def edge(self, query: LogQuery) -> int | None:
+        """The `id` of the last line that a search looks at; None where it looks at all there are."""
+        rows = await self._history.fetch(query.edge_sql()) if query.text and self._stores else None
+        return rows[0][0] if rows else None
 
     def remembered(self, query: LogQuery) -> list[LogEntry]:
         """The same of what is in memory, at once."""

@@ -83,10 +83,10 @@ class ModelHistory:
         end = max(self._clock() // 1000, self._last)
         begin = end - RANGES[name] * 1_000_000
         known = list(models)
-        stored = [*map(_event, await self._history.fetch(_within(begin, end)) or ())]
+        stored = [*map(_event, await self._fetch(_within(begin, end)))]
         if len(stored) == MOST_SHOWN:
             begin = stored[-1].id
-        before = map(_event, await self._history.fetch(_before(begin, known)) or ())
+        before = map(_event, await self._fetch(_before(begin, known)))
         remembered = (event for ring in self._recent.values() for event in ring if event.id <= end)
         found = {event.id: event for event in (*stored, *before, *remembered)}
         tracks = _by_model([found[id] for id in sorted(found)], known)
@@ -96,6 +96,9 @@ class ModelHistory:
             if model in known or (events and events[-1].id >= begin)
         }
         return Span(begin / 1e6, end / 1e6, shown)
+
+    async def _fetch(self, sql: Sql) -> Sequence[tuple[Any, ...]]:
+        return (await self._history.fetch(sql) if self._stores else None) or ()
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -127,6 +127,8 @@ MIGRATIONS: tuple[str, ...] = (
         AS level, message, source, context, timestamp / 1e6 AS timestamp
         FROM log_lines;
     """,
+    "ALTER TABLE metric_steps ADD COLUMN generation_per_second REAL",
+    "ALTER TABLE requests ADD COLUMN error TEXT",  # the code of the gateway's own error
 )
 """The n-th leads from version n - 1 to n. Statements only: `steps` makes a transaction of each."""
 

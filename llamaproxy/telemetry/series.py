@@ -14,8 +14,9 @@ COLUMNS = (
     *("cpu_percent", "load", "memory_used", "memory_total", "swap_used", "disk_used", "disk_total"),
     *("received_rate", "sent_rate", "gpu_percent", "gpu_memory_used", "gpu_memory_total", "gpu_temperature"),
     *("gpu_power", "active_models", "in_flight", "queued", "requests_per_minute", "tokens_per_minute", "uptime"),
+    "generation_per_second",
 )
-"""Of a sample. Bytes, bytes a second, percents, degrees Celsius, watts, seconds; None is not known."""
+"""Of a sample. Bytes, bytes a second, percents, degrees Celsius, watts, seconds, tokens; None is not known."""
 
 STEP = 10
 """Seconds between two samples."""

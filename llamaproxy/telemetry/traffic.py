@@ -100,6 +100,9 @@ class Traffic:
         for family in self._families:
             family.keep("model", lambda name: name in {*self._models, OTHER, ""})
             family.keep("key", lambda name: name in {*self._keys, OTHER, ""})
+        # Prometheus sees no increase in a series that was not there: failures that came first would alarm nobody.
+        for model in sorted(self._models):
+            self.starts.child(model, "failed")
 
     def model(self, name: str | None) -> str:
         """As it stands in a label."""

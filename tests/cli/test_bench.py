@@ -159,7 +159,7 @@ async def test_a_key_file_that_is_none(
 @pytest.mark.parametrize("words", [["ftp://a"], ["http://127.0.0.1:9", "--against", "127.0.0.1:8080"]])
 async def test_what_is_no_address(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     said = await bench(capsys, *words, "--model", "m")
-    assert (said.code, said.out) == (78, "")
+    assert (said.code, said.out) == (2, "")
     assert "an address looks like" in said.err[0]
 
 

@@ -98,6 +98,23 @@ def test_a_missing_engine_is_worth_a_word_and_no_failure(
     assert (code, lines[1]) == (0, "engine: no llama-server was found")
 
 
+class TestForPrograms:
+    def test_a_good_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (path := tmp_path / "good.toml").write_text("[server]\nport = 9000")
+        assert cli.main(["check-config", "--json", "--config", str(path)]) == 0
+        out, err = capsys.readouterr()
+        told = json.loads(out)
+        assert (told["schema_version"], told["ok"], told["faults"], told["file"]) == (1, True, [], str(path))
+        assert told["engine"] == "llama-server, /opt/llama-server"
+        assert (told["config"]["server"]["port"], err) == (9000, "")
+
+    def test_a_bad_one(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (path := tmp_path / "bad.toml").write_text("[server]\nprot = 1")
+        assert cli.main(["check-config", "--json", "--config", str(path)]) == 78
+        faults = ["server.prot: unknown key, did you mean port?"]
+        assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "ok": False, "faults": faults}
+
+
 def test_numbers_of_any_size_that_is_allowed_can_be_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,8 +40,12 @@ class TestEngine:
         assert (finding.level, finding.message) == (Level.OK, f"llama-server, 11434 (abc), {binary}")
 
     def test_one_that_does_not_work(self, tmp_path: Path) -> None:
-        binary = engine(tmp_path, "echo no libcuda >&2; exit 127")
-        assert only(checks.engine_found(config(engine={"binary": binary}))).level is Level.BROKEN
+        binary = engine(tmp_path, "echo llama; echo no libcuda >&2; exit 127")
+        finding = only(checks.engine_found(config(engine={"binary": binary})))
+        assert (finding.level, finding.message) == (
+            Level.BROKEN,
+            f"{binary} does not tell its version: no libcuda",
+        )
 
     def test_none_where_models_need_one(self) -> None:
         finding = only(checks.engine_found(config(engine={"binary": "/no/such"}, models={"a": {"path": "/a"}})))
@@ -80,6 +84,14 @@ class TestModels:
         assert found[0].level is Level.OK
         assert [finding.level for finding in found if "junk.gguf" in finding.message] == [Level.WARNING]
 
+    def test_a_download_that_is_not_finished(self, tmp_path: Path) -> None:
+        part = tmp_path / ".pulling" / "qwen" / "0123.part"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(bytes(2048))
+        *_, finding = checks.models(config(catalog={"models_dir": str(tmp_path)}))
+        assert finding.level is Level.OK
+        assert "qwen: 2 KiB of a download, the last of it 0.0 days ago" in finding.message.replace("2.0", "2")
+
 
 class TestPorts:
     def test_one_that_is_free_and_one_that_is_taken(self) -> None:
@@ -88,6 +100,13 @@ class TestPorts:
             assert only(checks.ports(settings, lambda: False)).level is Level.BROKEN
             assert only(checks.ports(settings, lambda: True)).level is Level.OK
         assert only(checks.ports(settings, lambda: False)).level is Level.OK
+
+    def test_further_listeners_are_looked_at(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            settings = config(server={"port": 0, "ollama_port": taken.getsockname()[1]})
+            _, found = checks.ports(settings, lambda: False)
+        assert found.level is Level.BROKEN
+        assert found.message.startswith("server.ollama_port: ")
 
     def test_an_address_of_another_machine(self) -> None:
         assert only(checks.ports(config(server={"host": "192.0.2.1"}), lambda: False)).level is Level.BROKEN
@@ -145,6 +164,8 @@ def test_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 65536))
     finding = only(checks.descriptors())
     assert (finding.level, "ulimit -n 65536" in str(finding.remedy)) == (Level.WARNING, True)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1024))
+    assert "ulimit -n" not in str(only(checks.descriptors()).remedy)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (65536, 65536))
     assert only(checks.descriptors()).level is Level.OK
 

@@ -24,7 +24,8 @@ def arguments(url: str | None = None, config: Path | None = None) -> argparse.Na
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(client.URL_VARIABLE, raising=False)
-    monkeypatch.delenv(client.KEY_VARIABLE, raising=False)
+    for variable in (client.KEY_VARIABLE, f"{client.KEY_VARIABLE}_FILE"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -109,6 +110,22 @@ class TestPost:
         assert answers.asked["headers"]["Authorization"] == "Bearer lp-secret"
         assert answers.asked["headers"]["Content-Type"] == "application/json"
 
+    def test_key_may_stand_in_a_file(
+        self, server: tuple[str, type[Answers]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        url, answers = server
+        (file := tmp_path / "key").write_text("lp-secret\n")
+        monkeypatch.setenv(f"{client.KEY_VARIABLE}_FILE", str(file))
+        post(arguments(url), "/", {}, 5)
+        assert answers.asked["headers"]["Authorization"] == "Bearer lp-secret"
+
+    @pytest.mark.parametrize("key", ["lp-a\nlp-b", "lp a", "lp-ä", "lp-\x7f"])
+    def test_what_no_header_can_hold_is_not_sent_and_not_told(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(client.KEY_VARIABLE, key)
+        with pytest.raises(ConfigError, match="printable ASCII") as caught:
+            post(arguments("http://127.0.0.1:9"), "/", {}, 5)
+        assert key not in str(caught.value)
+
     def test_refusal_has_the_words_of_the_gateway(self, server: tuple[str, type[Answers]]) -> None:
         url, answers = server
         answers.status, answers.answer = 401, b'{"error": {"message": "a key is needed", "code": "invalid_api_key"}}'
@@ -161,7 +178,10 @@ class TestPost:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         assert post(arguments(server[0]), "/", {}, 5) == {}
 
-    @pytest.mark.parametrize("url", ["box", "http://", "http://box:port", "ftp://box", "file:///etc/passwd"])
+    @pytest.mark.parametrize(
+        "url", ["box", "http://", "http://box:port", "ftp://box", "http://box:99999", "http://[::1"]
+    )
     def test_address_that_is_none(self, url: str) -> None:
-        with pytest.raises(NoAnswer):
+        with pytest.raises(Refused, match="an address looks like") as caught:
             post(arguments(url), "/", {}, 5)
+        assert caught.value.exit_code == 2

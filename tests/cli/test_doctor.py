@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from llamaproxy import cli, document
+from llamaproxy.cli import doctor, terminal
+from llamaproxy.cli.checks import Finding, Level
 from tests.gateway import EMPTY_GGUF, GatewayProcess
 
 CHECKS = {"config", "engine", "models", "ports", "gpu", "database", "folders", "descriptors", "clock"}
@@ -66,3 +68,15 @@ async def test_a_port_that_the_gateway_itself_has_is_no_fault(
         findings = json.loads(capsys.readouterr().out)["findings"]
         (port,) = (finding for finding in findings if finding["check"] == "ports")
         assert (port["level"], "a gateway runs" in port["message"]) == ("ok", True)
+
+
+def test_on_a_terminal_messages_are_as_wide_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left out, and no path is broken."""
+    findings = [Finding("gpu", Level.WARNING, "no driver is installed here at all"), Finding("a", Level.OK, "/x" * 30)]
+    monkeypatch.setattr(terminal, "width", lambda: 38)
+    assert doctor._text(findings).splitlines() == [
+        "LEVEL    CHECK  FOUND",
+        "warning  gpu    no driver is installed",
+        "                here at all",
+        f"ok       a      {'/x' * 30}",
+    ]

@@ -26,7 +26,7 @@ def test_without_a_name_it_is_the_one_that_serve_looks_for(tmp_path: Path, monke
 def test_it_overwrites_only_when_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("# mine")
-    assert cli.main(["init", str(path)]) == 1
+    assert cli.main(["init", str(path)]) == 5
     assert path.read_text() == "# mine"
     out, err = capsys.readouterr()
     assert (out, "--force" in err) == ("", True)

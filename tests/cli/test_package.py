@@ -12,11 +12,14 @@ import pytest
 
 from llamaproxy import cli
 
-HEAVY = {"aiohttp", "asyncio", "pydantic", "pydantic_settings", "uvloop", "tomlkit", "shtab", "psutil"}
+HEAVY = {
+    *("aiohttp", "asyncio", "pydantic", "pydantic_settings", "uvloop", "tomlkit", "shtab", "psutil", "orjson", "yaml"),
+    *("platformdirs", "sqlite3", "logging", "subprocess", "concurrent", "multiprocessing", "inspect", "dataclasses"),
+}
 NO_VERBS = {"checks", "client", "editing", "notify", "table", "terminal", "units", "verbs"}
 CLIENT_VERBS = (
     *("--help", "version", "status", "ps --json", "models", "start a", "stop all", "restart a --dry-run", "pin a"),
-    *("unpin a", "reload", "health", "keys list", "keys usage", "keys revoke a"),
+    *("unpin a", "reload", "health", "keys list", "keys usage", "keys revoke a", "logs", "logs a --follow"),
 )
 
 
@@ -100,3 +103,47 @@ def test_a_reader_who_leaves_is_no_fault_to_explain() -> None:
     command = f"{sys.executable} -m llamaproxy completion zsh | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("#", "")
+
+
+def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """In a shell, where `$LP` is the command."""
+    told = {**os.environ, "LP": f"{sys.executable} -m llamaproxy", **environment}
+    return subprocess.run(["bash", "-c", script], env=told, capture_output=True, text=True, timeout=60)
+
+
+def test_an_interruption_before_the_verb_runs_is_silent() -> None:
+    """While libraries are imported it would end in their tracebacks."""
+    interrupt = "importlib.import_module = lambda name: os.kill(os.getpid(), signal.SIGINT)"
+    code = f"import importlib, os, signal\nfrom llamaproxy import cli\n{interrupt}\ncli.main(['version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interruption_that_is_ignored_stays_so() -> None:
+    """As for whatever a script runs in the background."""
+    interrupt = "importlib.import_module = lambda name: os.kill(os.getpid(), signal.SIGINT) or importlib"
+    code = f"import importlib, os, signal\nfrom llamaproxy import cli\n{interrupt}\ncli.main(['version'])"
+    done = run(f"trap '' INT; {sys.executable} -c \"$CODE\"; echo $?", CODE=code)
+    assert "has no attribute 'run'" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_takes_everything(closed: str) -> None:
+    done = run(f"$LP version {closed}; echo $?")
+    assert (done.stdout.splitlines()[-1], done.stderr) == ("0", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+def test_a_full_disk_is_one_line() -> None:
+    done = run("$LP version > /dev/full; echo $?")
+    assert (done.stdout, done.stderr) == ("1\n", "llamaproxy: cannot write: No space left on device\n")
+
+
+def test_letters_that_a_terminal_does_not_have_are_spelled_out() -> None:
+    done = run("$LP bench --help", PYTHONIOENCODING="ascii")
+    assert (done.returncode, r"N,\u2026" in done.stdout) == (0, True)
+
+
+def test_a_pipe_that_breaks_under_a_verb_that_reads_files_is_no_fault(tmp_path: Path) -> None:
+    done = run(f"cd {tmp_path}; $LP config show | true; echo $PIPESTATUS", HOME=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("1\n", "")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import aiohttp
 
+from llamaproxy.backends.ports import free_port
 from llamaproxy.cli import serve
 from tests.folders import short_folder
-from tests.gateway import Client, GatewayProcess, fake_model
+from tests.gateway import Client, GatewayProcess, fake_model, until
 
 
 async def refused(tmp_path: Path, text: str, *flags: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
@@ -129,3 +130,16 @@ async def test_nothing_is_left_where_it_ran(tmp_path: Path) -> None:
         gateway.signal(signal.SIGTERM)
         assert await gateway.wait() == 0
     assert [path for path in (*folder.rglob("*"), *gateway.runtime.rglob("*")) if path.name != "llamaproxy"] == []
+
+
+async def test_further_ports_are_told_and_answer(tmp_path: Path) -> None:
+    ports = {"ollama_port": free_port(), "lmstudio_port": free_port()}
+    gateway = GatewayProcess(tmp_path, {"server": {"port": 0, **ports}, "models": {"m": fake_model(tmp_path, "m")}})
+    async with gateway.running(), aiohttp.ClientSession() as session:
+        urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+        assert (await session.get(urls["ollama_port"] + "/api/tags")).status == 200
+        assert (await session.get(urls["lmstudio_port"] + "/api/v0/models")).status == 200
+        told = [f"server.{name}: listening on {url}" for name, url in urls.items()]
+        await until(lambda: all(line in gateway.log for line in told), "it is told")
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.wait() == 0

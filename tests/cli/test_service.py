@@ -3,6 +3,7 @@
 The manager is a program of its own on PATH, which writes down what it is asked.
 """
 
+import json
 import os
 import plistlib
 import stat
@@ -83,6 +84,14 @@ class TestSystemd:
             f"{user} show {unit_name} {properties}",
             *(f"{user} disable --now {unit_name}", f"{user} daemon-reload"),
         ]
+
+    def test_its_status_for_programs(self, home: Path, asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+        told = {"schema_version": 1, "manager": "systemd", "file": f"{home}/config/systemd/user/llamaproxy.service"}
+        assert cli.main(["service", "status", "--json"]) == 4
+        assert json.loads(capsys.readouterr().out) == {**told, "installed": False, "running": False}
+        assert cli.main(["service", "install"]) == 0
+        assert cli.main(["service", "status", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {**told, "installed": True, "running": True}
 
     def test_a_dry_run_does_nothing(self, home: Path, asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["service", "install", "--dry-run"]) == 0

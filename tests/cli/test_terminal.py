@@ -1,10 +1,13 @@
 """llamaproxy.cli.terminal: what stdout is, and the JSON on it."""
 
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 
 import pytest
 
@@ -61,3 +64,15 @@ def test_documents_begin_with_their_version(capsys: pytest.CaptureFixture[str]) 
     assert (json.loads(out), out.splitlines()[1].strip()) == ({"schema_version": 1, "a": "ü"}, '"schema_version": 1,')
     terminal.print_json({"a": [1]}, None)
     assert capsys.readouterr().out == '{"schema_version": 1, "a": [1]}\n'
+
+
+def test_a_line_that_is_written_over_is_no_wider_than_its_terminal() -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 10, 0, 0))
+    code = "from llamaproxy.cli import terminal; terminal.rewrite('0123456789abc'); terminal.rewrite()"
+    try:
+        subprocess.run([sys.executable, "-c", code], stderr=theirs, timeout=60, check=True)
+        assert os.read(ours, 100) == b"\r\x1b[K012345678\r\x1b[K"
+    finally:
+        os.close(ours)
+        os.close(theirs)

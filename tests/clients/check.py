@@ -17,6 +17,8 @@ from typing import Any
 URL, MODEL, VECTORS = (os.environ.get(f"CLIENTS_{name}", "") for name in ("URL", "MODEL", "VECTORS"))
 KEY = os.environ.get("CLIENTS_KEY", "")
 BASE = f"{URL}/v1"
+OLLAMA = os.environ.get("CLIENTS_OLLAMA", "")
+"""The address for Ollama's clients."""
 WORDS = "Say hello."
 SHORT, SHAPED, LONG = 8, 40, 2000
 """Tokens: of an answer, of a small JSON object, and of an answer that nobody reads to its end."""

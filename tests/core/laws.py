@@ -37,11 +37,17 @@ class Laws(Books):
             assert set(backend.queue) == {request.name for request in self.waiting_for(model)}
 
     def _check_queues(self, granted: list[Request]) -> None:
-        """First come, first served within a model and a priority, and nobody waits beside a free place."""
+        """First come, first served within a model and a priority."""
         for request in granted:
             rivals = [rival for rival in self.waiting_for(request.model) if self._turn(rival) < self._turn(request)]
             for rival in rivals:
                 assert request.light and not rival.light and not rival.exclusive, "a queue was jumped"
+
+    def _check_places(self) -> None:
+        """Nobody waits beside a free place, but behind one who waits to be alone.
+
+        With time alone somebody of low priority passes that one, and has the place when anything happens next.
+        """
         for model in self.in_phase(Phase.READY):
             for request in sorted(self.waiting_for(model), key=self._turn):
                 assert not self._has_room(model, request), "somebody waits for a backend with room"

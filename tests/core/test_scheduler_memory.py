@@ -175,6 +175,15 @@ class TestTurns:
         w.weigh("large", 6)
         assert w.effects == [Resume("a", 1)]
 
+    def test_drain_is_called_off_where_one_that_begins_with_it_makes_room_for_both(self) -> None:
+        w = sized({"small": 2, "large": 8, "first": 1, "second": 3}, max_wait=15)
+        ready(w, "small", "large")
+        for name in ("small", "large", "first", "second"):
+            w.arrive(name)
+        w.wait(15)
+        assert w.effects[-1] == Resume("small", 1), "at once, and not when something else happens"
+        assert w.phase == {"small": "ready", "large": "draining"}
+
     def test_drain_that_makes_room_for_a_shy_one_is_not_called_off(self) -> None:
         """There is memory enough for both, and it is not what matters."""
         w = sized({"a": 1, "shy": 1}, max_wait=15)

@@ -36,6 +36,20 @@ class TestRemoving:
         w.exit("a")
         assert set(w.scheduler.backends) == {"b"}
 
+    def test_estimate_that_comes_then_is_nothing_to_a_later_model_of_its_name(self) -> None:
+        w = world(models_max=2, memory_budget=10)
+        ready(w, "a")
+        running = w.arrive("a")
+        remove(w, "a")
+        w.weigh("a", 8)
+        put(w, "a")
+        w.release(running)
+        w.exit("a")
+        w.weigh("b", 5)
+        w.request_start("a")
+        w.request_start("b")
+        assert w.phase == {"a": "starting", "b": "starting"}
+
     def test_who_waits_hears_that_it_is_not_there_any_more(self) -> None:
         w = world(settings={"concurrency": 1})
         ready(w, "a")

@@ -158,6 +158,7 @@ class World(Laws):
         """What is not named stays as it is."""
         before, self.models = self.models, dict(self.models if models is None else models)
         self.limits = self.ledger.limits = limits or self.limits
+        self._owed.clear()  # Who was overdue need not be so any more, and what others take may be less.
         self.breaker = breaker or self.breaker
         gone = before.keys() - self.models.keys()
         others = {name for name in before.keys() & self.models.keys() if _is_another(before[name], self.models[name])}
@@ -270,6 +271,7 @@ class World(Laws):
         # A request that is answered where it arrives leaves nothing to settle.
         if not isinstance(event, RequestArrived) or event.request in self.waiting:
             assert overdue.isdisjoint(self.waiting), "somebody waits beyond the deadline"
+            self._check_places()
             self._check_turns()
 
     def _carry_out(self, effect: Effect) -> Request | None:
@@ -340,7 +342,9 @@ class World(Laws):
         self.spawns[model] = effect.spawn
         self.processes[model] = Process(effect.spawn)
         staying = self.placed(Phase.STARTING, Phase.READY)
-        taken_back = [other for other in owed if not self.ledger.fits(other, staying)]
+        without = [other for other in staying if other != model]
+        fits = self.ledger.fits
+        taken_back = [other for other in owed if fits(other, without) and not fits(other, staying)]
         assert not taken_back, "room that was made for others is taken back before they had it"
 
     def _drained(self, effect: Drain) -> None:

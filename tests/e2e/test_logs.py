@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, WebSocketRoute, expect
+from playwright.async_api import Locator, Page, Route, WebSocketRoute, expect
 
 from tests.e2e.browser import MODEL, OTHER
 from tests.e2e.conftest import Open
@@ -145,6 +145,40 @@ async def test_what_is_looked_at_stays_where_it_is(open_page: Open, flood: Flood
 async def test_control_characters_are_seen_and_not_obeyed(open_page: Open, flood: Flood) -> None:
     page = await flooded(open_page, flood)
     await expect(lines(page).last).to_contain_text(r"\u{1b}[31m\u{202e}")
+
+
+async def test_search_asks_the_gateway_for_what_is_not_here(open_page: Open, flood: Flood) -> None:
+    page = await flooded(open_page, flood)
+    old = {"level": "info", "source": "engine", "model": "m", "request_id": None, "context": None}
+    asked: list[str] = []
+
+    async def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        is_first = "before=" not in route.request.url
+        found = [] if is_first else [{"id": -1, "timestamp": -1, "message": "a needle", **old}]
+        await route.fulfill(json={"logs": found, "next": 1_790_000_000_000_000 if is_first else None})
+
+    await page.route("**/api/logs?*", answer)
+    await page.get_by_role("searchbox", name="Search the log").fill("needle")
+    await expect(page.get_by_text("No line fits")).to_be_visible()
+    await expect(page.get_by_text("Back to 21 Sep", exact=False)).to_be_visible()
+    await page.get_by_role("button", name="Search older").click()
+    await expect(lines(page)).to_have_count(1)
+    await expect(page.get_by_text("In all lines that are kept")).to_be_visible()
+    assert [("q=needle" in url, "before=1790000000000000" in url) for url in asked] == [(True, False), (True, True)]
+
+
+async def test_link_to_a_line_opens_it(open_page: Open, client: Client) -> None:
+    line = (await client.get("/api/logs?q=models:"))["logs"][-1]
+    page = await open_page(f"logs?line={line['id']}")
+    drawer = page.get_by_role("dialog", name="Line of the log")
+    await expect(drawer).to_contain_text(line["message"])
+    await page.keyboard.press("Escape")
+    await expect(drawer).to_have_count(0)
+    await lines(page).first.click()
+    await page.go_back()
+    await expect(drawer).to_have_count(0)
+    assert page.url.endswith("/logs")
 
 
 async def test_clearing_asks_first(open_page: Open, client: Client) -> None:

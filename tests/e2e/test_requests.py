@@ -51,3 +51,48 @@ async def test_enter_opens_a_row_and_does_not_close_it_again(open_page: Open, cl
     await expect(drawer.get_by_text("Where the time went")).to_be_visible()
     await page.keyboard.press("Escape")
     await expect(drawer).to_have_count(0)
+
+
+async def test_back_closes_a_drawer_and_its_link_can_be_shared(open_page: Open, client: Client) -> None:
+    async with client.stream(MODEL, max_tokens=4) as response:
+        await response.read()
+    page = await open_page("models")
+    await page.goto(page.url.replace("models", "requests"))
+    before = page.url
+    row = page.get_by_role("table", name="Finished requests").locator("tbody tr").first
+    drawer = page.get_by_role("dialog", name="Request")
+    for close in ("back", "Escape", "Close"):
+        await row.press("Enter")
+        await expect(drawer).to_be_visible()
+        shared = page.url
+        if close == "back":
+            await page.go_back()
+        elif close == "Escape":
+            await page.keyboard.press("Escape")
+        else:
+            await drawer.get_by_role("button", name="Close").click()
+        await expect(drawer).to_have_count(0)
+        await expect(page).to_have_url(before)
+        await page.go_forward()
+        await expect(drawer).to_be_visible()
+        await page.go_back()
+        await expect(drawer).to_have_count(0)
+    await page.go_back()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Models")
+
+    other = await open_page(shared.removeprefix(f"{client.gateway.url}/"))
+    drawer = other.get_by_role("dialog", name="Request")
+    await expect(drawer).to_be_visible()
+    await other.keyboard.press("Escape")
+    await expect(drawer).to_have_count(0)
+    await expect(other).to_have_url(before)
+
+
+async def test_a_row_says_why_it_failed(open_page: Open, client: Client) -> None:
+    async with client.stream("nobody") as response:
+        assert response.status == 404
+    page = await open_page("requests")
+    row = page.get_by_role("table", name="Finished requests").locator("tbody tr").first
+    await expect(row).to_contain_text("404: no such model or address")
+    await row.press("Enter")
+    await expect(page.get_by_role("dialog", name="Request").get_by_text("model_not_found")).to_be_visible()

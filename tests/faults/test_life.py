@@ -217,4 +217,4 @@ async def test_port_that_is_taken_is_a_clear_failure(tmp_path: Path) -> None:
         )
         _, stderr = await process.communicate()
         assert process.returncode == 1
-        assert f"cannot listen on 127.0.0.1:{port}" in stderr.decode()
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use\n" in stderr.decode()

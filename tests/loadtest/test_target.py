@@ -53,6 +53,10 @@ async def test_what_goes_wrong_is_told(server: Broken, model: str, status: int |
     assert len(server.asked) == 1
 
 
+async def test_nobody_there_is_told_in_a_few_words() -> None:
+    assert (await ask("http://127.0.0.1:9", "m")).fault == "no connection: Connection refused"
+
+
 @pytest.mark.parametrize("model", ["hangs", "endless"])
 async def test_nobody_waits_for_ever(server: Broken, model: str) -> None:
     answer = await ask(server.url, model, timeout=SOON)

@@ -116,6 +116,23 @@ class TestRepository:
         if error is HubBusy:
             assert raised.value.retry_after == 7
 
+    @pytest.mark.parametrize("user", ["user:hidden@", "user@", ":hidden@"])
+    async def test_redirects_with_a_password_are_not_followed_nor_told(
+        self, fake: FakeHub, user: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        fake.refusals.append(web.Response(status=302, headers={"Location": f"http://{user}127.0.0.1:9/hidden"}))
+        async with Hub(access_to(fake, TOKEN)) as hub:
+            with pytest.raises(HubError, match="with a password") as raised:
+                await hub.repository(REPOSITORY)
+        assert "hidden" not in raised.value.message + caplog.text
+
+    @pytest.mark.parametrize("host", ["a" * 64 + ".example", "..example"])
+    async def test_redirects_to_what_is_no_host(self, fake: FakeHub, host: str) -> None:
+        fake.refusals.append(web.Response(status=302, headers={"Location": f"http://{host}/"}))
+        async with Hub(access_to(fake)) as hub:
+            with pytest.raises(HubError, match="no host"):
+                await hub.repository(REPOSITORY)
+
     async def test_redirects_without_end(self, fake: FakeHub) -> None:
         fake.refusals += [web.Response(status=307, headers={"Location": f"/api/models/{REPOSITORY}"}) for _ in range(9)]
         async with Hub(access_to(fake)) as hub:
@@ -229,6 +246,11 @@ class TestPieces:
             with pytest.raises(HubError) as raised:
                 await fetched(hub)
         assert not is_final(raised.value)
+
+    async def test_a_hub_that_is_not_there(self) -> None:
+        async with Hub(Access("http://127.0.0.1:9")) as hub:
+            with pytest.raises(HubError, match=r"^127\.0\.0\.1 cannot be reached: "):
+                await hub.repository("a/b", "main")
 
     async def test_a_silent_storage_is_given_up(self, fake: FakeHub) -> None:
         async def silence(path: str, request: web.Request) -> web.StreamResponse:

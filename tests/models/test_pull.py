@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from aiohttp import web
 from llamaproxy.errors import ChecksumMismatch, Conflict, DiskFull, GatewayError, HubError
 from llamaproxy.models.download import Rules
 from llamaproxy.models.hub import Hub
-from llamaproxy.models.pull import ORIGIN, STAGING, Progress, Pull
+from llamaproxy.models.pull import ORIGIN, Progress, Pull
 from llamaproxy.models.scan import scan
+from llamaproxy.models.staging import STAGING
 from tests.gateway import until
 from tests.models.fakehub import FakeHub, broken
 from tests.models.hubs import QUICK, access, model, selected, sharded
@@ -158,6 +160,19 @@ async def test_one_at_a_time(fake: FakeHub, directory: Path) -> None:
     assert listed(directory)[0] == ["tiny"]
 
 
+async def test_what_others_gave_up_is_removed_and_its_own_is_gone_on_with(fake: FakeHub, directory: Path) -> None:
+    for name in ("given-up", "tiny"):
+        left = directory / STAGING / name / "x.part"
+        left.parent.mkdir(parents=True)
+        left.touch()
+        os.utime(left, (0, 0))
+        os.utime(left.parent, (0, 0))
+    fake.storage = lambda path, request: web.Response(status=500)
+    with pytest.raises(HubError):
+        await pulled(fake, directory)
+    assert sorted(path.name for path in (directory / STAGING).iterdir()) == ["given-up.lock", "tiny", "tiny.lock"]
+
+
 async def test_no_more_streams_than_there_may_be(fake: FakeHub, directory: Path) -> None:
     most = now = 0
 
@@ -219,6 +234,8 @@ async def test_a_directory_that_cannot_be_written(
 ) -> None:
     with pytest.raises(GatewayError, match="cannot be written"):
         await pulled(fake, tmp_path / "made.gguf")
+    with pytest.raises(GatewayError, match="cannot be read: File name too long"):
+        await pulled(fake, tmp_path / ("x" * 300))
 
     def refused(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")

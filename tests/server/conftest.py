@@ -1,6 +1,6 @@
 """The whole gateway inside the test's own process, with fake engines."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,19 @@ from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, fake_model, to_toml
 
 Serve = Callable[..., Awaitable[TestClient[Any, Any]]]
+Beside = Callable[[TestClient[Any, Any], str], Awaitable[TestClient[Any, Any]]]
 
 
 class InboundServer(BaseTestServer):
     """A server that is made already, on a port of its own."""
 
-    def __init__(self, inbound: web.Server) -> None:
+    def __init__(self, inbound: web.Server, others: Callable[[], Mapping[str, web.Server]] = dict) -> None:
         super().__init__(host="127.0.0.1")
-        self._inbound = inbound
+        self.inbound = inbound
+        self.others = others
 
     async def _make_runner(self, **_: Any) -> web.ServerRunner:
-        return web.ServerRunner(self._inbound, shutdown_timeout=0)
+        return web.ServerRunner(self.inbound, shutdown_timeout=0)
 
 
 def _source(file: Path | None, sections: dict[str, Any]) -> Source:
@@ -49,7 +51,8 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         sections["engine"] = {"binary": str(FAKE_ENGINE), **sections.get("engine", {})}
         source = _source(file, sections)
         gateway = Gateway(source.load(), short_folder(), source)
-        client: TestClient[Any, Any] = TestClient(InboundServer(Server(gateway).inbound()))
+        server = Server(gateway)
+        client: TestClient[Any, Any] = TestClient(InboundServer(server.inbound(), server.inbounds))
         await client.start_server()
         clients.append((client, gateway))
         return client
@@ -59,3 +62,20 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         await gateway.close(0)
         await client.close()
         await gateway.settle()
+
+
+@pytest.fixture
+async def beside(serve: Serve) -> AsyncIterator[Beside]:
+    """Start another listener of a gateway that is served, by the key of the configuration that has its port."""
+    clients: list[TestClient[Any, Any]] = []
+
+    async def start(client: TestClient[Any, Any], name: str) -> TestClient[Any, Any]:
+        assert isinstance(client.server, InboundServer)
+        other: TestClient[Any, Any] = TestClient(InboundServer(client.server.others()[name]))
+        await other.start_server()
+        clients.append(other)
+        return other
+
+    yield start
+    for client in clients:
+        await client.close()

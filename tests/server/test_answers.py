@@ -100,7 +100,15 @@ def test_a_refused_key_is_told_which_kind_of_key_is_wanted() -> None:
     assert "WWW-Authenticate" not in error_response(errors.ForbiddenOrigin("no"), Dialect.OPENAI).headers
 
 
-@pytest.mark.parametrize("dialect", list(Dialect))
+def test_ollamas_errors_are_strings_and_lines_of_a_stream() -> None:
+    """Source: Ollama's API reference, "Errors"."""
+    error = errors.ModelNotFound("no such\nmodel", param="model")
+    response = error_response(error, Dialect.OLLAMA)
+    assert (response.status, content(response)) == (404, {"error": "no such\nmodel"})
+    assert error_event(error, Dialect.OLLAMA) == b'{"error":"no such\\nmodel"}\n'
+
+
+@pytest.mark.parametrize("dialect", [dialect for dialect in Dialect if dialect is not Dialect.OLLAMA])
 def test_the_last_event_of_a_broken_stream(dialect: Dialect) -> None:
     event = error_event(errors.UpstreamError("it\nbroke"), dialect)
     assert event.startswith(b"\n\n")

@@ -8,6 +8,7 @@ import pytest
 from llamaproxy.config import Config
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway
+from llamaproxy.values import check_model_name
 from tests.server.conftest import Serve
 
 
@@ -29,6 +30,15 @@ async def test_every_line_has_a_title_of_its_own_and_is_reached(server: Server) 
     for route in routes:
         assert route.title[0].isupper() and not route.title.endswith(".")
         assert route.method in server.api.methods(route.path.replace("{name}", "org/m").replace("{id}", "r"))
+
+
+async def test_no_model_can_have_the_name_of_another_line(server: Server) -> None:
+    """It could be neither shown nor edited."""
+    taken = {route.method for route in server.api.routes if route.path == "/api/models/{name}"}
+    for route in server.api.routes:
+        if route.path.startswith("/api/models/") and "{" not in route.path and route.method in taken:
+            with pytest.raises(ValueError, match="no model can have the name"):
+                check_model_name(route.parts[2])
 
 
 async def test_the_description_has_every_line(serve: Serve, server: Server) -> None:

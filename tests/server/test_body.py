@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientSession, StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import TransferEncodingError
 from aiohttp.test_utils import make_mocked_request
 
-from llamaproxy.errors import GatewayError
+from llamaproxy.errors import GatewayError, InvalidRequest
 from llamaproxy.server import body
 from llamaproxy.server.guard import fingerprint
 from llamaproxy.server.inbound import Connection, Inbound, close_after
@@ -143,3 +144,12 @@ async def test_a_bomb_at_the_door_does_not_unfold(serve: Serve, monkeypatch: pyt
     assert (await client.post("/v1/chat/completions", data=bomb, headers=headers)).status == 401
     assert (await client.get("/health")).status == 200
     assert left[0].total_bytes < 4_000_000
+
+
+async def test_what_the_parser_in_python_cannot_read_is_the_clients_fault() -> None:
+    """Else its row would say that the engine had failed."""
+    loop = asyncio.get_running_loop()
+    content = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
+    content.set_exception(TransferEncodingError("zz"))
+    with pytest.raises(InvalidRequest, match="cannot be decoded"):
+        await body.read(make_mocked_request("POST", "/", payload=content), MOST, 1.0)

@@ -66,7 +66,7 @@ async def test_off_unless_it_is_asked_for(serve: Serve) -> None:
     await chat(client)
     status, answer = await ask(client, "GET", "/api/requests/r-1/capture")
     assert (status, answer["error"]["code"]) == (404, "not_found")
-    assert "telemetry.captures" in answer["error"]["message"]
+    assert "telemetry.captures has them kept, but for WebSockets" in answer["error"]["message"]
 
 
 async def test_captures_are_nowhere_else(serve: Serve, tmp_path: Path) -> None:

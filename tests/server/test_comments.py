@@ -98,7 +98,7 @@ async def test_failure_after_comments_is_an_error_event(serve: Serve, tmp_path: 
     assert b'"code":"load_timeout"' in received
     assert b"[DONE]" not in received
     (row,) = (await (await client.get("/api/requests")).json())["requests"]
-    assert (row["state"], row["status"]) == ("upstream_error", 504)
+    assert (row["state"], row["status"], row["error"]) == ("upstream_error", 504, "load_timeout")
 
 
 async def test_error_of_the_engine_after_comments_is_an_error_event(serve: Serve, tmp_path: Path) -> None:

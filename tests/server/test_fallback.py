@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.core.response import parse
-from llamaproxy.server.fallback import PublicRelay
+from llamaproxy.server.fallback import as_it_is
 from llamaproxy.server.passthrough import HIGH_WATER
 from llamaproxy.tasks import spawn
 from tests.gateway import until
@@ -56,7 +56,7 @@ async def test_engine_waits_for_a_client_that_does_not_take() -> None:
     response: Any = Slow()
     request = make_mocked_request("GET", "/")
     seen: list[bytes] = []
-    relay = PublicRelay(request, answer, b"", response, None, 10.0, lambda count: None)
+    relay = as_it_is(request, answer, b"", response, None, 10.0, lambda count: None)
     running = spawn(relay.run(seen.append), name="run")
     await until(lambda: len(seen) == 3, "the engine has said everything")
     assert answer.paused
@@ -72,6 +72,6 @@ async def test_engine_waits_for_a_client_that_does_not_take() -> None:
 def test_head_is_made_of_the_engines_and_our_own() -> None:
     request = make_mocked_request("GET", "/")
     answer: Any = SimpleNamespace(head=parse(HEAD.replace(b"text/plain", b"a/b\r\nServer: x"), to_head=False))
-    relay = PublicRelay(request, answer, b"X-Own: 1\r\n", None, None, 10.0, lambda count: None)
+    relay = as_it_is(request, answer, b"X-Own: 1\r\n", None, None, 10.0, lambda count: None)
     assert dict(relay.response.headers) == {"Content-Type": "a/b", "X-Own": "1"}
     assert relay.response.chunked

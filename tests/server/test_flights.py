@@ -63,6 +63,20 @@ class TestFlights:
         flights.end_try(row)
         assert flights.tokens(row) is None
 
+    def test_what_is_generated_is_that_of_the_tries_at_hand_and_of_the_rows_of_those_that_ended(self) -> None:
+        class Metered:
+            def __init__(self, tokens: int) -> None:
+                self.tokens = tokens
+
+        flights, rows = Flights(), [self.row(number) for number in range(2)]
+        for tokens, row in enumerate(rows, start=3):
+            flights.begin_try(row, Metered(tokens))
+        assert flights.generated == 7
+        rows[0].completion_tokens = 5
+        for row in rows:
+            flights.end_try(row)
+        assert flights.generated == 5
+
     def test_a_client_that_left_is_told_nothing(self) -> None:
         request = make_mocked_request("POST", "/")
         assert not is_cancelled(request)
@@ -127,7 +141,7 @@ class TestBeforeTheFirstByte:
         status, answer = await asked
         assert (status, answer["error"]["code"]) == (499, "request_cancelled")
         ended = await row(client)
-        assert (ended["state"], ended["status"]) == ("rejected", 499)
+        assert (ended["state"], ended["status"], ended["error"]) == ("rejected", 499, "request_cancelled")
         await model_is(client, queued=0, in_flight=0)
 
     async def test_while_it_is_queued_behind_another(self, serve: Serve, tmp_path: Path) -> None:
@@ -186,7 +200,7 @@ class TestAfterTheFirstByte:
         assert b'"code":"request_cancelled"' in said
         assert b"[DONE]" not in said
         ended = await row(client)
-        assert (ended["state"], ended["status"]) == ("rejected", 200)
+        assert (ended["state"], ended["status"], ended["error"]) == ("rejected", 200, "request_cancelled")
         await model_is(client, in_flight=0, breaker={"state": "closed", "reason": ""})
 
     async def test_a_stream_of_nothing_but_comments(self, serve: Serve, tmp_path: Path) -> None:
@@ -230,7 +244,7 @@ class TestAfterTheFirstByte:
             assert (await cancel(client))[0] == 200
             assert (await socket.receive()).type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.ERROR)
             ended = await row(client)
-            assert (ended["state"], ended["status"]) == ("rejected", 101)
+            assert (ended["state"], ended["status"], ended["error"]) == ("rejected", 101, "request_cancelled")
 
 
 async def test_what_is_not_in_flight_cannot_be_cancelled(serve: Serve) -> None:

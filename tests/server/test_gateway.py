@@ -1,6 +1,7 @@
 """How a backend is prepared, and what a changed configuration means for the parts of a running gateway."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from llamaproxy.config import Config
 from llamaproxy.configfile import Source
 from llamaproxy.errors import ConfigError, GatewayError
+from llamaproxy.models.staging import STAGING
 from llamaproxy.server.gateway import Gateway
 from tests.folders import short_folder
 from tests.gateway import FAKE_ENGINE, to_toml, until
@@ -50,6 +52,14 @@ async def test_headers_are_read_before_anybody_waits_for_them(start: Start, tmp_
     assert gateway.headers.peek(path) is None
     gateway.read_headers()
     await until(lambda: gateway.headers.peek(path), "the header is read")
+
+
+async def test_downloads_that_nobody_goes_on_with_are_removed(start: Start, tmp_path: Path) -> None:
+    left = tmp_path / "models" / STAGING / "qwen"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    start(catalog={"models_dir": str(tmp_path / "models")}).tidy()
+    await until(lambda: not left.exists(), "it is removed")
 
 
 async def test_what_is_not_startable_is_told_before_anybody_is_evicted(start: Start, tmp_path: Path) -> None:
@@ -104,11 +114,12 @@ async def test_reload_reaches_every_part(start: Start, tmp_path: Path, caplog: p
 async def test_address_stays_and_is_the_one_that_must_be_guarded(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gateway = start(server={"port": 1111})
-    start(server={"host": "0.0.0.0", "port": 2222})
+    gateway = start(server={"port": 1111, "lmstudio_port": 1234})
+    start(server={"host": "0.0.0.0", "port": 2222, "ollama_port": 11434, "lmstudio_port": 1234})
     await gateway.reloader.reload()
     assert (gateway.config.server.host, gateway.config.server.port) == ("127.0.0.1", 1111)
-    assert "by a restart only" in caplog.text
+    assert gateway.config.server.ollama_port is None
+    assert "by a restart only: server.host, server.port, server.ollama_port\n" in caplog.text
 
 
 async def test_configuration_that_cannot_be_served_changes_nothing(start: Start) -> None:

@@ -3,14 +3,22 @@
 Sources: RFC 9110, RFC 9112. Everything is tried with both of aiohttp's parsers, the one in C and the one in Python.
 """
 
+import asyncio
 import logging
+import re
+from collections import Counter
 
 import pytest
-from aiohttp import http_parser, web_protocol
+from aiohttp import http_parser, web, web_protocol
 
-from llamaproxy.core import request_head
-from tests.server.conftest import Serve
-from tests.server.raw import Answers, say
+from llamaproxy.core import plain, request_head
+from llamaproxy.errors import GatewayError
+from llamaproxy.server import body, inbound
+from llamaproxy.server.inbound import Inbound, close_after
+from llamaproxy.server.incoming import Request
+from tests.faults.framings import corpus
+from tests.server.conftest import InboundServer, Serve
+from tests.server.raw import Answers, connected, say, until_closed
 
 GET = b"GET /health HTTP/1.1\r\n"
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -18,6 +26,8 @@ HOST = b"Host: localhost\r\n"
 END = b"\r\n\r\n"
 LAST = HOST + b"Connection: close\r\n\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+_START = b"POST /upstream/m/fake/body?case=0000 HTTP/1.1\r\n"
+_DIFFERENT = re.compile(rb"(?<=\r\n)(?:Date|X-Request-Id): [^\r]*\r\n")
 MANY = request_head.MOST_FIELDS + 1
 LONG = request_head.LONGEST_FIELD + 1
 
@@ -156,3 +166,48 @@ async def test_what_is_not_served_has_its_status(serve: Serve, parser: str, name
     if name == "method in lower case" and parser == "Python":
         pytest.skip("this parser makes all methods upper-case")
     check(await say(client.port, data), status)
+
+
+async def test_every_conversation_has_the_answers_that_it_has_without_a_short_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the corpus of framings, on an engine's route."""
+    monkeypatch.setattr(inbound, "KEEP_ALIVE", 1.0)
+    ways: Counter[str] = Counter()
+
+    async def judge(request: Request) -> web.StreamResponse:
+        ways[type(request.protocol).__name__] += 1
+        try:
+            content = await body.read(request, 1 << 20, 1.0)
+            response = web.Response(text=f"{request.method} {request.path_qs} {content!r}")
+        except GatewayError as error:
+            response = web.Response(status=error.status, text=error.message)
+        if not request.complete:
+            await close_after(request, response)
+        return response
+
+    async with InboundServer(Inbound(judge, lambda: 1.0)) as server:
+        short = await told(server.port)
+        assert ways["Lane"] > 40
+        monkeypatch.setattr(inbound, "_KNOWN", False)
+        ways.clear()
+        assert short == await told(server.port)
+        assert ways["Lane"] == 0
+    assert len(short) >= 1000
+
+
+async def told(port: int | None) -> list[bytes]:
+    """What comes back in each conversation, in which the second request comes a moment after the first."""
+    free = asyncio.Semaphore(256)
+
+    async def hold(data: bytes) -> bytes:
+        frame = plain.frame(data)
+        async with free, connected(port) as (reader, writer):
+            if frame:
+                writer.write(data[: frame.end])
+                await asyncio.sleep(0.02)
+            writer.write(data[frame.end if frame else 0 :])
+            return _DIFFERENT.sub(b"", (await until_closed(reader)).text)
+
+    line = b"POST /v1/completions HTTP/1.1\r\n"
+    return list(await asyncio.gather(*(hold(case.data.replace(_START, line)) for case in corpus())))

@@ -1,6 +1,8 @@
 """llamaproxy.server.keyring: keys that come and go while the gateway runs."""
 
+import asyncio
 import base64
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from llamaproxy.config import Config
-from llamaproxy.errors import ConfigError, InvalidApiKey, InvalidRequest, NotFound
+from llamaproxy.errors import ConfigError, Conflict, InvalidApiKey, InvalidRequest, NotFound
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server import keyfile
 from llamaproxy.server.current import Current
@@ -61,6 +63,50 @@ async def test_a_revoked_key_is_refused_at_once_and_after_a_restart(path: Path) 
             owner(each, secret)
 
 
+async def test_a_key_is_revoked_although_its_client_leaves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyring, current = made(path)
+    secret, _, _ = await keyring.create({"name": "bob"})
+    await keyring.create({"name": "carol"})
+    change, begun, may_end = keyfile.change, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        begun.set()
+        may_end.wait()
+        return change(*arguments)
+
+    monkeypatch.setattr(keyfile, "change", slow)
+    revoking = asyncio.get_running_loop().create_task(keyring.revoke("bob"))
+    await asyncio.to_thread(begun.wait)
+    revoking.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await revoking
+    with pytest.raises(InvalidApiKey):
+        owner(current, secret)
+
+
+async def test_keys_made_at_once_are_all_good(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to be written may be the last to be heard of."""
+    keyring, current = made(path)
+    change, first_written, second_written = keyfile.change, threading.Event(), threading.Event()
+
+    def late(path: Path, alter: Any) -> Any:
+        stored = change(path, alter)
+        if "carol" in stored:
+            second_written.set()
+        else:
+            first_written.set()
+            second_written.wait()
+        return stored
+
+    monkeypatch.setattr(keyfile, "change", late)
+    first = asyncio.get_running_loop().create_task(keyring.create({"name": "bob"}))
+    await asyncio.to_thread(first_written.wait)
+    secret, _, _ = await keyring.create({"name": "carol"})
+    await first
+    assert owner(current, secret) == "carol"
+
+
 async def test_one_gateway_hears_of_anothers_changes_when_it_reloads(path: Path) -> None:
     (one, _), (other, current) = made(path), made(path)
     secret, _, _ = await one.create({"name": "bob"})
@@ -86,7 +132,7 @@ async def test_keys_of_the_configuration_are_not_to_be_changed_here(path: Path) 
     keyring, _ = made(path, keys={"alice": {"sha256": "0" * 64}})
     with pytest.raises(InvalidRequest, match=r"\[keys\.alice\]"):
         await keyring.revoke("alice")
-    with pytest.raises(InvalidRequest, match="already"):
+    with pytest.raises(Conflict, match="already"):
         await keyring.create({"name": "alice"})
     assert keyfile.read(path) == {}
 
@@ -94,7 +140,7 @@ async def test_keys_of_the_configuration_are_not_to_be_changed_here(path: Path) 
 async def test_names_are_there_once(path: Path) -> None:
     keyring, _ = made(path)
     await keyring.create({"name": "bob"})
-    with pytest.raises(InvalidRequest, match="already"):
+    with pytest.raises(Conflict, match="already"):
         await keyring.create({"name": "bob"})
     with pytest.raises(NotFound):
         await keyring.revoke("nobody")

@@ -94,7 +94,7 @@ async def test_the_first_key_closes_an_open_gateway(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status"), [("[]", 400), ("{", 400), ('{"name": "a b"}', 400), ('{"name": "root"}', 400)]
+    ("body", "status"), [("[]", 400), ("{", 400), ('{"name": "a b"}', 400), ('{"name": "root"}', 409)]
 )
 async def test_bodies_that_make_no_key(serve: Serve, body: str, status: int) -> None:
     client = await serve(keys=KEYS)

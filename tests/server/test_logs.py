@@ -98,6 +98,24 @@ async def test_who_follows_by_asking_misses_nothing(serve: Serve) -> None:
     assert page["next"] == after, "and goes on from there"
 
 
+async def test_text_is_found_in_what_pages_of_any_size_would_show(serve: Serve) -> None:
+    client = await serve()
+    await chat(client)
+    everything = await lines(client)
+    wanted = [line["id"] for line in everything if "ready" in line["message"].lower()]
+    found = await lines(client, "&q=READY")
+    assert wanted and [line["id"] for line in found] == wanted
+    _, page = await get(client, "/api/logs?q=no+such+line")
+    assert (page["logs"], page["next"]) == ([], None), "nothing is older"
+
+
+async def test_secret_is_not_found_by_guessing(serve: Serve) -> None:
+    client = await serve()
+    logging.getLogger("llamaproxy").info("authorization: Bearer guessable-secret-0123456789")
+    assert len(await lines(client, "&q=authorization")) == 1
+    assert not await lines(client, "&q=guessable")
+
+
 async def test_deleted_lines_are_gone(serve: Serve) -> None:
     client = await serve()
     await chat(client)
@@ -106,7 +124,7 @@ async def test_deleted_lines_are_gone(serve: Serve) -> None:
     assert not [line for line in await lines(client) if "m: ready" in line["message"]]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "level=loud", "before=x", "since=nan", "model=%1b", "after=-1"])
+@pytest.mark.parametrize("query", ["limit=0", "level=loud", "before=x", "since=nan", "model=%1b", "after=-1", "q=%00"])
 async def test_what_is_no_question_is_refused(serve: Serve, query: str) -> None:
     status, answer = await get(await serve(), f"/api/logs?{query}")
     assert (status, answer["error"]["code"]) == (400, "invalid_request")

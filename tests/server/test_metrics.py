@@ -14,6 +14,7 @@ from llamaproxy.telemetry.exposition import Reading
 from llamaproxy.telemetry.gpu import Gpu
 from tests.gateway import PROMPT, chat_body, fake_model
 from tests.server.conftest import Serve
+from tests.shipping.test_watching import ASKED_FOR, labels
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "metrics.md"
 Client = TestClient[Any, Any]
@@ -52,7 +53,7 @@ async def test_before_the_first_request_nothing_runs_and_nothing_is_started(serv
     assert found["llamaproxy_breaker_state"]["org/n", "closed"] == 1
     assert found["llamaproxy_inflight_requests"] == {("m",): 0, ("org/n",): 0}
     assert "llamaproxy_requests_total" not in found
-    assert "llamaproxy_backend_starts_total" not in found
+    assert found["llamaproxy_backend_starts_total"] == {("m", "failed"): 0, ("org/n", "failed"): 0}
 
 
 async def test_from_the_first_request_on_it_agrees_with_the_rows(serve: Serve) -> None:
@@ -69,7 +70,8 @@ async def test_from_the_first_request_on_it_agrees_with_the_rows(serve: Serve) -
     totals = (await (await client.get("/api/requests")).json())["totals"]
     assert sum(found["llamaproxy_requests_total"].values()) == totals["received"]
     assert found["llamaproxy_request_seconds_count"]["m", "chat/completions"] == 2
-    assert found["llamaproxy_backend_starts_total"] == {("m", "ready"): 1, ("org/n", "ready"): 1}
+    ready = {("m", "ready"): 1, ("org/n", "ready"): 1}
+    assert found["llamaproxy_backend_starts_total"] == {**ready, ("m", "failed"): 0, ("org/n", "failed"): 0}
     assert found["llamaproxy_backend_load_seconds_count"] == {("m",): 1, ("org/n",): 1}
     assert found["llamaproxy_evictions_total"] == {("m", "evicted"): 1}
     assert found["llamaproxy_requests_per_minute"] == {("m",): 2, ("org/n",): 1}
@@ -160,3 +162,17 @@ def test_a_scrape_does_not_mind_another_beside_it() -> None:
     begun = next(one) + next(one)
     assert list(module._of_engines({}, known))
     assert parse(begun + "".join(one))["llamaproxy_engine_a"] == {("m",): 1}
+
+
+async def test_what_the_alerts_and_the_dashboard_ask_for_is_there(serve: Serve) -> None:
+    """But for keys, for engines, which tell nothing here, and for GPUs, which not every machine has."""
+    client = await serve(limits={"models_max": 1})
+    for model in ("m", "org/n", "m"):
+        await chat(client, model)
+    async with client.get("/metrics") as response:
+        text = await response.text()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    found = {sample.name: set(sample.labels) for sample in samples}
+    absent = re.compile(r"llamaproxy_(gpu|engine|key)_")
+    assert {name for name in ASKED_FOR if not absent.match(name)} <= set(found)
+    assert [name for name in ASKED_FOR & set(found) if found[name] != labels(name)] == []

@@ -75,7 +75,9 @@ async def test_sample_of_a_machine(begin: Begin) -> None:
     assert (found["disk_total"] or 0) > 0
     assert (found["active_models"], found["in_flight"], found["queued"]) == (0, 0, 0)
     await ready(gateway)
-    assert sample(gateway.monitor)["active_models"] == 1
+    gateway.monitor.generation.per_second = 15
+    found = sample(gateway.monitor)
+    assert (found["active_models"], found["generation_per_second"]) == (1, 15)
 
 
 async def test_gpus_are_one_in_a_sample(begin: Begin) -> None:

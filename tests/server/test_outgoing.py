@@ -7,11 +7,12 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.config import ModelConfig
-from llamaproxy.core.routing import ENDPOINTS, upstream
+from llamaproxy.core.ollama_answer import Occasion, Telling, as_message
+from llamaproxy.core.routing import ENDPOINTS, Dialect, upstream
 from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
-from llamaproxy.server.outgoing import Outgoing, outgoing_below, outgoing_to
+from llamaproxy.server.outgoing import Outgoing, Translated, outgoing_below, outgoing_to, outgoing_translated
 
 CHAT = ENDPOINTS["/v1/chat/completions"]
 FAR: dict[str, Any] = {"url": "http://far.example", "upstream_name": "theirs"}
@@ -104,3 +105,25 @@ def test_below_upstream_unknown_bodies_are_nobodys_business() -> None:
     named = outgoing_below(request, "/v1/completions", BODY, model(**FAR), upstream("POST", "/v1/completions"))
     assert orjson.loads(named.body or b"")["model"] == "theirs"
     assert named.unasked is None
+
+
+def translated(stream: bool = True, **settings: Any) -> Outgoing:
+    telling = Telling(Occasion("m", 0.0, lambda: 0.0, lambda: 0.0), as_message)
+    request = make_mocked_request("POST", "/api/chat?x=1", {"Content-Type": "text/plain", "X-Request-Id": "r-1"})
+    sent = Translated("/v1/chat/completions", CHAT, BODY, stream, Dialect.OLLAMA, telling)
+    return outgoing_translated(request, sent, model(**settings))
+
+
+def test_of_a_translated_request_only_the_id_is_left() -> None:
+    outgoing = translated(stream=False)
+    assert (outgoing.method, outgoing.target, outgoing.dialect) == ("POST", "/v1/chat/completions", Dialect.OLLAMA)
+    assert outgoing.fields == b"Content-Type: application/json\r\nX-Request-Id: r-1\r\n"
+    assert outgoing.body == BODY
+    assert outgoing.retelling
+
+
+def test_translated_streams_ask_for_counts_and_names_are_those_of_the_server() -> None:
+    assert orjson.loads(translated().body or b"")["timings_per_token"] is True
+    far = orjson.loads(translated(**FAR, set_params={"top_k": 1}).body or b"")
+    assert (far["model"], far["top_k"], far["stream_options"]) == ("theirs", 1, {"include_usage": True})
+    assert translated().unasked is None, "who tells the answer anew leaves them out"

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestClient
 
 from llamaproxy.tasks import spawn
@@ -12,11 +13,12 @@ from tests.server.conftest import Serve
 Client = TestClient[Any, Any]
 
 
-async def row(client: Client, phase: str) -> dict[str, Any]:
-    """Of the only request in flight, once it is in this phase."""
+async def row(client: Client, phase: str, model: str = "") -> dict[str, Any]:
+    """Of the only request in flight, or the only one for a model, once it is in this phase."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            rows = (await (await client.get("/api/requests?state=in_flight")).json())["requests"]
+            asked = f"&model={model}" if model else ""
+            rows = (await (await client.get(f"/api/requests?state=in_flight{asked}")).json())["requests"]
             if rows and rows[0]["phase"] == phase:
                 found: dict[str, Any] = rows[0]
                 return found
@@ -47,6 +49,24 @@ async def test_from_the_queue_to_the_last_token(serve: Serve, tmp_path: Any) -> 
     assert first["completion_tokens"] >= 1
     assert first["duration_ms"] > loading["duration_ms"] > 0
     assert (await (await client.get(f"/api/requests/{first['id']}")).json())["phase"] == "generating"
+    await left(asking)
+
+
+async def test_what_it_waited_divides_into_queue_and_load_before_it_ends(serve: Serve, tmp_path: Any) -> None:
+    slow = fake_model(tmp_path, "m", env={"FAKE_LOAD_SECONDS": "1"})
+    models = {"n": fake_model(tmp_path, "n", env={"FAKE_TOKEN_SECONDS": "0.05"}), "m": slow}
+    client = await serve(models=models, limits={"models_max": 1, "linger": "0s"}, kv={"carry": False})
+    first = begin(client, model="n", stream=True, max_tokens=20)
+    await row(client, "generating")
+    asking = begin(client)
+    queued = await row(client, "queued", "m")
+    assert (queued["queue_ms"], queued["load_ms"]) == (queued["duration_ms"], 0)
+    loading = await row(client, "loading", "m")
+    assert loading["queue_ms"] >= queued["queue_ms"]
+    assert loading["queue_ms"] + loading["load_ms"] == pytest.approx(loading["duration_ms"])
+    later = await row(client, "loading", "m")
+    assert later["load_ms"] > loading["load_ms"]
+    await left(first)
     await left(asking)
 
 

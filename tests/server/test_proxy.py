@@ -91,8 +91,8 @@ async def test_rejected_requests_have_rows_too(serve: Serve) -> None:
     client = await serve()
     await client.post("/v1/chat/completions", json=chat_body("nobody"))
     await client.post("/v1/chat/completions", data=b"{")
-    found = [(row["state"], row["status"], row["model"]) for row in await rows(client)]
-    assert found == [("rejected", 400, None), ("rejected", 404, None)]
+    found = [(row["state"], row["status"], row["error"], row["model"]) for row in await rows(client)]
+    assert found == [("rejected", 400, "invalid_json", None), ("rejected", 404, "model_not_found", None)]
 
 
 async def test_engine_errors_pass_as_they_are(serve: Serve) -> None:
@@ -100,6 +100,8 @@ async def test_engine_errors_pass_as_they_are(serve: Serve) -> None:
     response = await client.post("/v1/embeddings", json={"model": "m", "input": "x"})
     assert response.status == 501
     assert (await response.json())["error"]["type"] == "not_supported_error"
+    (row,) = await rows(client)
+    assert (row["status"], row["error"]) == (501, None), "the error is the engine's own"
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/upstream/m/v1/messages"])
@@ -133,7 +135,7 @@ async def test_engine_that_never_answers_is_a_timeout_of_its_own(serve: Serve, t
     response = await client.post("/v1/chat/completions", json=chat_body("m"))
     assert (response.status, (await response.json())["error"]["code"]) == (504, "upstream_stalled")
     (row,) = await rows(client)
-    assert row["state"] == "upstream_error"
+    assert (row["state"], row["error"]) == ("upstream_error", "upstream_stalled")
 
 
 async def test_what_an_abandoned_stream_had_sent_is_counted(serve: Serve, tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ async def test_what_an_abandoned_stream_had_sent_is_counted(serve: Serve, tmp_pa
     async with asyncio.timeout(PATIENCE):
         while (row := (await rows(client))[0])["state"] == "in_flight":
             await client.get("/health")
-    assert row["state"] == "client_abort"
+    assert (row["state"], row["error"]) == ("client_abort", None)
     assert row["bytes_out"] >= len(received)
 
 
@@ -157,7 +159,7 @@ async def test_what_a_broken_stream_had_sent_is_counted_with_its_error(serve: Se
         async for part in response.content.iter_any():
             received += part
     (row,) = await rows(client)
-    assert row["state"] == "truncated"
+    assert (row["state"], row["error"]) == ("truncated", "bad_upstream_response")
     assert len(received) <= row["bytes_out"] < 1.1 * len(received)
 
 

@@ -62,6 +62,7 @@ def test_request_for_a_model_has_a_row(door: Door, path: str, endpoint: str, dia
     door.refuse(path=path)
     (row,) = door.ledger.recent
     assert (row.endpoint, row.dialect, row.state, row.status, row.model) == (endpoint, dialect, "rejected", 401, None)
+    assert row.error == "invalid_api_key"
 
 
 @pytest.mark.parametrize("path", ["/", "/api/models", "/metrics", "/v1/models", "/v1/models/m", "/favicon.ico"])

@@ -17,8 +17,9 @@ KEYS = {"boss": {"sha256": fingerprint(ADMIN), "admin": True}, "alice": {"sha256
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
 
-async def sign_in(client: Client, key: str = ADMIN, **headers: str) -> ClientResponse:
-    return await client.post("/api/session", json={"key": key}, headers=headers)
+async def sign_in(client: Client, key: str = ADMIN, path: str | None = None, **headers: str) -> ClientResponse:
+    given = {"key": key} if path is None else {"key": key, "path": path}
+    return await client.post("/api/session", json=given, headers=headers)
 
 
 async def cookie(client: Client, **headers: str) -> "Morsel[str]":
@@ -66,6 +67,20 @@ async def test_behind_tls_and_a_prefix(serve: Serve) -> None:
     client = await serve(keys=KEYS, server={"base_path": "/llm"})
     session = await cookie(client, **{"X-Forwarded-Proto": "https"})
     assert (session["secure"], session["path"]) == (True, "/llm")
+
+
+@pytest.mark.parametrize(
+    ("page", "path"), [("/llm/", "/llm"), ("/", "/"), ("/llm2/", "/"), ("/a/../llm", "/"), ("; Domain=x", "/")]
+)
+async def test_cookie_is_for_the_address_that_was_opened(page: str, path: str, serve: Serve) -> None:
+    client = await serve(keys=KEYS, server={"base_path": "/llm"})
+    response = await sign_in(client, path=page)
+    assert response.cookies[COOKIE]["path"] == path
+
+
+async def test_without_a_prefix_the_cookie_is_for_all_of_it(serve: Serve) -> None:
+    response = await sign_in(await serve(keys=KEYS), path="/below/a/proxy/")
+    assert response.cookies[COOKIE]["path"] == "/"
 
 
 async def test_revoked_key_ends_its_sessions(serve: Serve) -> None:

@@ -19,6 +19,7 @@ from llamaproxy.errors import GatewayError
 from llamaproxy.server import splice
 from llamaproxy.server.outgoing import Outgoing
 from llamaproxy.server.passthrough import ClientGone
+from llamaproxy.server.retold import Retelling
 from llamaproxy.server.splice import Deadlines, cut_off, forward
 from tests.folders import short_folder
 from tests.gateway import PATIENCE
@@ -71,6 +72,7 @@ async def spliced(
     observe: Callable[[bytes], None] | None = None,
     ends: asyncio.Queue[str] | None = None,
     unasked: Unasked | None = None,
+    retelling: Retelling | None = None,
 ) -> AsyncIterator[TestClient[Any, Any]]:
     """A client of an application that forwards everything to the scripted engine, and its errors as texts.
 
@@ -91,7 +93,7 @@ async def spliced(
             request.transport.close()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        outgoing = Outgoing(request.method, request.path, b"", await request.read(), dialect, unasked)
+        outgoing = Outgoing(request.method, request.path, b"", await request.read(), dialect, unasked, retelling)
         own = b"x-own: 1\r\n"
         witness = Watching(lambda: leave(request), observe)
         try:

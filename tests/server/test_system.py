@@ -1,5 +1,6 @@
 """`/api/system` and `/api/system/history`, asked over HTTP."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from aiohttp.test_utils import TestClient
 
 from llamaproxy.server.monitor import Monitor
 from llamaproxy.telemetry.series import COLUMNS, TIERS
-from tests.gateway import chat_body
+from tests.gateway import chat_body, fake_model
 from tests.server.conftest import Serve
 
 Client = TestClient[Any, Any]
@@ -64,6 +65,18 @@ async def test_engine_that_was_used(serve: Serve) -> None:
         found = await get(client, "/api/system")
     assert found["engines"]["m"]["error"] is None
     assert found["per_minute"]["requests"] == found["per_minute"]["models"]["m"]["requests"] == 1
+
+
+async def test_speed_moves_while_an_answer_is_on_its_way(serve: Serve, tmp_path: Path) -> None:
+    """One token every 50 ms, and no end of it."""
+    model = fake_model(tmp_path, "m", env={"FAKE_TOKEN_SECONDS": "0.05"})
+    client = await serve(models={"m": model}, telemetry={"metrics_interval": "500ms"})
+    body = {**chat_body("m"), "stream": True, "max_tokens": 10_000}
+    async with client.post("/v1/chat/completions", json=body):
+        found = await get(client, "/api/system")
+        while not found["generation_per_second"]:
+            found = await get(client, "/api/system")
+        assert found["requests"]["in_flight"] == 1
 
 
 async def test_past_is_bounded_and_has_every_column(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import yaml
 from aiohttp import ClientSession
 
 import llamaproxy
-from llamaproxy import variables
+from llamaproxy import secretfiles, variables
 from llamaproxy.cli.verbs import parser
 from llamaproxy.config import Config
 from tests.gateway import FAKE_ENGINE, PATIENCE
@@ -137,11 +137,11 @@ class TestRunning:
                 process.terminate()
                 await asyncio.wait_for(process.communicate(), PATIENCE)
 
-    def key(self) -> dict[str, str]:
+    def key(self, folder: Path) -> dict[str, str]:
         """As compose.yaml hands it over."""
-        names = COMPOSE["services"]["llamaproxy"]["environment"]
-        given = {"ADMIN_KEY_SHA256": hashlib.sha256(KEY.encode()).hexdigest()}
-        return {k: re.sub(r"\$\{(\w+):-\}", lambda match: given[match[1]], v) for k, v in names.items()}
+        (folder / "admin.sha256").write_text(f"{hashlib.sha256(KEY.encode()).hexdigest()}\n")
+        environment = COMPOSE["services"]["llamaproxy"]["environment"]
+        return {name: value.replace("/run/secrets", str(folder)) for name, value in environment.items()}
 
     async def test_without_a_key_it_does_not_start(self, tmp_path: Path) -> None:
         async with self.run(tmp_path, "serve") as process:
@@ -154,7 +154,7 @@ class TestRunning:
         models.mkdir()
         write(models / "qwen.gguf")
         models.chmod(0o555)
-        own = {**self.key(), "LLAMAPROXY_ENGINE__BINARY": str(FAKE_ENGINE)}
+        own = {**self.key(tmp_path), "LLAMAPROXY_ENGINE__BINARY": str(FAKE_ENGINE)}
         async with self.run(tmp_path, *STAGES["cpu"].command("CMD"), **own) as process:
             assert process.stdout
             line = (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode()
@@ -197,7 +197,11 @@ class TestCompose:
 
     def test_variables_exist(self) -> None:
         for service in self.services().values():
-            assert list(variables.unknown(service["environment"])) == []
+            named = secretfiles.files(environment := service["environment"])
+            assert [str(path) for path in named.values()] == [f"/run/secrets/{name}" for name in service["secrets"]]
+            assert set(service["secrets"]) == set(COMPOSE["secrets"])
+            plain = {name.removesuffix(secretfiles.SUFFIX): value for name, value in environment.items()}
+            assert list(variables.unknown(plain)) == []
 
     def test_it_is_not_killed_while_requests_end(self) -> None:
         config = Config()

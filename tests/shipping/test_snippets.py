@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from llamaproxy import configfile
+from llamaproxy.backends.ports import free_port
 from llamaproxy.cli.verbs import parser
-from tests.gateway import GatewayProcess, fake_model
+from tests.gateway import GatewayProcess, Table, fake_model
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -139,6 +140,18 @@ async def test_what_uses_openai_runs(tmp_path: Path) -> None:
             here = snippet.text.replace(SERVED_HERE, gateway.url)
             done = await asyncio.to_thread(run, here)
             assert (done.returncode, bool(done.stdout.strip())) == (0, True), snippet.where + done.stderr
+
+
+async def test_what_uses_ollama_runs(tmp_path: Path) -> None:
+    """As it stands, but for the port."""
+    (snippet,) = (snippet for snippet in snippets("python") if "from ollama" in snippet.text)
+    port = free_port()
+    models = {"qwen": fake_model(tmp_path, "qwen")}
+    config: dict[str, Table] = {"server": {"port": 0, "ollama_port": port}, "models": models}
+    async with GatewayProcess(tmp_path, config).running():
+        assert ":11434" in snippet.text
+        done = await asyncio.to_thread(run, snippet.text.replace(":11434", f":{port}"))
+        assert (done.returncode, bool(done.stdout.strip())) == (0, True), snippet.where + done.stderr
 
 
 async def test_routes_of_the_api_are_those_of_its_page(tmp_path: Path) -> None:

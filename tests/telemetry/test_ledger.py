@@ -127,7 +127,7 @@ def test_row_has_what_the_interface_says_and_no_prompt_no_answer_and_no_secret()
     assert set(FIELDS) == set(
         "id started_at model key endpoint dialect stream status state prompt_tokens cached_tokens completion_tokens "
         "queue_ms load_ms ttfb_ms duration_ms prompt_tps generation_tps bytes_in bytes_out replays client "
-        "backend".split()
+        "backend error".split()
     )
 
 

@@ -50,6 +50,10 @@ def numbers(entries: list[LogEntry]) -> list[int]:
         ({"after": "1000002", "limit": "1"}, [3]),
         ({"after": "1000005"}, []),
         ({"model": "unheard-of"}, []),
+        ({"q": "LINE 1000003"}, [3]),
+        ({"q": "engine a line"}, [5, 3, 1]),
+        ({"q": "a LINE", "level": "error"}, [3]),
+        ({"q": "line", "limit": "2"}, [5, 4]),
     ],
 )
 def test_memory_and_database_answer_alike(
@@ -59,6 +63,52 @@ def test_memory_and_database_answer_alike(
     assert numbers(query.page(ENTRIES)) == found
     stored = [to_entry(cells) for cells in database.execute(*query.sql())]
     assert numbers(query.page(stored)) == numbers(stored) == found
+
+
+@pytest.mark.parametrize("text", ["50%_", "50%_ \\O/", "É", "valueerror: 'x'", '"', "server.app"])
+def test_text_is_found_as_it_is_written(database: sqlite3.Connection, text: str) -> None:
+    entry = LogEntry(2_000_000, 40, "server.app", '50%_ \\o/ É "', context="ValueError: 'x'")
+    database.execute(INSERT, entry)
+    query = parse({"q": text})
+    assert query.page([*ENTRIES, entry]) == [entry]
+    assert [to_entry(cells) for cells in database.execute(*query.sql())] == [entry]
+
+
+@pytest.mark.parametrize("text", ["50__", "5%o", "é", "50%_ \\\\o/"])
+def test_characters_of_a_text_stand_for_themselves(database: sqlite3.Connection, text: str) -> None:
+    entry = LogEntry(2_000_000, 40, "server.app", "50%_ \\o/ É")
+    database.execute(INSERT, entry)
+    query = parse({"q": text})
+    assert query.page([entry]) == list(database.execute(*query.sql())) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "edge", "found", "following"),
+    [
+        ({}, 1_000_002, [5, 4, 3, 2], 1_000_002),
+        ({"limit": "2"}, 1_000_002, [5, 4], 1_000_004),
+        ({"before": "1000002"}, None, [1, 0], None),
+        ({"after": "0"}, 1_000_003, [0, 1, 2, 3], 1_000_003),
+        ({"after": "1000003"}, None, [4, 5], 1_000_005),
+        ({"after": "1000005"}, None, [], 1_000_005),
+    ],
+)
+def test_search_looks_at_so_many_rows_and_goes_on_from_there(
+    database: sqlite3.Connection, asked: dict[str, str], edge: int | None, found: list[int], following: int | None
+) -> None:
+    query = parse({"q": "line", **asked})
+    row = database.execute(*query.edge_sql(most=4)).fetchone()
+    assert (row and row[0]) == edge
+    page = (query.within(edge) if edge else query).page(ENTRIES)
+    assert (numbers(page), query.following(page, edge)) == (found, following)
+
+
+def test_secret_is_not_found_by_guessing() -> None:
+    entry = LogEntry(1, 20, "engine", "key lp-secret")
+    query = parse({"q": "lp-s"})
+    assert query.matches(entry)
+    assert not query.is_seen_in(entry.shown(lambda text: text.replace("lp-secret", "***")))
+    assert parse({"q": "key"}).is_seen_in(entry.shown(str))
 
 
 def test_entry_that_is_in_both_is_shown_once() -> None:
@@ -84,6 +134,7 @@ def test_pages_follow_one_another_to_the_end() -> None:
         *(("since", value) for value in ("", "nan", "-1", "yesterday")),
         *(("model", value) for value in ("", "a b", "a" * 129, "\x1b")),
         ("request_id", "'" * 200),
+        *(("q", value) for value in ("x" * 201, "a\nb", "\0", "\ud800")),
     ],
 )
 def test_what_is_no_question_is_refused(name: str, value: str) -> None:

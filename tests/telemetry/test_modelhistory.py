@@ -1,7 +1,7 @@
 """llamaproxy.telemetry.modelhistory: what happened to models, for a span of time, over restarts, within bounds."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def clock() -> Clock:
     return Clock()
 
 
-Begin = Callable[[], ModelHistory]
+Begin = Callable[[], Awaitable[ModelHistory]]
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ async def begin(tmp_path: Path, clock: Clock) -> AsyncIterator[Begin]:
     """A gateway's, on the database that those before it have written; the test writes it."""
     made: list[History] = []
 
-    def beginning() -> ModelHistory:
+    async def beginning() -> ModelHistory:
+        for earlier in made:
+            await earlier.close()
         made.append(History(TelemetryConfig(database=str(tmp_path / "llamaproxy.db"))))
         return ModelHistory(made[-1], clock)
 
@@ -72,13 +74,13 @@ def moved(state: BreakerState) -> BreakerMoved:
 
 
 async def test_model_of_which_nothing_is_known_is_stopped(begin: Begin, store: Store, clock: Clock) -> None:
-    past = begin()
+    past = await begin()
     clock.seconds += 1
     assert states(await past.span("5m", ["m"])) == [(300, "stopped")]
 
 
 async def test_state_at_the_beginning_comes_first(begin: Begin, store: Store, clock: Clock) -> None:
-    past = begin()
+    past = await begin()
     past.observe(Start("m", 1))
     clock.seconds += 100
     past.observe(BackendReady("m", 1))
@@ -89,7 +91,7 @@ async def test_state_at_the_beginning_comes_first(begin: Begin, store: Store, cl
 
 
 async def test_breaker_counts_beside_the_process(begin: Begin, store: Store, clock: Clock) -> None:
-    past = begin()
+    past = await begin()
     clock.seconds += 1
     past.observe(BackendReady("m", 1))
     past.observe(moved(BreakerState.OPEN))
@@ -101,14 +103,14 @@ async def test_breaker_counts_beside_the_process(begin: Begin, store: Store, clo
 
 
 async def test_what_an_earlier_gateway_wrote_is_there(begin: Begin, store: Store, clock: Clock) -> None:
-    first = begin()
+    first = await begin()
     clock.seconds += 10
     first.observe(BackendReady("m", 1))
     first.observe(moved(BreakerState.OPEN))
     await first.write(store)
     assert len(first) == 0
     clock.seconds += 10
-    second = begin()
+    second = await begin()
     await second.write(store)
     clock.seconds += 5
     span = await second.span("5m", ["m"])
@@ -122,7 +124,7 @@ async def test_what_an_earlier_gateway_wrote_is_there(begin: Begin, store: Store
 async def test_models_that_are_no_more_are_shown_where_something_happened(
     begin: Begin, store: Store, clock: Clock
 ) -> None:
-    past = begin()
+    past = await begin()
     clock.seconds += 1
     past.observe(Start("gone", 1))
     assert set((await past.span("5m", ["m"])).models) == {"m", "gone"}
@@ -133,7 +135,7 @@ async def test_models_that_are_no_more_are_shown_where_something_happened(
 async def test_memory_is_bounded_and_the_database_knows_the_rest(
     begin: Begin, store: Store, clock: Clock, tmp_path: Path
 ) -> None:
-    past = begin()
+    past = await begin()
     clock.seconds += 1
     for number in range(2 * MOST_REMEMBERED):
         past.observe(Start("m", number))
@@ -147,7 +149,7 @@ async def test_answer_that_would_be_too_long_begins_later(
 ) -> None:
     monkeypatch.setattr(modelhistory, "MOST_SHOWN", 3)
     monkeypatch.setattr(modelhistory, "MOST_REMEMBERED", 3)
-    past = begin()
+    past = await begin()
     for number in range(5):
         clock.seconds += 10
         past.observe(Start("m", number))
@@ -160,7 +162,7 @@ async def test_answer_that_would_be_too_long_begins_later(
 async def test_rows_that_are_too_old_or_too_many_go(
     begin: Begin, store: Store, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    past = begin()
+    past = await begin()
     for number in range(5):
         clock.seconds += 10
         past.observe(Start("m", number))
@@ -173,7 +175,7 @@ async def test_rows_that_are_too_old_or_too_many_go(
 
 
 async def test_what_cannot_be_written_waits(begin: Begin, store: Store, tmp_path: Path) -> None:
-    past = begin()
+    past = await begin()
     broken = await Store.open(tmp_path / "broken.db")
     await broken.delete("DROP VIEW models", ())
     await broken.delete("DROP TABLE model_events", ())
@@ -182,6 +184,22 @@ async def test_what_cannot_be_written_waits(begin: Begin, store: Store, tmp_path
     await broken.close()
     await past.write(store)
     assert (len(ids(tmp_path)), len(past)) == (1, 0)
+
+
+async def test_two_gateways_on_one_database_know_nothing_of_each_other(
+    begin: Begin, store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    """A model is ready in the one that was there first, whatever happens to its namesake elsewhere."""
+    first = await begin()
+    first.observe(BackendReady("m", 1))
+    other = History(TelemetryConfig(database=str(tmp_path / "llamaproxy.db")))
+    second = ModelHistory(other, clock)
+    second.observe(Start("m", 7))
+    await first.write(store)
+    assert not second, "nothing waits for the database"
+    assert states(await first.span("1h", ["m"]))[-1][1] == "ready"
+    assert [state for _, state in states(await second.span("1h", ["m"]))] == ["stopped", "starting"]
+    await other.close()
 
 
 async def test_without_a_database_memory_serves(clock: Clock) -> None:

@@ -29,6 +29,7 @@ def random_rows(count: int) -> list[RequestRow]:
             model=chance.choice(names),
             key=chance.choice(names),
             state=chance.choice(FINAL),
+            error=chance.choice((None, "queue_full")),
             duration_ms=chance.choice((None, 0.0, 1.5, 2.5)),
             bytes_in=chance.randrange(5),
         )

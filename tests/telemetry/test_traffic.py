@@ -153,26 +153,34 @@ class TestRates:
         assert traffic.rates() == ({}, {})
 
 
+def starts(traffic: Traffic) -> dict[tuple[str, str], float]:
+    told = samples(traffic, "llamaproxy_backend_starts_total")
+    return {(labels["model"], labels["result"]): value for labels, value in told if value}
+
+
 class TestBackends:
+    def test_failed_starts_are_told_before_the_first(self, traffic: Traffic) -> None:
+        assert one(traffic, "llamaproxy_backend_starts_total", model="m", result="failed") == 0
+
     def test_start_that_succeeds(self, traffic: Traffic, clock: Clock) -> None:
         traffic.observe(Start("m", 1))
         clock.now += 3
         traffic.observe(BackendReady("m", 1))
         traffic.observe(BackendExited("m", 1, GONE))
-        assert samples(traffic, "llamaproxy_backend_starts_total") == [({"model": "m", "result": "ready"}, 1)]
+        assert starts(traffic) == {("m", "ready"): 1}
         assert one(traffic, "llamaproxy_backend_load_seconds_sum", model="m") == 3
 
     def test_start_that_fails(self, traffic: Traffic) -> None:
         traffic.observe(Start("m", 1))
         traffic.observe(BackendExited("m", 1, GONE))
-        assert samples(traffic, "llamaproxy_backend_starts_total") == [({"model": "m", "result": "failed"}, 1)]
+        assert starts(traffic) == {("m", "failed"): 1}
         assert samples(traffic, "llamaproxy_backend_load_seconds_count") == []
 
     def test_start_that_was_called_off(self, traffic: Traffic) -> None:
         traffic.observe(Start("m", 1))
         traffic.observe(Stop("m", 1, StopReason.REQUESTED))
         traffic.observe(BackendExited("m", 1, GONE))
-        assert samples(traffic, "llamaproxy_backend_starts_total") == [({"model": "m", "result": "stopped"}, 1)]
+        assert starts(traffic) == {("m", "stopped"): 1}
 
     def test_evictions_by_reason(self, traffic: Traffic) -> None:
         for reason in (StopReason.EVICTED, StopReason.TTL, StopReason.EVICTED):

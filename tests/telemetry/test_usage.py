@@ -29,7 +29,8 @@ ROWS = [
 def test_database_and_memory_agree(groups: str, since: float) -> None:
     wanted = usage.parse_groups(groups)
     with closing(sqlite3.connect(":memory:")) as database:
-        database.executescript(steps(0)[0])
+        for script in steps(0):
+            database.executescript(script)
         database.executemany(INSERT, map(cells, ROWS))
         assert database.execute(*usage.sql(wanted, since)).fetchall() == usage.tally(ROWS, wanted, since)
 
@@ -64,7 +65,8 @@ def timed(*durations: float | None, **fields: Any) -> list[RequestRow]:
 def ranked(rows: Iterable[RequestRow], groups: tuple[str, ...] = ("model",), since: float = 0) -> list[tuple[Any, ...]]:
     """By the database."""
     with closing(sqlite3.connect(":memory:")) as database:
-        database.executescript(steps(0)[0])
+        for script in steps(0):
+            database.executescript(script)
         database.executemany(INSERT, map(cells, rows))
         return database.execute(*usage.percentile_sql(groups, since)).fetchall()
 

@@ -52,9 +52,13 @@ interface Past {
   columns: Record<string, (number | null)[]>;
 }
 
+/** Whether it has been asked what was before: until then charts and strips would be empty for no reason. */
+export const recalled = shallowRef(false);
+
 /** What the gateway remembers of the time before the page was opened; silent where it remembers nothing. */
 export async function recall(): Promise<void> {
   await Promise.all([recallSamples(), recallStates()]);
+  recalled.value = true;
 }
 
 async function recallSamples(): Promise<void> {
@@ -84,8 +88,7 @@ function older(columns: Past["columns"]): { at: number; sample: Sample }[] {
   return (columns.timestamp ?? []).flatMap((time, index) => time === null ? [] : [{
     at: time,
     sample: {
-      generation: at("generation_tps", index),
-      prompt: at("prompt_tps", index),
+      generation: at("generation_per_second", index),
       requests: at("requests_per_minute", index),
       tokens: at("tokens_per_minute", index),
       in_flight: at("in_flight", index),

@@ -8,7 +8,7 @@ import type { System } from "../types";
 import { holed } from "./holes";
 
 export const COLUMNS = [
-  "generation", "prompt", "requests", "tokens", "in_flight", "queued", "cpu", "memory", "gpu", "gpu_memory",
+  "generation", "requests", "tokens", "in_flight", "queued", "cpu", "memory", "gpu", "gpu_memory",
 ] as const;
 
 export type Column = (typeof COLUMNS)[number];
@@ -61,8 +61,7 @@ export class Samples {
 export function sampleOf(system: System): Sample {
   const { host, gpus } = system;
   return {
-    generation: speed(system, "predicted_tokens_per_second"),
-    prompt: speed(system, "prompt_tokens_per_second"),
+    generation: system.generation_per_second,
     requests: system.per_minute.requests,
     tokens: system.per_minute.tokens,
     in_flight: system.requests.in_flight,

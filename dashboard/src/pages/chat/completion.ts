@@ -36,9 +36,16 @@ export interface Asked {
   sampling: Sampling;
 }
 
+/** What is sent of a conversation: answers with words in them, and of questions that follow one another the last. */
+function said(turns: readonly Turn[]): Pick<Turn, "role" | "content">[] {
+  const worded = turns.filter(({ role, content }) => role === "user" || content);
+  const answered = worded.filter(({ role }, index) => role !== "user" || worded[index + 1]?.role !== "user");
+  return answered.map(({ role, content }) => ({ role, content }));
+}
+
 export function bodyOf({ model, turns, sampling }: Asked): Record<string, unknown> {
   const { system, ...settings } = sampling;
-  const messages = turns.map(({ role, content }) => ({ role, content }));
+  const messages = said(turns);
   if (system.trim()) messages.unshift({ role: "system" as never, content: system });
   const chosen = Object.entries(settings).filter(([, value]) => value !== null);
   return { model, messages, stream: true, stream_options: { include_usage: true }, ...Object.fromEntries(chosen) };

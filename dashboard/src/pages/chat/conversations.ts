@@ -11,14 +11,18 @@ export interface Stats {
   perSecond: number | null;
 }
 
+/** stopped: by a person; length: it had as many tokens as it may; broken: it failed under way. */
+export const EARLY = ["stopped", "length", "broken"] as const;
+export type Early = (typeof EARLY)[number];
+
 export interface Turn {
   role: "user" | "assistant";
   content: string;
   reasoning?: string;
   model?: string;
   stats?: Stats;
-  /** It ended before its end: a person stopped it. */
-  stopped?: boolean;
+  /** Why it ended before its end. */
+  ended?: Early;
 }
 
 export interface Sampling {
@@ -138,7 +142,8 @@ function turnIn(value: unknown): Turn | null {
   const turn: Turn = { role: value.role, content: text(value.content) };
   if (text(value.reasoning)) turn.reasoning = text(value.reasoning);
   if (text(value.model)) turn.model = text(value.model);
-  if (value.stopped === true) turn.stopped = true;
+  const ended = EARLY.find((one) => one === value.ended);
+  if (ended) turn.ended = ended;
   if (isRecord(value.stats)) {
     const { firstMs, tokens, perSecond } = value.stats;
     turn.stats = { firstMs: numberOr(firstMs), tokens: numberOr(tokens), perSecond: numberOr(perSecond) };

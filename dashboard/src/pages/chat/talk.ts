@@ -18,6 +18,11 @@ export function useTalk() {
   let full = false;
 
   const isEmpty = computed(() => open.value.turns.length === 0);
+  /** The question that has no answer, and gets none as it is. */
+  const unanswered = computed(() => {
+    const last = open.value.turns.at(-1);
+    return !busy.value && last?.role === "user" ? last.content : null;
+  });
 
   function keep(conversation: Conversation = open.value): void {
     if (!conversation.turns.length) return;
@@ -28,9 +33,11 @@ export function useTalk() {
     all.value = kept.list();
   }
 
+  /** It takes the place of a question that has no answer. */
   async function send(text: string): Promise<void> {
     if (busy.value || !text.trim()) return;
-    open.value.title ||= titleOf(text);
+    while (open.value.turns.at(-1)?.role === "user") open.value.turns.pop();
+    if (isEmpty.value) open.value.title = titleOf(text);
     open.value.turns.push({ role: "user", content: text });
     keep();
     await answer();
@@ -43,23 +50,32 @@ export function useTalk() {
     if (open.value.turns.length) await answer();
   }
 
-  async function answer(): Promise<void> {
+  /** Go on with the last answer where it ended: engines add to an answer that a conversation ends with. */
+  async function goOn(): Promise<void> {
+    const last = open.value.turns.at(-1);
+    if (busy.value || !last || !mayGoOn(last)) return;
+    await answer(last);
+  }
+
+  async function answer(begun?: Turn): Promise<void> {
     const conversation = open.value;
     const asked = { model: conversation.model, turns: [...conversation.turns], sampling: conversation.sampling };
-    const live = reactive<Turn>({ role: "assistant", content: "", model: conversation.model });
-    conversation.turns.push(live);
+    const live = begun ?? reactive<Turn>({ role: "assistant", content: "", model: conversation.model });
+    if (begun) delete begun.ended;
+    else conversation.turns.push(live);
     const pen = new Pen(live, (words) => (comment.value = words));
     const mine = (turn = new AbortController());
     trouble.value = null;
     comment.value = "";
     busy.value = true;
     try {
-      await complete(asked, pen, mine.signal);
+      const finish = await complete(asked, pen, mine.signal);
       pen.flush();
+      if (finish === "length") live.ended = "length";
       if (!live.content && !live.reasoning) trouble.value = EMPTY;
     } catch (error) {
-      if (mine.signal.aborted) live.stopped = true;
-      else trouble.value = troubleIn(error);
+      live.ended = mine.signal.aborted ? "stopped" : "broken";
+      if (!mine.signal.aborted) trouble.value = troubleIn(error);
     } finally {
       pen.flush();
       if (!live.content && !live.reasoning) conversation.turns = conversation.turns.filter((one) => one !== live);
@@ -99,10 +115,21 @@ export function useTalk() {
   }
 
   onScopeDispose(stop);
-  return reactive({ all, open, trouble, comment, busy, isEmpty, send, again, stop, choose, begin, forget, forgetAll, keep });
+  return reactive({ all, open, trouble, comment, busy, isEmpty, unanswered, send, again, goOn, stop, choose, begin, forget, forgetAll, keep });
 }
 
 export type Talk = ReturnType<typeof useTalk>;
+
+/** Not where it thought: an engine would take the end of its thoughts for the beginning of its words. */
+export const mayGoOn = ({ role, content, reasoning, ended }: Turn): boolean =>
+  role === "assistant" && Boolean(ended && content && !reasoning);
+
+/** Some engines say again what they go on with, some only what is new. */
+export function continued(before: string, more: string): string {
+  const known = before.trimEnd();
+  if (more.startsWith(known)) return more;
+  return known.startsWith(more) ? before : before + more;
+}
 
 /** Writes what comes at most once for each picture that is drawn: a fast model sends hundreds of words a second. */
 class Pen implements Hearer {
@@ -110,8 +137,12 @@ class Pen implements Hearer {
   private thoughts = "";
   private counted: Turn["stats"];
   private planned = 0;
+  /** Of an answer that goes on: what it had before. */
+  private readonly before: Pick<Turn, "content" | "stats">;
 
-  constructor(private readonly live: Turn, readonly waiting: (words: string) => void) {}
+  constructor(private readonly live: Turn, readonly waiting: (words: string) => void) {
+    this.before = { content: live.content, stats: live.stats };
+  }
 
   text(text: string): void {
     this.written += text;
@@ -124,17 +155,18 @@ class Pen implements Hearer {
   }
 
   stats(stats: NonNullable<Turn["stats"]>): void {
-    this.counted = stats;
+    const before = this.before.stats;
+    this.counted = before ? { ...stats, firstMs: before.firstMs, tokens: (before.tokens ?? 0) + (stats.tokens ?? 0) } : stats;
     this.plan();
   }
 
   flush(): void {
     cancelAnimationFrame(this.planned);
     this.planned = 0;
-    this.live.content += this.written;
+    this.live.content = continued(this.before.content, this.written);
     if (this.thoughts) this.live.reasoning = (this.live.reasoning ?? "") + this.thoughts;
     if (this.counted) this.live.stats = this.counted;
-    this.written = this.thoughts = "";
+    this.thoughts = "";
   }
 
   private plan(): void {

@@ -4,6 +4,7 @@ import { ApiError, reasonOf } from "../../api";
 import { took } from "../../format";
 import { stateOf } from "../../states";
 import type { Model } from "../../types";
+import type { Early } from "./conversations";
 
 /** What the model picker says below the model: what sending to it will do. */
 export function forecast(model: Model): string {
@@ -24,6 +25,13 @@ export function waitingWords(comment: string, model: Model | undefined): string 
   if (model.state === "ready") return model.in_flight > 1 ? "Waiting for a free place" : "Reading the prompt";
   return `Waiting for ${model.name}`;
 }
+
+/** Why an answer ended before its end. */
+export const ENDED: Record<Early, string> = {
+  stopped: "Stopped by you before its end",
+  length: "Cut off: it reached the most tokens that an answer may have",
+  broken: "Broke off before its end",
+};
 
 const TITLES: Record<string, string> = {
   unreachable: "The gateway cannot be reached",

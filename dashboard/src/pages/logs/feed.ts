@@ -6,20 +6,32 @@ import { type Live, useTopic } from "../../live";
 import type { Logs } from "../../live/topics";
 import { preferences } from "../../preferences";
 import type { LogEntry, LogPage } from "../../types";
-import { asked, type Filter, type Judge, judge } from "./filter";
+import { asked, type Filter, type Judge, judge, reach } from "./filter";
 import { Intake } from "./intake";
 import { after, merged } from "./lines";
 
 const EARLIER = 500;
+/** Whoever types has not finished yet. */
+const TYPING_MS = 300;
+
+export interface Earlier {
+  more: boolean;
+  busy: boolean;
+  error: string | null;
+  /** Lines before the one with this id were not looked at; null: all that are kept were. */
+  from: number | null;
+}
 
 export interface Feed {
   topic: Live<Logs>;
   /** Those that the filter lets through. */
   shown: Ref<LogEntry[]>;
   total: ComputedRef<number>;
+  /** How far back a search has looked. */
+  reached: ComputedRef<string>;
   dropped: Ref<number>;
   error: ComputedRef<string | null>;
-  earlier: { more: boolean; busy: boolean; error: string | null };
+  earlier: Earlier;
   loadEarlier(): Promise<void>;
   clear(): void;
 }
@@ -29,7 +41,7 @@ export function useFeed(filter: Readonly<Filter>): Feed {
   const shown = shallowRef<LogEntry[]>([]);
   const dropped = ref(0);
   const verdict = computed<Judge>(() => judge(filter));
-  const earlier = ref({ more: true, busy: false, error: null as string | null });
+  const earlier = ref<Earlier>({ more: true, busy: false, error: null, from: null });
   let seen = -1;
   let lost = 0;
   let turn: AbortController | null = null;
@@ -67,9 +79,11 @@ export function useFeed(filter: Readonly<Filter>): Feed {
     try {
       const page = await get<LogPage>(`api/logs?${asked(filter, EARLIER, before)}`, mine.signal);
       if (mine !== turn) return;
-      all.value = merged(all.value, page.logs.toReversed(), preferences.logLines);
-      earlier.value.more = page.next !== null && all.value.length < preferences.logLines;
-      choose();
+      const found = page.logs.toReversed();
+      all.value = merged(all.value, found, preferences.logLines);
+      shown.value = merged(shown.value, found.filter(verdict.value.matches), preferences.logLines);
+      earlier.value.from = page.next;
+      earlier.value.more = page.next !== null && shown.value.length < preferences.logLines;
     } catch (error) {
       if (mine === turn) earlier.value.error = reasonOf(error);
     } finally {
@@ -80,15 +94,24 @@ export function useFeed(filter: Readonly<Filter>): Feed {
   const topic = useTopic("logs", hear);
   if (topic.cell.value) hear(topic.cell.value); // from an earlier visit
   watch(verdict, choose);
-  watch(() => [filter.level, filter.source, filter.request], () => void fetch(), { immediate: true });
-  onScopeDispose(() => turn?.abort());
+  let typing: ReturnType<typeof setTimeout> | undefined;
+  watch(() => [filter.level, filter.source, filter.request, filter.regex], () => void fetch(), { immediate: true });
+  watch(() => filter.text, () => {
+    clearTimeout(typing);
+    if (!filter.regex) typing = setTimeout(() => void fetch(), TYPING_MS);
+  });
+  onScopeDispose(() => {
+    clearTimeout(typing);
+    turn?.abort();
+  });
 
   return {
     topic, shown, dropped,
     total: computed(() => all.value.length),
+    reached: computed(() => (earlier.value.busy ? "Searching…" : reach(filter, earlier.value.from, all.value))),
     error: computed(() => verdict.value.error),
     earlier: earlier.value,
-    loadEarlier: () => fetch(shown.value[0]?.id),
+    loadEarlier: () => fetch(earlier.value.from ?? undefined),
     clear: forget,
   };
 }

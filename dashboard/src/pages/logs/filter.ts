@@ -1,5 +1,6 @@
 /** Which lines are wanted. Pure; owns what a filter means, and saying what is wrong with a regular expression. */
 
+import { clock, plural } from "../../format";
 import type { LogEntry, LogLevel } from "../../types";
 
 export interface Filter {
@@ -66,12 +67,21 @@ function reason(error: unknown): string {
   return text.replace(/^Invalid regular expression: \/.*\/[a-z]*: /s, "").toLowerCase();
 }
 
+/** How far back a search has looked: `from` is where the gateway stopped, `lines` those that are here. */
+export function reach({ text, regex }: Filter, from: number | null, lines: readonly LogEntry[]): string {
+  if (!text) return "";
+  const oldest = lines[0];
+  if (regex) return oldest ? `Only the ${plural(lines.length, "line")} loaded here, back to ${clock(oldest.timestamp * 1000)}` : "";
+  return from === null ? "In all lines that are kept" : `Back to ${clock(from / 1000)}`;
+}
+
 /** The part of a filter that the gateway knows, too, as a query: for lines from before the page was opened. */
 export function asked(filter: Filter, limit: number, before?: number): string {
   const query = new URLSearchParams({ limit: String(limit), level: filter.level });
   const model = modelOf(filter.source);
   if (model) query.set("model", model);
   if (filter.request) query.set("request_id", filter.request);
+  if (filter.text && !filter.regex) query.set("q", filter.text.slice(0, LONGEST_TEXT));
   if (before !== undefined) query.set("before", String(before));
   return query.toString();
 }
