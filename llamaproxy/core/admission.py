@@ -20,22 +20,20 @@ class Admission:
         self._room = room
         self._waiting = waiting
 
-    def refusal(self, backend: Backend | None, event: RequestArrived, now: float) -> GatewayError | None:
-        """Why the request may not even wait, if so."""
+    def refusal(self, backend: Backend | None, event: RequestArrived, at_once: bool, now: float) -> GatewayError | None:
+        """Why the request may not even wait, if so. `at_once`: it would not have to."""
         if backend is None or backend.removed:
             return ModelNotFound(f"there is no model {event.model!r}", param="model")
         if self.closing:
             return ShuttingDown("the gateway is shutting down", retry_after=5)
         if not backend.breaker.admits(event.request, now):
             return isolated(backend, now)
-        error = self._overflow(backend, event)
+        error = None if at_once else self._overflow(backend)
         if error:
             backend.breaker.probe_left(event.request)
         return error
 
-    def _overflow(self, backend: Backend, event: RequestArrived) -> GatewayError | None:
-        if backend.serves_at_once(event.light, event.exclusive):
-            return None
+    def _overflow(self, backend: Backend) -> GatewayError | None:
         own = backend.config.queue_size
         if len(self._waiting) >= self.limits.queue_size or (own is not None and len(backend.queue) >= own):
             return QueueFull("too many requests are waiting", retry_after=patience(backend))

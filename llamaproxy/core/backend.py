@@ -84,8 +84,9 @@ class Backend:
 
     @property
     def concurrency(self) -> int:
-        default = REMOTE_CONCURRENCY if self.remote else 2 * (self.config.parallel or DEFAULT_SLOTS)
-        return self.config.concurrency or default
+        if self.config.concurrency:
+            return self.config.concurrency
+        return REMOTE_CONCURRENCY if self.remote else 2 * (self.config.parallel or DEFAULT_SLOTS)
 
     @property
     def wanted_since(self) -> float | None:

@@ -47,7 +47,15 @@ class Counts(NamedTuple):
         """These, and what the earlier ones say beyond them."""
         if earlier is _NOTHING or None not in self:
             return self
-        return Counts._make([old if new is None else new for new, old in zip(self, earlier, strict=True)])
+        prompt, cached, completion, prompt_tps, generation_tps, _ = self
+        return Counts(
+            earlier.prompt if prompt is None else prompt,
+            earlier.cached if cached is None else cached,
+            earlier.completion if completion is None else completion,
+            earlier.prompt_tps if prompt_tps is None else prompt_tps,
+            earlier.generation_tps if generation_tps is None else generation_tps,
+            self.of_one,
+        )
 
 
 _NOTHING = Counts()
@@ -140,9 +148,9 @@ def _usage(document: Mapping[str, Any]) -> Counts:
         return _NOTHING
     prompt = _first(usage, "prompt_tokens", "input_tokens")
     completion = _first(usage, "completion_tokens", "output_tokens")
-    details = _mapping(usage, "prompt_tokens_details") or _mapping(usage, "input_tokens_details")
     if "cache_read_input_tokens" not in usage:
-        return Counts(prompt, _count(details, "cached_tokens"), completion)
+        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
+        return Counts(prompt, _count(details, "cached_tokens") if isinstance(details, dict) else None, completion)
     # Anthropic's input tokens are those that were not in the cache.
     cached = _count(usage, "cache_read_input_tokens") or 0
     created = _count(usage, "cache_creation_input_tokens") or 0

@@ -1,13 +1,15 @@
 """The scheduler's vocabulary: events that happened, effects that shall happen.
 
-Frozen values without behaviour. Times are seconds of one monotonic clock and are never stored in an event:
-`Scheduler.handle` receives `now` beside it. `spawn` numbers one life of one backend process, so that news
-about an earlier process can be told from news about the present one.
+Frozen values without behaviour. Those that every request has are named tuples, which are made several times as fast as
+frozen dataclasses. Times are seconds of one monotonic clock and are never stored in an event: `Scheduler.handle`
+receives `now` beside it. `spawn` numbers one life of one backend process, so that news about an earlier process can be
+told from news about the present one.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
 from llamaproxy.core.breaker import BreakerState
@@ -45,8 +47,7 @@ class Grounds(StrEnum):
     LOADS_FASTEST = "loads_fastest"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestArrived:
+class RequestArrived(NamedTuple):
     """A request wants `model`. It is rejected when `deadline` passes before a grant.
 
     `exclusive` requests get the backend to themselves: they are suspected of killing it.
@@ -71,8 +72,7 @@ class RequestLeft:
     request: str
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReleased:
+class LeaseReleased(NamedTuple):
     """The last byte of a granted request went out, or its lease ended in any other way."""
 
     request: str
@@ -193,8 +193,7 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The request holds a lease on this life of this backend until LeaseReleased."""
 
     request: str

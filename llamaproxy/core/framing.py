@@ -49,11 +49,9 @@ def chunk(content: bytes) -> bytes:
 
 
 def only_chunk(data: bytes) -> bytes:
-    """The content where this is one whole chunk and nothing else; otherwise nothing."""
-    line = _SIZE_LINE.match(data)
-    if not line or line.end() + int(line[1], 16) + 2 != len(data) or data[-2:] != b"\r\n":
-        return b""
-    return data[line.end() : -2]
+    """The content where this is one whole chunk and nothing else, its size spelled as engines do; otherwise nothing."""
+    size, _, rest = data.partition(b"\r\n")
+    return rest[:-2] if size == b"%x" % (len(rest) - 2) and rest.endswith(b"\r\n") else b""
 
 
 class LongBody:
@@ -103,9 +101,19 @@ class ChunkedBody:
         self._line = b""
         self._trailers = 0
         self._expect = self._size
+        self.between_chunks = True
+        """Whether the next byte begins a chunk, or the end."""
 
     def feed(self, data: bytes) -> None:
-        position = self._whole_chunks(data) if self._expect == self._size and not self._line else 0
+        # As the chunks of a stream come: each in a piece.
+        if self.between_chunks and (content := only_chunk(data)):
+            if self._payload:
+                self._payload(content)
+            return
+        self._follow(data, self._whole_chunks(data) if self.between_chunks else 0)
+        self.between_chunks = not self._left and not self._line and self._expect == self._size
+
+    def _follow(self, data: bytes, position: int) -> None:
         while position < len(data):
             if self.ended:
                 raise BadResponse("something follows its last chunk")
@@ -119,7 +127,7 @@ class ChunkedBody:
                 position = self._read_line(data, position)
 
     def _whole_chunks(self, data: bytes) -> int:
-        """Pass over chunks that came in one piece, as those of a stream do; returns where the first other thing begins.
+        """Pass over chunks that came together in one piece; returns where the first other thing begins.
 
         It takes nothing that would not be taken step by step.
         """
@@ -136,11 +144,6 @@ class ChunkedBody:
     def close(self) -> None:
         if not self.ended:
             raise BadResponse("it breaks off in the middle of a chunk")
-
-    @property
-    def between_chunks(self) -> bool:
-        """Whether the next byte begins a chunk, or the end."""
-        return not self._left and not self._line and self._expect == self._size
 
     def insert(self, content: bytes) -> bytes:
         """What to send, from where the body is now, for `content` to be the next thing that is read of it.

@@ -131,7 +131,8 @@ class Scheduler:
     def _arrived(self, event: RequestArrived, now: float, out: list[Effect]) -> bool:
         """Grant, queue or reject; True where nothing else can follow from the arrival."""
         backend = self.backends.get(event.model)
-        if error := self._admission.refusal(backend, event, now):
+        at_once = backend is not None and backend.serves_at_once(event.light, event.exclusive)
+        if error := self._admission.refusal(backend, event, at_once, now):
             out.append(Reject(event.request, error))
             if backend:
                 self._isolate_if_open(backend, now, out)
@@ -139,7 +140,7 @@ class Scheduler:
         assert backend
         since = now if event.since is None else event.since
         waiter = Waiter(event.request, since, event.deadline, event.light, event.exclusive, event.priority)
-        if backend.serves_at_once(event.light, event.exclusive):
+        if at_once:
             self._grant(backend, waiter, now, out)
             return True
         self._waiting.add(backend, waiter)

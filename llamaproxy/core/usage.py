@@ -12,8 +12,7 @@ in every event, other streams but those of /v1/messages with `timings_per_token`
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from llamaproxy.core import counts, sse
 from llamaproxy.core.counts import HEAD, TAIL, WHOLE, Counts, total
@@ -40,8 +39,7 @@ _SMALL = 2048
 _TOGETHER = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one answer; `prompt` is all of the prompt, with its `cached` part, and speeds are tokens a second.
 
     `exact`: the engine said so at the end. Otherwise `completion` is what passed so far, which may be too little. None
@@ -121,8 +119,7 @@ class StreamMeter(sse.Splitter):
         self._pieces: list[bytes] = []
         self._tokens = 0
         self._by_name = dialect in (Dialect.RESPONSES, Dialect.ANTHROPIC)
-        self._quick, none = _QUICK.get(dialect, (b"", b" "))
-        self._none = none[0]
+        self._quick, self._empty = _QUICK.get(dialect, (b"", b" "))
         self._choices = {0}
         self._since_end = 0
         self._done = False
@@ -139,8 +136,27 @@ class StreamMeter(sse.Splitter):
 
     def _look(self) -> None:
         if self._pieces:
-            super().feed(b"".join(self._pieces))
+            together = b"".join(self._pieces)
             self._pieces.clear()
+            if self.held or not self._count(together):
+                super().feed(together)
+
+    def _count(self, together: bytes) -> bool:
+        """Count events of one token each, which need not be taken apart; False where others may be among them."""
+        events = together.count(b"\n\n")
+        if (
+            not self._quick
+            or not together.endswith(b"\n\n")
+            or not together.count(b'"index":0,') == together.count(self._quick) == events
+            or self._quick + self._empty in together
+            or b'"usage"' in together
+            or b"\r" in together
+        ):
+            return False
+        self._tokens += events
+        self._since_end += events
+        self._latest = together[together.rfind(b"\n\n", 0, -2) + 2 if events > 1 else 0 :]
+        return True
 
     @property
     def tokens(self) -> int:
@@ -166,7 +182,7 @@ class StreamMeter(sse.Splitter):
         if self._by_name:
             return _DELTA.match(block) is not None
         at = block.find(self._quick)
-        if at >= 0 and block[at + len(self._quick)] != self._none:
+        if at >= 0 and not block.startswith(self._empty, at + len(self._quick)):
             return True
         if block[:1] == b":" or b"\n:" in block:  # a comment may say anything
             event = sse.parse(block)

@@ -3,8 +3,7 @@
 Owns which bodies are refused. Bodies are looked at, never changed, and of large ones no whole copy is made.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,8 +19,7 @@ _LARGE = 2 * PIECE
 """Bytes from which looking for long strings costs less than it saves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What a body says: `model` is None where it says nothing."""
 
     model: str | None
@@ -47,7 +45,7 @@ def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
     if endpoint.needs and endpoint.needs not in fields:
         raise InvalidRequest(f"`{endpoint.needs}` is required", param=endpoint.needs)
     for name in endpoint.lists:
-        if not isinstance(fields.get(name), list | None):
+        if fields.get(name) is not None and not isinstance(fields[name], list):
             raise InvalidRequest(f"`{name}` must be an array", param=name)
 
 
@@ -87,7 +85,7 @@ def _parse(text: bytes) -> dict[str, Any] | list[Any]:
         document: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from error
-    if not isinstance(document, dict | list):
+    if not isinstance(document, (dict, list)):
         raise InvalidRequest("the body must be a JSON object")
     if _brackets(text) > MAX_NESTING and _deeper_than(document, MAX_NESTING):
         raise InvalidJson(f"the body is nested more than {MAX_NESTING} levels deep")

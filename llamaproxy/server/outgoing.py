@@ -4,7 +4,7 @@ Owns what becomes of target, fields and body on the way from the client. Servers
 under their own name. All are asked for what they would not tell by themselves of a stream.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -23,8 +23,7 @@ _MOST_ASKED = 1024 * 1024
 """Bytes of a body that is copied to ask for more than its client does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """The request as the engine gets it, and what its answer has to follow.
 
     `fields` are lines of header fields. `unasked`: what the engine was asked for that the client does not expect.
@@ -40,8 +39,7 @@ class Outgoing:
     retelling: Retelling | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Translated:
+class Translated(NamedTuple):
     """A request of another API in the engine's words: JSON for one of the engine's routes."""
 
     path: str

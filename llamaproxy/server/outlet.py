@@ -84,10 +84,6 @@ class Rechunked:
         return _LAST_CHUNK
 
 
-def _is_one_event(content: bytes) -> bool:
-    return len(content) > 1 and content.find(b"\n\n") == len(content) - 2
-
-
 class Stripped:
     """A stream without the counts that only the gateway asked for.
 
@@ -102,9 +98,11 @@ class Stripped:
         self._between_events = chunked and to_chunks
 
     def through(self, data: bytes) -> bytes:
-        if self._between_events and _is_one_event(event := only_chunk(data)):
-            kept = self._stripper.kept(event)
-            return data if kept is event else chunk(kept) if kept else b""
+        if self._between_events:
+            event = only_chunk(data)
+            if event.find(b"\n\n") == len(event) - 2 >= 0:
+                kept = self._stripper.kept(event)
+                return data if kept is event else chunk(kept) if kept else b""
         if self._body is None:
             return self._framed(self._stripper.through(data))
         self._body.feed(data)

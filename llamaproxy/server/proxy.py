@@ -7,8 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
@@ -60,8 +59,7 @@ class Chat(BaseModel):
     messages: list[dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """One request on its way to one model."""
 
     request: web.Request
@@ -120,7 +118,7 @@ class Proxy:
             model, path = self._current.catalogue.split_path(routing.below_upstream(request.rel_url.raw_path))
             endpoint = routing.upstream(request.method, path)
             content = await self.content(request)
-            row.bytes_in, row.model, row.dialect = len(content), model.name, endpoint.dialect
+            row.bytes_in, row.model, row.dialect = len(content), model.name, str(endpoint.dialect)
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
                 wish.read(content, request.headers.get("Content-Type", ""), endpoint)
             with quota.admit(request, row, model, endpoint, content):
@@ -275,7 +273,7 @@ def _without_files(outgoing: Outgoing) -> Outgoing:
     """Erasing a slot needs no body, and a body could make something else of it. Raises InvalidRequest."""
     if routing.touches_slot_files(outgoing.target):
         raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
-    return replace(outgoing, body=None)
+    return outgoing._replace(body=None)
 
 
 def _about(job: _Job) -> bytes:

@@ -37,7 +37,7 @@ class Refusals:
             return
         self._traffic.refused(error.status)
         if self._has_room():
-            row = RequestRow(request_id(request), name, routing.dialect_of(path), request.remote or "")
+            row = RequestRow(request_id(request), name, str(routing.dialect_of(path)), request.remote or "")
             self._ledger.close(self._ledger.open(row), RequestState.REJECTED, error.status, error.code)
 
     def _has_room(self) -> bool:

@@ -36,7 +36,7 @@ class Rows:
         self._flights = flights
 
     def open(self, request: web.Request, endpoint: str, dialect: Dialect) -> RequestRow:
-        row = RequestRow(request_id(request), endpoint, dialect, request.remote or "")
+        row = RequestRow(request_id(request), endpoint, str(dialect), request.remote or "")
         row.key = quota.key_name(request)
         self._ledger.open(row)
         self._flights.begin(row, request)

@@ -57,7 +57,7 @@ class Upgrades:
     async def serve(self, request: Request, key: str) -> web.StreamResponse:
         """Returns when the WebSocket has ended. Raises GatewayError where it does not begin."""
         endpoint = _ENDPOINT
-        row = RequestRow(request_id(request), endpoint.name, endpoint.dialect, request.remote or "", stream=True)
+        row = RequestRow(request_id(request), endpoint.name, str(endpoint.dialect), request.remote or "", stream=True)
         row.key = quota.key_name(request)
         self._ledger.open(row)
         self._flights.begin(row, request)

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from llamaproxy.telemetry.ledger import RequestRow, RequestState, values
+from llamaproxy.telemetry.ledger import RequestRow, RequestState, stored
 from llamaproxy.telemetry.schema import COLUMNS
 
 if sys.platform != "win32":
@@ -75,7 +75,7 @@ class Journal:
         if row.slot < 0:
             row.slot = self._free.pop() if self._free else self._next()
         try:
-            self._write(row.slot, orjson.dumps((self.run, row.number, *values(row))) + _EMPTY)
+            self._write(row.slot, orjson.dumps((self.run, row.number, *stored(row))) + _EMPTY)
         except orjson.JSONEncodeError as error:
             self._complain(error)
 

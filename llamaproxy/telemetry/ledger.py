@@ -79,6 +79,9 @@ FIELDS = tuple(field.name for field in fields(RequestRow) if field.name not in (
 """What is shown of a row, and kept."""
 values = attrgetter(*FIELDS)
 """The fields of a row, in this order."""
+_PLAIN = {"state": "state._value_", "stream": "stream.real"}
+stored = attrgetter(*(_PLAIN.get(name, name) for name in FIELDS))
+"""The same as they are written: plain texts and numbers, because SQLite looks for an adapter for everything else."""
 
 Told = Callable[[RequestRow], object]
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from llamaproxy.tasks import spawn
 from llamaproxy.telemetry import store as files
 from llamaproxy.telemetry.journal import Journal, left_behind
-from llamaproxy.telemetry.ledger import RequestRow, values
+from llamaproxy.telemetry.ledger import RequestRow, stored
 from llamaproxy.telemetry.retention import Anchor
 from llamaproxy.telemetry.schema import NewerDatabase
 from llamaproxy.telemetry.series import Row, Series
@@ -192,7 +192,7 @@ class Writer:
             self._suspect = False
         if rows := self.spool.take(_MOST_AT_ONCE):
             begun = time.monotonic()
-            await self._insert(store, [(self.journal.run, row.number, *values(row)) for row in rows])
+            await self._insert(store, [(self.journal.run, row.number, *stored(row)) for row in rows])
             self._gather = min(max(GATHER, _SHARE * (time.monotonic() - begun)), MOST_GATHER)
             self.spool.done()
             self.journal.release(rows)

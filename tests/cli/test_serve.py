@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from llamaproxy.backends.ports import free_port
+from llamaproxy.cli import serve
 from tests.folders import short_folder
 from tests.gateway import Client, GatewayProcess, fake_model, until
 
@@ -51,6 +53,17 @@ async def test_open_address_without_a_key_is_refused(tmp_path: Path) -> None:
     code, stderr = await refused(tmp_path, "", "--host", "0.0.0.0")
     assert code == 78
     assert "llamaproxy keys create" in stderr
+
+
+def test_the_collector_leaves_alone_what_is_there_from_the_start() -> None:
+    before = gc.get_threshold()
+    try:
+        serve.spare_collector()
+        assert gc.get_freeze_count() > 1000
+        assert gc.get_threshold()[0] > before[0]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 async def test_flag_wins_over_environment_wins_over_file(tmp_path: Path) -> None:

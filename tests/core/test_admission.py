@@ -9,7 +9,6 @@ from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import RequestArrived
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.room import Room
-from llamaproxy.core.states import BackendState
 from llamaproxy.core.waiting import WaitingRoom
 from tests.core.world import limits, models
 
@@ -32,8 +31,8 @@ def admission(waiting: WaitingRoom) -> Admission:
     return Admission(bounds, Room(bounds), waiting)
 
 
-def answer(admission: Admission, backend: Backend | None) -> str | None:
-    error = admission.refusal(backend, ARRIVAL, 0.0)
+def answer(admission: Admission, backend: Backend | None, at_once: bool = False) -> str | None:
+    error = admission.refusal(backend, ARRIVAL, at_once, 0.0)
     return error.code if error else None
 
 
@@ -58,7 +57,7 @@ def test_gateway_that_goes_down(admission: Admission, backend: Backend) -> None:
 
 def test_open_breaker_and_why(admission: Admission, backend: Backend) -> None:
     backend.breaker.start_failed(0.0, "it broke")
-    error = admission.refusal(backend, ARRIVAL, 4.0)
+    error = admission.refusal(backend, ARRIVAL, False, 4.0)
     assert error
     assert (error.code, error.retry_after) == ("model_unavailable", 6.0)
     assert "it broke" in error.message
@@ -81,12 +80,12 @@ def test_more_memory_than_all_models_may_take_together(admission: Admission, bac
 def test_refused_probe_gives_its_turn_back(admission: Admission, backend: Backend, waiting: WaitingRoom) -> None:
     backend.breaker.start_failed(0.0, "it broke")
     queue(waiting, backend, "other")
-    late = admission.refusal(backend, ARRIVAL, 11.0)
+    late = admission.refusal(backend, ARRIVAL, False, 11.0)
     assert late
     assert late.code == "queue_full"
     assert backend.breaker.admits("another", 11.0)
 
 
 def test_backend_with_a_place_asks_for_no_room(admission: Admission, backend: Backend) -> None:
-    backend.state, backend.footprint = BackendState.READY, Footprint(11)
-    assert answer(admission, backend) is None
+    backend.footprint = Footprint(11)
+    assert answer(admission, backend, at_once=True) is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaproxy.core.framing import MAX_LINE, Body, BodyUntilClose, ChunkedBody, LongBody, body_of
+from llamaproxy.core.framing import MAX_LINE, Body, BodyUntilClose, ChunkedBody, LongBody, body_of, chunk, only_chunk
 from llamaproxy.core.response import BadResponse, parse
 
 CHUNKED = b"5\r\nhello\r\nA;ext=1\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n"
@@ -31,6 +31,19 @@ def test_head_says_which(field: bytes, kind: type) -> None:
     assert isinstance(body_of(parse(b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n", False)), kind)
     nothing = body_of(parse(b"HTTP/1.1 204 OK\r\n" + field + b"\r\n\r\n", False))
     assert nothing.ended
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\r\n", b"0\r\n\r\n", b"2\r\nabc\r\n", b"3\r\nabc", b"3\r\nabcd\r", b" 3\r\nabc\r\n", b"03\r\nabc\r\n"],
+)
+def test_whatever_is_not_one_whole_chunk_as_engines_send_it_is_none(data: bytes) -> None:
+    assert only_chunk(data) == only_chunk(chunk(b"abc") + data + chunk(b"abc")) == b""
+
+
+def test_content_of_one_chunk_may_be_anything() -> None:
+    for content in (b"x", b"\r\n", b"1\r\nx\r\n", bytes(300)):
+        assert only_chunk(chunk(content)) == content
 
 
 class TestLong:

@@ -144,6 +144,33 @@ class TestRecordings:
         assert f'"predicted_per_second":{told.generation_tps}' in content
 
 
+CHUNK = 'data: {"choices":[{"index":%d,"delta":%s,"finish_reason":null}],"timings":{"predicted_n":3}}\n\n'
+ORDINARY = (CHUNK % (0, '{"content":"a"}')).encode()
+EVENTS = (
+    *(ORDINARY, ORDINARY.replace(b"\n", b"\r\n"), b": " + ORDINARY, b"id: 1\n:" + ORDINARY, ORDINARY[:-1], b"\n"),
+    *(CHUNK.encode() % place for place in ((0, b'{"content":""}'), (1, b'{"content":"a"}'), (0, b'{"role":"x"}'))),
+    *(b'data: {"usage":{"completion_tokens":9},"choices":[]}\n\n', b"data: [DONE]\n\n"),
+)
+
+
+class TestTogether:
+    """Pieces are looked at some at a time, and those that hold nothing but ordinary events are not taken apart."""
+
+    @given(st.lists(st.sampled_from((ORDINARY, ORDINARY, *EVENTS)), max_size=12), st.lists(st.integers(0, 900)))
+    def test_they_count_as_they_do_byte_by_byte(self, events: list[bytes], cuts: list[int]) -> None:
+        apart, together = StreamMeter(Dialect.OPENAI), StreamMeter(Dialect.OPENAI)
+        for byte in single(b"".join(events)):
+            apart.feed(byte)
+        for piece in pieces(b"".join(events), cuts):
+            together.feed(piece)
+        assert (together.tokens, together.usage) == (apart.tokens, apart.usage)
+
+    def test_the_last_of_them_tells_the_count_so_far(self) -> None:
+        this = StreamMeter(Dialect.OPENAI)
+        this.feed(ORDINARY * 2 + ORDINARY.replace(b'_n":3', b'_n":7'))
+        assert (this.tokens, this.usage.completion, this.held) == (3, 7, 0)
+
+
 class TestOtherServers:
     """As vLLM, OpenAI and servers written in Python send it."""
 

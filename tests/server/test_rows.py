@@ -46,6 +46,7 @@ def state(row: RequestRow) -> tuple[RequestState, int | None]:
 async def test_a_row_is_open_until_it_is_closed(rows: Rows, ledger: Ledger) -> None:
     row = opened(rows)
     assert (row.endpoint, row.dialect, ledger.in_flight) == ("api/chat", "ollama", 1)
+    assert type(row.dialect) is str, "which is stored as it is"
     rows.answered(row)
     assert state(row) == (RequestState.OK, 200)
     assert ledger.in_flight == 0

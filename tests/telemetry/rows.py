@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from llamaproxy.telemetry.ledger import RequestRow, RequestState, values
+from llamaproxy.telemetry import ledger
+from llamaproxy.telemetry.ledger import RequestRow, RequestState
 
 
 def ended(number: int, **fields: Any) -> RequestRow:
@@ -13,4 +14,4 @@ def ended(number: int, **fields: Any) -> RequestRow:
 
 def cells(row: RequestRow, run: int = 1) -> tuple[Any, ...]:
     """As the database takes it."""
-    return (run, row.number, *values(row))
+    return (run, row.number, *ledger.stored(row))

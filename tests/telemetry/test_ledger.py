@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from llamaproxy.telemetry import ledger as module
-from llamaproxy.telemetry.ledger import FIELDS, Ledger, RequestRow, RequestState
+from llamaproxy.telemetry.ledger import FIELDS, Ledger, RequestRow, RequestState, stored, values
 
 FINAL = [state for state in RequestState if state is not RequestState.IN_FLIGHT]
 
@@ -104,6 +104,14 @@ def test_others_hear_of_an_answer_before_it_goes_out_and_of_its_end(clock: Clock
     ledger.first_byte(opened)
     ledger.close(opened, RequestState.OK, 200)
     assert heard == [("answering", "in_flight", 1000), ("ended", "ok", 1000)]
+
+
+def test_what_is_stored_is_of_the_types_that_sqlite_takes_as_they_are(ledger: Ledger) -> None:
+    done = ledger.open(row())
+    done.stream = True
+    ledger.close(done, RequestState.OK, 200)
+    assert stored(done) == values(done)
+    assert {type(cell) for cell in stored(done)} <= {str, int, float, type(None)}
 
 
 def test_old_rows_go_and_their_counts_stay(ledger: Ledger) -> None:
