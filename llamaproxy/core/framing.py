@@ -54,6 +54,15 @@ def only_chunk(data: bytes) -> bytes:
     return rest[:-2] if size == b"%x" % (len(rest) - 2) and rest.endswith(b"\r\n") else b""
 
 
+def whole_chunks(data: bytes) -> bytes:
+    """The content of several chunks, likewise; nothing where the last one, the end, is among them."""
+    lines = data.split(b"\r\n")
+    contents = lines[1::2]
+    if lines.pop() or b"" in contents or lines[::2] != [b"%x" % len(content) for content in contents]:
+        return b""
+    return b"".join(contents)
+
+
 class LongBody:
     """A body of known length, which may be 0."""
 
@@ -105,8 +114,8 @@ class ChunkedBody:
         """Whether the next byte begins a chunk, or the end."""
 
     def feed(self, data: bytes) -> None:
-        # As the chunks of a stream come: each in a piece.
-        if self.between_chunks and (content := only_chunk(data)):
+        # As the chunks of a stream come: each in a piece, or some together.
+        if self.between_chunks and (content := only_chunk(data) or whole_chunks(data)):
             if self._payload:
                 self._payload(content)
             return
@@ -127,7 +136,7 @@ class ChunkedBody:
                 position = self._read_line(data, position)
 
     def _whole_chunks(self, data: bytes) -> int:
-        """Pass over chunks that came together in one piece; returns where the first other thing begins.
+        """Pass over chunks before one that has not come whole; returns where the first other thing begins.
 
         It takes nothing that would not be taken step by step.
         """

@@ -20,6 +20,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 # In JSON a quote within a text has a backslash before it: no text can look like these.
 _TIMINGS = b',"timings":{'
 _GOES_ON = b'"finish_reason":null'
+_ENDS = b'"finish_reason":"'
 _DELTA = b".delta\n"
 """How the first line of an event of /v1/responses ends that has a part of the answer."""
 
@@ -78,6 +79,10 @@ class Stripper(sse.Splitter):
         """What stays of one event: itself, if nothing goes; nothing, if all of it does."""
         return block
 
+    def of_ordinary(self, events: bytes) -> bytes | None:
+        """What stays of several whole events together; None where each must be looked at."""
+        return None
+
     def block(self, block: bytes) -> None:
         self._passed.append(self.kept(block))
 
@@ -106,6 +111,14 @@ class UsageStripper(Stripper):
 class TimingsStripper(Stripper):
     def kept(self, block: bytes) -> bytes:
         return without_timings(block)
+
+    def of_ordinary(self, events: bytes) -> bytes | None:
+        first, *others = events.split(_TIMINGS)
+        if not others:
+            return events
+        if len(others) != events.count(_GOES_ON) or _ENDS in events:
+            return None
+        return first + b"".join([other.partition(b"}")[2] for other in others])
 
 
 class ChunkedUsageStripper:

@@ -6,7 +6,7 @@ and what the client can read.
 
 from typing import Protocol
 
-from llamaproxy.core.framing import ChunkedBody, chunk, only_chunk
+from llamaproxy.core.framing import ChunkedBody, chunk, only_chunk, whole_chunks
 from llamaproxy.core.response import Framing
 from llamaproxy.core.stripping import Unasked, stripper
 
@@ -87,7 +87,8 @@ class Rechunked:
 class Stripped:
     """A stream without the counts that only the gateway asked for.
 
-    A chunk with one event is taken as it is: engines send most tokens so.
+    A chunk with one event is taken as it is: engines send most tokens so. Where they come faster than they are read,
+    several are taken together.
     """
 
     def __init__(self, unasked: Unasked, chunked: bool, to_chunks: bool) -> None:
@@ -103,6 +104,9 @@ class Stripped:
             if event.find(b"\n\n") == len(event) - 2 >= 0:
                 kept = self._stripper.kept(event)
                 return data if kept is event else chunk(kept) if kept else b""
+            events = whole_chunks(data)
+            if events.endswith(b"\n\n") and (left := self._stripper.of_ordinary(events)):
+                return chunk(left) if len(left) < len(events) else data
         if self._body is None:
             return self._framed(self._stripper.through(data))
         self._body.feed(data)

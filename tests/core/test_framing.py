@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaproxy.core.framing import MAX_LINE, Body, BodyUntilClose, ChunkedBody, LongBody, body_of, chunk, only_chunk
+from llamaproxy.core.framing import (
+    MAX_LINE,
+    Body,
+    BodyUntilClose,
+    ChunkedBody,
+    LongBody,
+    body_of,
+    chunk,
+    only_chunk,
+    whole_chunks,
+)
 from llamaproxy.core.response import BadResponse, parse
 
 CHUNKED = b"5\r\nhello\r\nA;ext=1\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n"
@@ -44,6 +54,17 @@ def test_whatever_is_not_one_whole_chunk_as_engines_send_it_is_none(data: bytes)
 def test_content_of_one_chunk_may_be_anything() -> None:
     for content in (b"x", b"\r\n", b"1\r\nx\r\n", bytes(300)):
         assert only_chunk(chunk(content)) == content
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\r\n", b"0\r\n\r\n", b"2\r\nabc\r\n", b"3\r\nabc", b"3\r\nabcd\r", b" 3\r\nabc\r\n", b"03\r\nabc\r\n"],
+)
+def test_several_chunks_are_whole_or_none(data: bytes) -> None:
+    several = chunk(b"ab") + chunk(b"x" * 300) + chunk(b"\n\n")
+    assert whole_chunks(several) == b"ab" + b"x" * 300 + b"\n\n"
+    if data:
+        assert whole_chunks(several + data) == whole_chunks(data + several) == b""
 
 
 class TestLong:

@@ -69,14 +69,23 @@ class TestTimings:
         raw = [chunk(self.WITH), chunk(self.WITHOUT), chunk(self.WITH), b"0\r\n\r\n"]
         assert self.out(*raw) == ([*[chunk(self.WITHOUT)] * 3, b""], b"0\r\n\r\n")
 
+    def test_several_that_come_together_go_on_together(self) -> None:
+        together = chunk(self.WITH) + chunk(self.WITHOUT) + chunk(self.WITH)
+        assert self.out(together, b"0\r\n\r\n") == ([chunk(self.WITHOUT * 3), b""], b"0\r\n\r\n")
+
+    def test_an_end_among_them_keeps_its_own(self) -> None:
+        last = self.WITH.replace(b"null", b'"stop"')
+        ((sent,), _) = self.out(chunk(self.WITH) + chunk(last))
+        assert content(sent + b"0\r\n\r\n") == (self.WITHOUT + last, True)
+
     def test_chunks_of_a_byte_each_are_no_events(self) -> None:
         sent, end = self.out(*(chunk(self.WITH[at : at + 1]) for at in range(len(self.WITH))), b"0\r\n\r\n")
         assert content(b"".join(sent) + end) == (self.WITHOUT, True)
 
     def test_what_has_none_is_not_even_copied(self) -> None:
-        raw = chunk(self.WITHOUT)
-        ((same,), _) = self.out(raw)
-        assert same is raw
+        for raw in (chunk(self.WITHOUT), chunk(self.WITHOUT) * 2):
+            ((same,), _) = self.out(raw)
+            assert same is raw
 
     @pytest.mark.parametrize("way", [{}, {"to_chunks": True}, {"to_close": True}], ids=str)
     @given(cuts=st.lists(st.integers(0, 700)), framing=st.sampled_from([Framing.CHUNKED, Framing.CLOSE]))
