@@ -147,6 +147,7 @@ class StreamMeter(sse.Splitter):
         if (
             not self._quick
             or not together.endswith(b"\n\n")
+            or together.count(b"\n") != 2 * events
             or not together.count(b'"index":0,') == together.count(self._quick) == events
             or self._quick + self._empty in together
             or b'"usage"' in together
