@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from llamaproxy import scope
+from llamaproxy.backends.alarm import Alarm
 from llamaproxy.backends.breakers import BreakerWatch
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life
@@ -91,8 +92,7 @@ class Pool:
         self._spawns: dict[str, Life] = {}
         self._waiters: dict[str, asyncio.Future[Life]] = {}
         self._runs: set[asyncio.Task[None]] = set()
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at: float | None = None
+        self._alarm = Alarm(lambda: self._emit(TimePassed()))
         self._emptied = asyncio.Event()
         self._closing = False
         self._hurried = asyncio.Event()
@@ -209,8 +209,7 @@ class Pool:
             await asyncio.wait(self._runs, timeout=patience)
         for running in self._spawns.values():
             log.error("%s: process %s does not end, not even by KILL; leaving it behind", running.model, running.pid)
-        if self._alarm:
-            self._alarm.cancel()
+        self._alarm.set(None)
         self._breakers.close()
 
     def hurry(self) -> None:
@@ -247,7 +246,7 @@ class Pool:
         self._breakers.after(event)
         for effect in effects:
             self._carry_out(effect)
-        self._set_alarm()
+        self._alarm.set(self._scheduler.wake_at)
         if self._closing:
             self._look_whether_empty()
 
@@ -320,20 +319,6 @@ class Pool:
             report = functools.partial(self._weighed, event.model)
             spawn(self._scale.watch(running.pid, running.exited, report), name=f"weigh-{event.model}")
         self._emit(event)
-
-    def _set_alarm(self) -> None:
-        wake_at = self._scheduler.wake_at
-        if wake_at == self._alarm_at:
-            return
-        if self._alarm:
-            self._alarm.cancel()
-        self._alarm_at = wake_at
-        delay = max(0.0, wake_at - time.monotonic()) if wake_at is not None else None
-        self._alarm = None if delay is None else self._loop.call_later(delay, self._ring, context=scope.of_nobody())
-
-    def _ring(self) -> None:
-        self._alarm = self._alarm_at = None
-        self._emit(TimePassed())
 
 
 def _about(effect: Drain | Resume | Stop) -> dict[str, str]:

@@ -164,7 +164,7 @@ class Lane(BaseProtocol):
             goes_on = bool(response.keep_alive)
         except ConnectionError:
             log.debug("a client left before it had its answer")
-        except Exception:
+        except Exception:  # nobody waits for this task: unheard, its client would get neither an answer nor an end
             log.exception("a request failed outside of its handler")
             self._fail(request)
         finally:
