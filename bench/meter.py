@@ -19,7 +19,7 @@ from bench.quiet import Calibration, calibrate, is_quiet
 from llamaproxy.core.framing import ChunkedBody, chunk
 from llamaproxy.core.response import Framing
 from llamaproxy.core.routing import Dialect
-from llamaproxy.core.stripping import ChunkedUsageStripper, Unasked, UsageStripper
+from llamaproxy.core.stripping import Unasked, UsageStripper
 from llamaproxy.core.usage import DocumentMeter, StreamMeter
 from llamaproxy.server.outlet import outlet
 
@@ -75,15 +75,26 @@ def lines() -> Iterator[Line]:
     yield Line("framing alone", chunk(ordinary), lambda: ChunkedBody().feed)
     yield Line("framing, and the meter as its payload", chunk(ordinary), framed_meter)
     timed = event(chat(timings=_TIMINGS))
-    yield Line("stripper, on content", ordinary, lambda: UsageStripper().through)
-    yield Line("stripper, on chunks", chunk(ordinary), lambda: ChunkedUsageStripper().through)
-    yield Line("timings taken out, nothing to take", chunk(ordinary), without_timings)
-    yield Line("timings taken out", chunk(timed), without_timings)
+    yield Line("usage taken out, nothing to take", ordinary, lambda: UsageStripper().through)
+    yield Line("timings taken out, nothing to take", ordinary, without_timings)
+    yield Line("timings taken out", timed, without_timings)
+    yield Line("all of that, of a chunk with timings", chunk(timed), in_all)
     yield Line(f"large body, a read of {READ // 1024} KiB", b"0.0123456789," * (READ // 13), large_body, BODY // READ)
 
 
 def without_timings() -> Feed:
     return outlet(Framing.CHUNKED, to_chunks=False, to_close=False, unasked=Unasked.TIMINGS).through
+
+
+def in_all() -> Feed:
+    """Framing, meter and outlet."""
+    meter, through = StreamMeter(Dialect.OPENAI).feed, without_timings()
+
+    def take(content: bytes) -> None:
+        meter(content)
+        through(content)
+
+    return ChunkedBody(take).feed
 
 
 def stream_meter(dialect: Dialect) -> Feed:

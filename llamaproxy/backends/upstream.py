@@ -13,8 +13,7 @@ from llamaproxy.backends.connections import Connections, P
 from llamaproxy.backends.route import route_to
 from llamaproxy.backends.silence import FOR_EVER
 from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
-from llamaproxy.core.framing import ChunkedBody
-from llamaproxy.core.response import BadResponse, Framing, Head
+from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.errors import Exhausted
 
 _TARGET = re.compile(r"[\x21-\x7e]+")
@@ -61,15 +60,14 @@ class Answer:
     async def read(self, most: int = _LONGEST_ANSWER) -> bytes:
         """The content of the whole body. Raises UpstreamLost, also where it is larger than `most` bytes."""
         content = bytearray()
-        take = ChunkedBody(content.extend).feed if self.head.framing is Framing.CHUNKED else content.extend
 
         def bounded(data: bytes) -> None:
-            take(data)
+            content.extend(data)
             if len(content) > most:
                 self.abort()
 
         try:
-            await self.relay(bounded)
+            await self.relay(None, bounded)
         except (ConnectionLost, BadResponse) as error:
             raise UpstreamLost(str(error)) from error
         if len(content) > most:

@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._parsed: Head | None = None
         self._body: Body | None = None
         self._sink: Sink | None = None
+        self._relaying = False
         self._buffer = b""
         self._interim = 0
         self._to_head = False
@@ -75,7 +76,7 @@ class Connection(asyncio.Protocol):
             self.resume()
         self._silence.bear(patience)
         self._to_head, self._interim, self._buffer = to_head, 0, b""
-        self._parsed = self._body = self._sink = self._first = None
+        self._parsed = self._body = self._first = None
         self._head, self._end = self._loop.create_future(), self._loop.create_future()
         for piece in request:
             self._transport.write(piece)
@@ -94,7 +95,7 @@ class Connection(asyncio.Protocol):
         self._first = self._loop.create_future()
         await self._first
 
-    async def relay(self, sink: Sink, content: Sink | None = None) -> None:
+    async def relay(self, sink: Sink | None, content: Sink | None = None) -> None:
         """Hand on the body's bytes as they come, those that are here at once; returns at its end.
 
         `content` is told what they hold, without framing, before `sink` gets them. Raises ConnectionLost or BadResponse
@@ -102,13 +103,13 @@ class Connection(asyncio.Protocol):
         """
         assert self._end
         early, self._buffer = self._buffer, b""
-        if content:
-            self._listen(early, content)
         if not self._end.done():
-            self._sink = sink
+            self._relaying, self._sink = True, sink
             if self._silence.suspended:
                 self.resume()
-        if early:
+        if content:
+            self._listen(early, content)
+        if early and sink:
             sink(early)
         await self._end
 
@@ -225,24 +226,24 @@ class Connection(asyncio.Protocol):
         if body.ended and data:
             raise BadResponse("it goes on after its end")
         body.feed(data)
-        if self._sink:
-            self._silence.heard()
-            self._sink(data)
+        if self._relaying:
+            self._silence.heard_at = self._loop.time()
+            if self._sink:
+                self._sink(data)
         else:
             self._buffer += data
             if len(self._buffer) > _MOST_EARLY:
                 self.pause()
-        if self._first and not self._first.done():
-            self._first.set_result(None)
+        if self._first:
+            _settle(self._first)
+            self._first = None
         if body.ended:
             self._finish()
 
     def _finish(self) -> None:
         """What was not relayed yet stays in the buffer for whoever does."""
         assert self._end and self._parsed
-        for future in (self._first, self._end):
-            if future and not future.done():
-                future.set_result(None)
+        _settle(self._end)
         self.idle_since = self._loop.time()
         self._silence.end()
         if self._parsed.persistent:
@@ -250,6 +251,7 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
         self._body = self._sink = None
+        self._relaying = False
 
     def _fall_silent(self) -> None:
         self._fail(ConnectionSilent("nothing came in time", heard=True))
@@ -270,3 +272,8 @@ class Connection(asyncio.Protocol):
                 future.set_exception(error)
                 # Nobody may ask any more: whoever waited has been cancelled.
                 future.exception()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -6,6 +6,7 @@ for a part of it. Source: RFC 9112, section 7.1.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
 from llamaproxy.core.response import BadResponse, Framing, Head
@@ -50,8 +51,18 @@ def chunk(content: bytes) -> bytes:
 
 def only_chunk(data: bytes) -> bytes:
     """The content where this is one whole chunk and nothing else, its size spelled as engines do; otherwise nothing."""
-    size, _, rest = data.partition(b"\r\n")
-    return rest[:-2] if size == b"%x" % (len(rest) - 2) and rest.endswith(b"\r\n") else b""
+    line = _only_line(len(data))
+    return data[len(line) : -2] if data.startswith(line) and data.endswith(b"\r\n") else b""
+
+
+@lru_cache(maxsize=4096)
+def _only_line(length: int) -> bytes:
+    """How a piece of so many bytes begins that is one chunk; no chunk has some lengths, and nothing begins so."""
+    for digits in range(1, 16):
+        size = length - digits - len(b"\r\n\r\n")
+        if size > 0 and len(line := b"%x" % size) == digits:
+            return line + b"\r\n"
+    return bytes(length + 1)
 
 
 def whole_chunks(data: bytes) -> bytes:

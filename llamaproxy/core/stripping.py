@@ -12,12 +12,11 @@ the extra event, and a client that reads them would miss them. They are asked fo
 from enum import Enum, auto
 
 from llamaproxy.core import counts, sse
-from llamaproxy.core.framing import ChunkedBody, chunk
 
 MAX_EXTRA = 16 * 1024
 """Bytes of the extra event, which has counts and names only: what is larger is passed on as it comes."""
-_LAST_CHUNK = b"0\r\n\r\n"
-# In JSON a quote within a text has a backslash before it: no text can look like these.
+# In JSON a quote within a text has a backslash before it: no text can look like these. On the way of every event
+# `find` asks for them: `in` makes an exception of bytes first, to see that they are no number.
 _TIMINGS = b',"timings":{'
 _GOES_ON = b'"finish_reason":null'
 _ENDS = b'"finish_reason":"'
@@ -42,7 +41,7 @@ def without_timings(block: bytes) -> bytes:
     A rest of the text that comes with the end has them, too; it loses them.
     """
     at = block.find(_TIMINGS)
-    if at < 0 or not (_GOES_ON in block or block[: block.find(b"\n") + 1].endswith(_DELTA)):
+    if at < 0 or (block.find(_GOES_ON) < 0 and not block[: block.find(b"\n") + 1].endswith(_DELTA)):
         return block
     return block[:at] + block[block.index(b"}", at) + 1 :]
 
@@ -67,6 +66,8 @@ class Stripper(sse.Splitter):
 
     def through(self, content: bytes) -> bytes:
         """What the client gets now."""
+        if content.endswith(b"\n\n") and not self._held and (left := self.of_whole(content)) is not None:
+            return left
         self.feed(content)
         return self._taken()
 
@@ -79,8 +80,8 @@ class Stripper(sse.Splitter):
         """What stays of one event: itself, if nothing goes; nothing, if all of it does."""
         return block
 
-    def of_ordinary(self, events: bytes) -> bytes | None:
-        """What stays of several whole events together; None where each must be looked at."""
+    def of_whole(self, events: bytes) -> bytes | None:
+        """What stays of whole events, one or several together; None where each must be looked at."""
         return None
 
     def block(self, block: bytes) -> None:
@@ -96,58 +97,23 @@ class Stripper(sse.Splitter):
 
 
 class UsageStripper(Stripper):
-    def __init__(self) -> None:
-        super().__init__()
-        self.removed = 0
-        """Events."""
-
     def kept(self, block: bytes) -> bytes:
-        if not is_extra(block):
-            return block
-        self.removed += 1
-        return b""
+        return b"" if is_extra(block) else block
+
+    def of_whole(self, events: bytes) -> bytes | None:
+        return events if events.find(b'"usage"') < 0 else None
 
 
 class TimingsStripper(Stripper):
     def kept(self, block: bytes) -> bytes:
         return without_timings(block)
 
-    def of_ordinary(self, events: bytes) -> bytes | None:
+    def of_whole(self, events: bytes) -> bytes | None:
+        if events.find(b"\n") == len(events) - 2:
+            return without_timings(events)
         first, *others = events.split(_TIMINGS)
         if not others:
             return events
         if len(others) != events.count(_GOES_ON) or _ENDS in events:
             return None
         return first + b"".join([other.partition(b"}")[2] for other in others])
-
-
-class ChunkedUsageStripper:
-    """On a chunked body as it comes.
-
-    A piece that begins and ends between chunks and between events, and loses nothing, goes on untouched. Of any other
-    the content goes on in chunks of its own, so that the client's side is always between chunks, too. Trailer fields
-    may be lost with it, which RFC 9110 allows (section 6.5.1).
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._body = ChunkedBody(self._parts.append)
-        self._stripper = UsageStripper()
-        self._aligned = True
-
-    @property
-    def removed(self) -> int:
-        return self._stripper.removed
-
-    def through(self, raw: bytes) -> bytes:
-        """What the client gets now. Raises BadResponse where the chunks are malformed."""
-        was_aligned, removed = self._aligned, self.removed
-        self._body.feed(raw)
-        content = self._stripper.through(b"".join(self._parts))
-        self._parts.clear()
-        self._aligned = not self._stripper.held and (self._body.between_chunks or self._body.ended)
-        if was_aligned and self._aligned and removed == self.removed:
-            return raw
-        if self._body.ended:
-            content += self._stripper.rest()
-        return (chunk(content) if content else b"") + (_LAST_CHUNK if self._body.ended else b"")

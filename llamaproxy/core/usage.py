@@ -30,8 +30,10 @@ _INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})')
 _DELTA = re.compile(
     rb'\s*(?:event: ?|data: ?\{\s*"type"\s*:\s*")(?:response\.(?:[a-z_]+\.)*[a-z_]*delta|content_block_delta)\b'
 )
-_QUICK = {Dialect.OPENAI: (b'"delta":{"content":"', b'"'), Dialect.NATIVE: (b'"tokens":[', b"]")}
+_TOKENS = b'"tokens":['
+_QUICK = {Dialect.OPENAI: (b'"delta":{"content":"', b'"'), Dialect.NATIVE: (_TOKENS, b"]")}
 """How llama-server's ordinary events have their content, and what follows at once where there is none."""
+_FIRST = b'"index":0,'
 _ENDS = ("message_delta", "response.completed", "response.incomplete", "response.failed")
 _NOTHING = Counts()
 _SMALL = 2048
@@ -56,6 +58,18 @@ class Usage(NamedTuple):
     @classmethod
     def of(cls, told: Counts, completion: int, exact: bool) -> "Usage":
         return cls(told.prompt, told.cached, completion, told.prompt_tps, told.generation_tps, exact)
+
+
+class _Like(NamedTuple):
+    """What the ordinary events of a stream have in common: all before the content, and marks, once in each.
+
+    `empty` is in none that has content. In JSON a quote within a text has a backslash before it: no text can look like
+    any of them.
+    """
+
+    beginning: bytes
+    marks: tuple[bytes, ...]
+    empty: bytes
 
 
 class Meter(Protocol):
@@ -120,6 +134,7 @@ class StreamMeter(sse.Splitter):
         self._tokens = 0
         self._by_name = dialect in (Dialect.RESPONSES, Dialect.ANTHROPIC)
         self._quick, self._empty = _QUICK.get(dialect, (b"", b" "))
+        self._like = _Like(b"", (), b"")
         self._choices = {0}
         self._since_end = 0
         self._done = False
@@ -142,16 +157,21 @@ class StreamMeter(sse.Splitter):
                 super().feed(together)
 
     def _count(self, together: bytes) -> bool:
-        """Count events of one token each, which need not be taken apart; False where others may be among them."""
+        """Count events of one token each, which need not be taken apart; False where others may be among them.
+
+        All begin like one that was looked at.
+        """
+        beginning, marks, empty = self._like
         events = together.count(b"\n\n")
         if (
-            not self._quick
+            not beginning
+            or not together.startswith(beginning)
             or not together.endswith(b"\n\n")
-            or together.count(b"\n") != 2 * events
-            or not together.count(b'"index":0,') == together.count(self._quick) == events
-            or self._quick + self._empty in together
-            or b'"usage"' in together
-            or b"\r" in together
+            or together.count(b"\n\n" + beginning) != events - 1
+            or together.find(empty) >= 0
+            or together.find(b'"usage"') >= 0
+            or together.find(b"\r") >= 0
+            or (marks and any(together.count(mark) != events for mark in marks))
         ):
             return False
         self._tokens += events
@@ -171,8 +191,10 @@ class StreamMeter(sse.Splitter):
             self._tokens += 1
             self._since_end += 1
             self._latest = block
-            if b'"index":0,' not in block:
+            if _FIRST not in block:
                 self._note_choice(block)
+            elif not block.startswith(self._like.beginning or b"\n"):
+                self._like = self._ordinary(block)
         # `timings` of an event with content are those of timings_per_token: they are read if they are asked for.
         if (b'"usage"' in block and _HAS_USAGE.search(block)) or (not content and b'"timings"' in block):
             self._read(block)
@@ -189,6 +211,15 @@ class StreamMeter(sse.Splitter):
             event = sse.parse(block)
             block = event.data if event else b""
         return _TEXT.search(block) is not None
+
+    def _ordinary(self, block: bytes) -> "_Like":
+        """How events are that are like this one, which has content."""
+        if self._quick == _TOKENS:
+            before, opening, _ = block.partition(b'"content":"')
+            return _Like(before + opening, (_TOKENS, _FIRST), _TOKENS + b"]")
+        text = None if self._by_name else _TEXT.search(block)
+        beginning = block[: text.end() - 1] if text else b""
+        return _Like(beginning, () if _FIRST in beginning else (_FIRST,), beginning + b'"')
 
     def _note_choice(self, block: bytes) -> None:
         found = _INDEX.search(block)

@@ -53,7 +53,7 @@ class PublicRelay:
     async def _pass(self, observe: Observe | None) -> None:
         if not self.response.prepared:
             await self.response.prepare(self._request)
-        relaying = spawn(self._answer.relay(lambda raw: None, self._taking(observe)), name="relay")
+        relaying = spawn(self._answer.relay(None, self._taking(observe)), name="relay")
         relaying.add_done_callback(lambda _: self._pieces.put_nowait(None))
         try:
             while (piece := await self._pieces.get()) is not None:

@@ -6,7 +6,7 @@ and what the client can read.
 
 from typing import Protocol
 
-from llamaproxy.core.framing import ChunkedBody, chunk, only_chunk, whole_chunks
+from llamaproxy.core.framing import chunk
 from llamaproxy.core.response import Framing
 from llamaproxy.core.stripping import Unasked, stripper
 
@@ -15,7 +15,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 
 class Outlet(Protocol):
     def through(self, data: bytes) -> bytes:
-        """What the client gets for this piece of the engine's body."""
+        """What the client gets for this piece of the content; `AsIs` is given the body as it comes."""
 
     def insert(self, content: bytes) -> bytes:
         """What makes `content` the next thing that the client reads, where the body broke off; or nothing."""
@@ -30,10 +30,9 @@ def outlet(framing: Framing, to_chunks: bool, to_close: bool, unasked: Unasked |
     `unasked`: a stream has what its client must not see. One with a length keeps it.
     """
     if unasked and framing is not Framing.LENGTH:
-        chunked = framing is Framing.CHUNKED
-        return Stripped(unasked, chunked, to_chunks=not to_close and (chunked or to_chunks))
+        return Stripped(unasked, to_chunks=not to_close and (to_chunks or framing is Framing.CHUNKED))
     if to_close and framing is Framing.CHUNKED:
-        return Unchunked()
+        return Content()
     if to_chunks and framing is not Framing.CHUNKED:
         return Rechunked()
     return AsIs(open_end=framing is Framing.CLOSE or to_close)
@@ -56,19 +55,17 @@ class AsIs:
         return b""
 
 
-class Unchunked(AsIs):
-    """The engine's chunks for a client that knows none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: list[bytes] = []
-        self._body = ChunkedBody(self._parts.append)
+class Content:
+    """What the engine's chunks hold, for a client that knows none."""
 
     def through(self, data: bytes) -> bytes:
-        self._body.feed(data)
-        content = b"".join(self._parts)
-        self._parts.clear()
+        return data
+
+    def insert(self, content: bytes) -> bytes:
         return content
+
+    def end(self) -> bytes:
+        return b""
 
 
 class Rechunked:
@@ -85,35 +82,15 @@ class Rechunked:
 
 
 class Stripped:
-    """A stream without the counts that only the gateway asked for.
+    """A stream without the counts that only the gateway asked for."""
 
-    A chunk with one event is taken as it is: engines send most tokens so. Where they come faster than they are read,
-    several are taken together.
-    """
-
-    def __init__(self, unasked: Unasked, chunked: bool, to_chunks: bool) -> None:
+    def __init__(self, unasked: Unasked, to_chunks: bool) -> None:
         self._stripper = stripper(unasked)
-        self._parts: list[bytes] = []
-        self._body = ChunkedBody(self._parts.append) if chunked else None
         self._to_chunks = to_chunks
-        self._between_events = chunked and to_chunks
 
     def through(self, data: bytes) -> bytes:
-        if self._between_events:
-            event = only_chunk(data)
-            if event.find(b"\n\n") == len(event) - 2 >= 0:
-                kept = self._stripper.kept(event)
-                return data if kept is event else chunk(kept) if kept else b""
-            events = whole_chunks(data)
-            if events.endswith(b"\n\n") and (left := self._stripper.of_ordinary(events)):
-                return chunk(left) if len(left) < len(events) else data
-        if self._body is None:
-            return self._framed(self._stripper.through(data))
-        self._body.feed(data)
-        content = self._stripper.through(b"".join(self._parts))
-        self._parts.clear()
-        self._between_events = self._to_chunks and self._body.between_chunks and not self._stripper.held
-        return self._framed(content)
+        left = self._stripper.through(data)
+        return chunk(left) if left and self._to_chunks else left
 
     def insert(self, content: bytes) -> bytes:
         return self._framed(self._stripper.rest() + content)

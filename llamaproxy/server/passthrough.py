@@ -59,13 +59,15 @@ class ClientConnection:
         self._transport = request.transport
         self._started = False
 
-    def write(self, data: bytes) -> None:
-        """Raises ClientGone. Never waits: ask `congested`."""
-        if self._transport is None or self._transport.is_closing():
+    def write(self, data: bytes) -> bool:
+        """Never waits: returns whether it is `congested` now. Raises ClientGone."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
             raise ClientGone
         if not self._started:
             self._request[STARTED] = self._started = True
-        self._transport.write(data)
+        transport.write(data)
+        return transport.get_write_buffer_size() > HIGH_WATER
 
     @property
     def congested(self) -> bool:

@@ -66,7 +66,7 @@ async def read(answer: Answer, idle: float) -> bytes:
             answer.abort()
 
     try:
-        await answer.relay(lambda raw: None, take)
+        await answer.relay(None, take)
     except ConnectionSilent as error:
         raise UpstreamStalled(f"the engine fell silent for {idle:.0f} s") from error
     except (ConnectionLost, BadResponse) as error:

@@ -22,7 +22,7 @@ from llamaproxy.server import fallback, flights, retold
 from llamaproxy.server.answers import error_event
 from llamaproxy.server.fallback import PublicRelay
 from llamaproxy.server.outgoing import Outgoing
-from llamaproxy.server.outlet import Outlet, outlet
+from llamaproxy.server.outlet import AsIs, Outlet, outlet
 from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent, known, written
 from llamaproxy.tasks import spawn
 
@@ -219,6 +219,7 @@ class _Relay:
         self._client = ClientConnection(request)
         self._chunked = newest and framing is Framing.CHUNKED
         self._outlet: Outlet = outlet(framing, to_chunks, not newest, strip)
+        self._observe: Observe | None = None
         self._pending = b"" if begun is not None else headers.answer_head(answer.head, own, self._chunked, goes_on)
         self._idle = idle
         self._draining: asyncio.Task[None] | None = None
@@ -227,7 +228,11 @@ class _Relay:
     async def run(self, observe: Observe | None) -> None:
         """Returns at the proper end. Raises ConnectionLost or BadResponse where it broke off, or ClientGone."""
         try:
-            await self._answer.relay(self._take, observe)
+            if isinstance(self._outlet, AsIs):
+                await self._answer.relay(self._take, observe)
+            else:
+                self._observe = observe
+                await self._answer.relay(None, self._take)
         except (ConnectionLost, BadResponse) as error:
             if self._gone:
                 raise ClientGone from error
@@ -249,16 +254,18 @@ class _Relay:
             self._client.write(self._pending + place)
 
     def _take(self, data: bytes) -> None:
+        if self._observe:
+            self._observe(data)
         if self._gone:
             return
         piece = self._outlet.through(data)
         try:
-            self._client.write(self._pending + piece if self._pending else piece)
+            congested = self._client.write(self._pending + piece if self._pending else piece)
         except ClientGone:
             return self._leave()
         self._pending = b""
         self._on_sent(len(piece))
-        if self._client.congested and self._draining is None:
+        if congested and self._draining is None:
             self._answer.pause()
             self._draining = spawn(self._drain(), name="drain-client")
 

@@ -2,17 +2,13 @@
 
 import json
 
-import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamaproxy.core.framing import ChunkedBody, chunk
-from llamaproxy.core.response import BadResponse
 from llamaproxy.core.sse import parse
 from llamaproxy.core.stripping import (
     MAX_EXTRA,
-    ChunkedUsageStripper,
     TimingsStripper,
     Unasked,
     UsageStripper,
@@ -29,7 +25,6 @@ WITH_USAGE = [recording for recording in recorded.STREAMS if "usage" in recordin
 OTHERS = [recording for recording in recorded.STREAMS if "usage" not in recording.name]
 ASKED = ("chat-emoji-timings", "chat-emoji-left", "chat-progress")
 """Somebody has asked for the timings of each token."""
-FRAMED = pytest.mark.parametrize("recording", recorded.FRAMED, ids=lambda recording: recording.name)
 EXTRA = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\n\n'
 
 
@@ -42,28 +37,6 @@ def expected(stream: bytes) -> bytes:
     """Told in another way: by what the text of an event has in it."""
     events = [event + b"\n\n" for event in stream.split(b"\n\n")[:-1]]
     return b"".join(event for event in events if not event.startswith(b'data: {"choices":[],'))
-
-
-def through_chunks(parts: list[bytes]) -> bytes:
-    stripper = ChunkedUsageStripper()
-    return b"".join(map(stripper.through, parts))
-
-
-def unchunked(raw: bytes) -> bytes:
-    """The content, by two readers who have to agree, and be at its end."""
-    content: list[bytes] = []
-    (body := ChunkedBody(content.append)).feed(raw)
-    assert body.ended
-    other = h11.Connection(h11.CLIENT)
-    other.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
-    other.send(h11.EndOfMessage())
-    other.receive_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + raw)
-    events = []
-    while not isinstance(event := other.next_event(), h11.EndOfMessage):
-        assert isinstance(event, h11.Response | h11.Data)
-        events.append(event)
-    assert b"".join(bytes(event.data) for event in events if isinstance(event, h11.Data)) == b"".join(content)
-    return b"".join(content)
 
 
 class TestContent:
@@ -176,46 +149,3 @@ class TestTimings:
 
     def test_who_is_for_what(self) -> None:
         assert [type(stripper(unasked)) for unasked in Unasked] == [UsageStripper, TimingsStripper]
-
-
-class TestChunks:
-    @FRAMED
-    @given(cuts=CUTS)
-    @settings(max_examples=60)
-    def test_the_event_is_gone_and_the_framing_is_good(self, recording: Recording, cuts: list[int]) -> None:
-        assert unchunked(through_chunks(pieces(recording.raw, cuts))) == expected(recording.content)
-
-    @FRAMED
-    def test_even_byte_by_byte(self, recording: Recording) -> None:
-        assert unchunked(through_chunks(single(recording.raw))) == expected(recording.content)
-
-    @given(st.lists(st.integers(1, 400), min_size=1, max_size=20), CUTS)
-    def test_chunks_may_be_cut_in_another_way_than_events(self, sizes: list[int], cuts: list[int]) -> None:
-        content, raw = ALL["chat-usage"].content, b""
-        for size in sizes * len(content):
-            if not content:
-                break
-            raw += chunk(content[:size])
-            content = content[size:]
-        out = through_chunks(pieces(raw + b"0\r\nX-Sum: 1\r\n\r\n", cuts))
-        assert unchunked(out) == expected(ALL["chat-usage"].content)
-
-    @FRAMED
-    def test_before_it_pieces_go_on_untouched(self, recording: Recording) -> None:
-        stripper, chunks = ChunkedUsageStripper(), recording.raw.split(b"\n\n\r\n")
-        for piece in chunks[:-1]:
-            out = stripper.through(piece + b"\n\n\r\n")
-            assert out == piece + b"\n\n\r\n" or stripper.removed
-        assert stripper.removed
-
-    def test_a_stream_without_it_is_not_touched_at_all(self) -> None:
-        events = [chunk(b"data: %d\n\n" % number) for number in range(9)] + [b"0\r\nX-Sum: 1\r\n\r\n"]
-        stripper = ChunkedUsageStripper()
-        assert [stripper.through(event) for event in events] == events
-
-    def test_an_event_begun_at_the_end_goes_on_with_the_end(self) -> None:
-        assert through_chunks([chunk(b"data: x"), b"0\r\n\r\n"]) == chunk(b"data: x") + b"0\r\n\r\n"
-
-    def test_malformed_chunks_are_refused(self) -> None:
-        with pytest.raises(BadResponse):
-            ChunkedUsageStripper().through(b"x\r\n")

@@ -149,6 +149,9 @@ ORDINARY = (CHUNK % (0, '{"content":"a"}')).encode()
 EVENTS = (
     *(ORDINARY, ORDINARY.replace(b"\n", b"\r\n"), b": " + ORDINARY, b"id: 1\n:" + ORDINARY, ORDINARY[:-1], b"\n"),
     *(CHUNK.encode() % place for place in ((0, b'{"content":""}'), (1, b'{"content":"a"}'), (0, b'{"role":"x"}'))),
+    *(CHUNK.encode() % (0, b'{"reasoning_content":"%s"}' % text) for text in (b"a", b"")),
+    *(b'data: {"choices":[{"text":"%s","index":%d}]}\n\n' % place for place in ((b"a", 0), (b"", 0), (b"a", 1))),
+    *(b'data: {"index":0,"content":"%s","tokens":[%s]}\n\n' % said for said in ((b"a", b"1"), (b"", b"1"), (b"", b""))),
     *(b'data: {"usage":{"completion_tokens":9},"choices":[]}\n\n', b"data: [DONE]\n\n"),
 )
 
@@ -156,9 +159,16 @@ EVENTS = (
 class TestTogether:
     """Pieces are looked at some at a time, and those that hold nothing but ordinary events are not taken apart."""
 
-    @given(st.lists(st.sampled_from((ORDINARY, ORDINARY, *EVENTS)), max_size=12), st.lists(st.integers(0, 900)))
-    def test_they_count_as_they_do_byte_by_byte(self, events: list[bytes], cuts: list[int]) -> None:
-        apart, together = StreamMeter(Dialect.OPENAI), StreamMeter(Dialect.OPENAI)
+    @pytest.mark.parametrize("dialect", [Dialect.OPENAI, Dialect.NATIVE])
+    @given(
+        st.lists(st.tuples(st.sampled_from((ORDINARY, *EVENTS)), st.integers(1, 3)), max_size=12),
+        st.lists(st.integers(0, 900)),
+    )
+    def test_they_count_as_they_do_byte_by_byte(
+        self, dialect: Dialect, runs: list[tuple[bytes, int]], cuts: list[int]
+    ) -> None:
+        events = [event * times for event, times in runs]
+        apart, together = StreamMeter(dialect), StreamMeter(dialect)
         for byte in single(b"".join(events)):
             apart.feed(byte)
         for piece in pieces(b"".join(events), cuts):

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from llamaproxy.core.framing import ChunkedBody, chunk
 from llamaproxy.core.response import Framing
 from llamaproxy.core.stripping import Unasked
-from llamaproxy.server.outlet import AsIs, Rechunked, Unchunked, outlet
+from llamaproxy.server.outlet import AsIs, Content, Outlet, Rechunked, outlet
+from tests.core import recorded
+from tests.core.recorded import CUTS, Recording, pieces, single
 
-CHUNKED = b"5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n"
+FRAMED = pytest.mark.parametrize("recording", recorded.FRAMED, ids=lambda recording: recording.name)
 
 
 def content(data: bytes) -> tuple[bytes, bool]:
@@ -21,12 +24,41 @@ def content(data: bytes) -> tuple[bytes, bool]:
     return b"".join(parts), body.ended
 
 
+def contents(pieces: list[bytes]) -> list[bytes]:
+    """What the engine's connection tells of these pieces of a chunked body."""
+    parts: list[bytes] = []
+    body = ChunkedBody(parts.append)
+    for piece in pieces:
+        body.feed(piece)
+    return parts
+
+
+def whole(way: Outlet, parts: list[bytes]) -> bytes:
+    return b"".join([*map(way.through, parts), way.end()])
+
+
+def read(raw: bytes) -> bytes:
+    """The content, by two readers who have to agree, and be at its end."""
+    found, ended = content(raw)
+    assert ended
+    other = h11.Connection(h11.CLIENT)
+    other.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+    other.send(h11.EndOfMessage())
+    other.receive_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + raw)
+    events = []
+    while not isinstance(event := other.next_event(), h11.EndOfMessage):
+        assert isinstance(event, h11.Response | h11.Data)
+        events.append(event)
+    assert b"".join(bytes(event.data) for event in events if isinstance(event, h11.Data)) == found
+    return found
+
+
 @pytest.mark.parametrize(
     ("framing", "to_chunks", "to_close", "kind"),
     [
         (Framing.CHUNKED, False, False, AsIs),
         (Framing.CHUNKED, True, False, AsIs),
-        (Framing.CHUNKED, False, True, Unchunked),
+        (Framing.CHUNKED, False, True, Content),
         (Framing.LENGTH, False, False, AsIs),
         (Framing.LENGTH, True, False, Rechunked),
         (Framing.LENGTH, False, True, AsIs),
@@ -44,8 +76,7 @@ def test_which_one_is_needed(framing: Framing, to_chunks: bool, to_close: bool, 
 def test_usage_is_taken_out_of_any_framing(framing: Framing, to_chunks: bool, to_close: bool) -> None:
     events = [b'data: {"choices":[1]}\n\n', b'data: {"choices":[],"usage":{}}\n\n', b"data: [DONE]\n\n"]
     way = outlet(framing, to_chunks, to_close, unasked=Unasked.USAGE)
-    pieces = [chunk(event) for event in events] + [b"0\r\n\r\n"] if framing is Framing.CHUNKED else events
-    sent = b"".join(map(way.through, pieces)) + way.end()
+    sent = whole(way, events)
     chunks = not to_close and (framing is Framing.CHUNKED or to_chunks)
     assert (content(sent) if chunks else (sent, True)) == (events[0] + events[2], True)
 
@@ -61,43 +92,55 @@ class TestTimings:
     EVENT = b'data: {"choices":[{"finish_reason":null,"delta":{"content":"a"}}]%b}\n\n'
     WITH, WITHOUT = EVENT % b',"timings":{"cache_n":1,"predicted_n":2}', EVENT % b""
 
-    def out(self, *pieces: bytes, framing: Framing = Framing.CHUNKED, **way: bool) -> tuple[list[bytes], bytes]:
+    def out(self, *parts: bytes, framing: Framing = Framing.CHUNKED, **way: bool) -> tuple[list[bytes], bytes]:
         this = outlet(framing, way.get("to_chunks", False), way.get("to_close", False), Unasked.TIMINGS)
-        return [this.through(piece) for piece in pieces], this.end()
+        return [this.through(part) for part in parts], this.end()
 
-    def test_an_event_in_a_chunk_goes_on_at_once_and_in_a_chunk(self) -> None:
-        raw = [chunk(self.WITH), chunk(self.WITHOUT), chunk(self.WITH), b"0\r\n\r\n"]
-        assert self.out(*raw) == ([*[chunk(self.WITHOUT)] * 3, b""], b"0\r\n\r\n")
+    def test_an_event_goes_on_at_once_and_in_a_chunk(self) -> None:
+        assert self.out(self.WITH, self.WITHOUT, self.WITH) == ([chunk(self.WITHOUT)] * 3, b"0\r\n\r\n")
 
     def test_several_that_come_together_go_on_together(self) -> None:
-        together = chunk(self.WITH) + chunk(self.WITHOUT) + chunk(self.WITH)
-        assert self.out(together, b"0\r\n\r\n") == ([chunk(self.WITHOUT * 3), b""], b"0\r\n\r\n")
+        assert self.out(self.WITH + self.WITHOUT + self.WITH) == ([chunk(self.WITHOUT * 3)], b"0\r\n\r\n")
 
     def test_an_end_among_them_keeps_its_own(self) -> None:
         last = self.WITH.replace(b"null", b'"stop"')
-        ((sent,), _) = self.out(chunk(self.WITH) + chunk(last))
+        ((sent,), _) = self.out(self.WITH + last)
         assert content(sent + b"0\r\n\r\n") == (self.WITHOUT + last, True)
-
-    def test_chunks_of_a_byte_each_are_no_events(self) -> None:
-        sent, end = self.out(*(chunk(self.WITH[at : at + 1]) for at in range(len(self.WITH))), b"0\r\n\r\n")
-        assert content(b"".join(sent) + end) == (self.WITHOUT, True)
-
-    def test_what_has_none_is_not_even_copied(self) -> None:
-        for raw in (chunk(self.WITHOUT), chunk(self.WITHOUT) * 2):
-            ((same,), _) = self.out(raw)
-            assert same is raw
 
     @pytest.mark.parametrize("way", [{}, {"to_chunks": True}, {"to_close": True}], ids=str)
     @given(cuts=st.lists(st.integers(0, 700)), framing=st.sampled_from([Framing.CHUNKED, Framing.CLOSE]))
     def test_cut_anywhere(self, way: dict[str, bool], cuts: list[int], framing: Framing) -> None:
-        chunked = framing is Framing.CHUNKED
-        events = [self.WITH * 2, self.WITH, self.WITHOUT, self.WITH[:9], self.WITH[9:] + self.WITH]
-        raw = b"".join(map(chunk, events)) + b"0\r\n\r\n" if chunked else b"".join(events)
-        places = [0, *sorted(cuts), len(raw)]
-        sent, end = self.out(*(raw[a:b] for a, b in pairwise(places)), framing=framing, **way)
-        whole = b"".join(sent) + end
-        in_chunks = not way.get("to_close") and (chunked or way.get("to_chunks"))
-        assert (content(whole) if in_chunks else (whole, True)) == (self.WITHOUT * 6, True)
+        events = b"".join([self.WITH * 2, self.WITH, self.WITHOUT, self.WITH[:9], self.WITH[9:] + self.WITH])
+        places = [0, *sorted(cuts), len(events)]
+        sent, end = self.out(*(events[a:b] for a, b in pairwise(places)), framing=framing, **way)
+        told = b"".join(sent) + end
+        in_chunks = not way.get("to_close") and (framing is Framing.CHUNKED or way.get("to_chunks"))
+        assert (read(told) if in_chunks else told) == self.WITHOUT * 6
+
+
+class TestChunks:
+    """From the engine's chunks to the client's."""
+
+    @FRAMED
+    @given(cuts=CUTS)
+    def test_the_extra_event_is_gone_and_the_framing_is_good(self, recording: Recording, cuts: list[int]) -> None:
+        way = outlet(Framing.CHUNKED, False, False, Unasked.USAGE)
+        assert read(whole(way, contents(pieces(recording.raw, cuts)))) == without_extra(recording.content)
+
+    @FRAMED
+    def test_even_byte_by_byte(self, recording: Recording) -> None:
+        way = outlet(Framing.CHUNKED, False, False, Unasked.USAGE)
+        assert read(whole(way, contents(single(recording.raw)))) == without_extra(recording.content)
+
+    def test_an_event_begun_at_the_end_goes_on_with_the_end(self) -> None:
+        way = outlet(Framing.CHUNKED, False, False, Unasked.USAGE)
+        assert whole(way, [b"data: x"]) == chunk(b"data: x") + b"0\r\n\r\n"
+
+
+def without_extra(stream: bytes) -> bytes:
+    """Told in another way: by what the text of an event has in it."""
+    events = [event + b"\n\n" for event in stream.split(b"\n\n")[:-1]]
+    return b"".join(event for event in events if not event.startswith(b'data: {"choices":[],'))
 
 
 def test_what_needs_no_change_is_not_even_copied() -> None:
@@ -112,10 +155,9 @@ def test_nothing_is_added_to_what_has_a_length() -> None:
     assert outlet(Framing.LENGTH, False, True).insert(b"x") == b"x"
 
 
-def test_chunks_are_unpacked() -> None:
-    unchunked = Unchunked()
-    assert unchunked.through(CHUNKED[:6]) + unchunked.through(CHUNKED[6:]) == b"hello!"
-    assert (unchunked.insert(b"x"), unchunked.end()) == (b"x", b"")
+def test_content_is_content() -> None:
+    way = Content()
+    assert (way.through(b"hello"), way.insert(b"x"), way.end()) == (b"hello", b"x", b"")
 
 
 def test_content_is_packed() -> None:
