@@ -131,6 +131,7 @@ class StreamMeter(sse.Splitter):
     def __init__(self, dialect: Dialect) -> None:
         super().__init__()
         self._pieces: list[bytes] = []
+        self._patience = 2
         self._tokens = 0
         self._by_name = dialect in (Dialect.RESPONSES, Dialect.ANTHROPIC)
         self._quick, self._empty = _QUICK.get(dialect, (b"", b" "))
@@ -146,15 +147,19 @@ class StreamMeter(sse.Splitter):
 
     def feed(self, content: bytes) -> None:
         self._pieces.append(content)
-        if len(content) > _SMALL or len(self._pieces) == _TOGETHER:
+        if len(content) > _SMALL or len(self._pieces) >= self._patience:
+            # What ordinary events are like is to be seen early.
+            self._patience = min(2 * self._patience, _TOGETHER)
             self._look()
 
     def _look(self) -> None:
-        if self._pieces:
-            together = b"".join(self._pieces)
-            self._pieces.clear()
-            if self.held or not self._count(together):
-                super().feed(together)
+        pieces, self._pieces = self._pieces, []
+        if pieces and (self.held or not self._count(b"".join(pieces))):
+            # Mostly it is the end that is not ordinary, and nothing before it.
+            ordinary = 0
+            while not self.held and ordinary < len(pieces) and self._count(pieces[ordinary]):
+                ordinary += 1
+            super().feed(b"".join(pieces[ordinary:]))
 
     def _count(self, together: bytes) -> bool:
         """Count events of one token each, which need not be taken apart; False where others may be among them.
