@@ -49,12 +49,6 @@ def chunk(content: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(content), content)
 
 
-def only_chunk(data: bytes) -> bytes:
-    """The content where this is one whole chunk and nothing else, its size spelled as engines do; otherwise nothing."""
-    line = _only_line(len(data))
-    return data[len(line) : -2] if data.startswith(line) and data.endswith(b"\r\n") else b""
-
-
 @lru_cache(maxsize=4096)
 def _only_line(length: int) -> bytes:
     """How a piece of so many bytes begins that is one chunk; no chunk has some lengths, and nothing begins so."""
@@ -66,7 +60,8 @@ def _only_line(length: int) -> bytes:
 
 
 def whole_chunks(data: bytes) -> bytes:
-    """The content of several chunks, likewise; nothing where the last one, the end, is among them."""
+    """The content where this is nothing but whole chunks, their sizes spelled as engines do; otherwise, and where the
+    last one, the end, is among them, nothing."""
     lines = data.split(b"\r\n")
     contents = lines[1::2]
     if lines.pop() or b"" in contents or lines[::2] != [b"%x" % len(content) for content in contents]:
@@ -125,11 +120,14 @@ class ChunkedBody:
         """Whether the next byte begins a chunk, or the end."""
 
     def feed(self, data: bytes) -> None:
-        # As the chunks of a stream come: each in a piece, or some together.
-        if self.between_chunks and (content := only_chunk(data) or whole_chunks(data)):
-            if self._payload:
-                self._payload(content)
-            return
+        # As the chunks of a stream come: each in a piece, its size spelled as engines do, or some together.
+        if self.between_chunks:
+            line = _only_line(len(data))
+            only = data.startswith(line) and data.endswith(b"\r\n")
+            if content := data[len(line) : -2] if only else whole_chunks(data):
+                if self._payload:
+                    self._payload(content)
+                return
         self._follow(data, self._whole_chunks(data) if self.between_chunks else 0)
         self.between_chunks = not self._left and not self._line and self._expect == self._size
 

@@ -66,7 +66,7 @@ class Stripper(sse.Splitter):
 
     def through(self, content: bytes) -> bytes:
         """What the client gets now."""
-        if content.endswith(b"\n\n") and not self._held and (left := self.of_whole(content)) is not None:
+        if not self._held and content.endswith(b"\n\n") and (left := self.of_whole(content)) is not None:
             return left
         self.feed(content)
         return self._taken()

@@ -219,6 +219,7 @@ class _Relay:
         self._client = ClientConnection(request)
         self._chunked = newest and framing is Framing.CHUNKED
         self._outlet: Outlet = outlet(framing, to_chunks, not newest, strip)
+        self._through = self._outlet.through
         self._observe: Observe | None = None
         self._pending = b"" if begun is not None else headers.answer_head(answer.head, own, self._chunked, goes_on)
         self._idle = idle
@@ -258,7 +259,7 @@ class _Relay:
             self._observe(data)
         if self._gone:
             return
-        piece = self._outlet.through(data)
+        piece = self._through(data)
         try:
             congested = self._client.write(self._pending + piece if self._pending else piece)
         except ClientGone:

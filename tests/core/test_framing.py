@@ -15,12 +15,23 @@ from llamaproxy.core.framing import (
     LongBody,
     body_of,
     chunk,
-    only_chunk,
     whole_chunks,
 )
 from llamaproxy.core.response import BadResponse, parse
 
 CHUNKED = b"5\r\nhello\r\nA;ext=1\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n"
+
+
+def told(*pieces: bytes) -> object:
+    """What is told of these pieces, and where that leaves the reader."""
+    parts: list[bytes] = []
+    body = ChunkedBody(parts.append)
+    try:
+        for piece in pieces:
+            body.feed(piece)
+    except BadResponse as error:
+        return str(error)
+    return b"".join(parts), body.between_chunks, body.ended
 
 
 def fed(body: Body, *pieces: bytes) -> bool:
@@ -47,13 +58,24 @@ def test_head_says_which(field: bytes, kind: type) -> None:
     "data",
     [b"", b"\r\n", b"0\r\n\r\n", b"2\r\nabc\r\n", b"3\r\nabc", b"3\r\nabcd\r", b" 3\r\nabc\r\n", b"03\r\nabc\r\n"],
 )
-def test_whatever_is_not_one_whole_chunk_as_engines_send_it_is_none(data: bytes) -> None:
-    assert only_chunk(data) == only_chunk(chunk(b"abc") + data + chunk(b"abc")) == b""
+def test_what_is_not_one_whole_chunk_as_engines_send_it_is_read_step_by_step(data: bytes) -> None:
+    assert told(data) == told(*(data[at : at + 1] for at in range(len(data))))
 
 
-def test_content_of_one_chunk_may_be_anything() -> None:
-    for content in (b"x", b"\r\n", b"1\r\nx\r\n", bytes(300)):
-        assert only_chunk(chunk(content)) == content
+@pytest.mark.parametrize("size", [1, 15, 16, 255, 256, 4095, 4096, 65_535, 65_536])
+def test_a_chunk_in_one_piece_is_told_in_one(size: int) -> None:
+    for content in (bytes(size), (b"1\r\nx\r\n" * size)[:size], (b"\r\n" * size)[:size]):
+        parts: list[bytes] = []
+        body = ChunkedBody(parts.append)
+        body.feed(chunk(content))
+        assert (parts, body.between_chunks, body.ended) == ([content], True, False)
+
+
+@pytest.mark.parametrize("length", [*range(1, 300), 4103, 65_544])
+def test_a_piece_of_any_length_may_be_malformed(length: int) -> None:
+    for data in (b"\r\n" * length, bytes(length), b"g\r\n" * length):
+        with pytest.raises(BadResponse):
+            ChunkedBody().feed(data[: length - 2] + b"\r\n")
 
 
 @pytest.mark.parametrize(
