@@ -55,7 +55,8 @@ class Usage(NamedTuple):
 
     @classmethod
     def of(cls, told: Counts, completion: int, exact: bool) -> "Usage":
-        return cls(told.prompt, told.cached, completion, told.prompt_tps, told.generation_tps, exact)
+        prompt, cached, _, prompt_tps, generation_tps, _ = told
+        return cls(prompt, cached, completion, prompt_tps, generation_tps, exact)
 
 
 class Meter(Protocol):
@@ -81,30 +82,20 @@ class DocumentMeter:
 
     def __init__(self) -> None:
         self._head = b""
-        self._pieces: list[bytes] = []
-        self._kept = 0
-        self._size = 0
+        self._rest = b""
 
     tokens = 0
 
     def feed(self, content: bytes) -> None:
-        self._size += len(content)
-        self._pieces.append(content)
-        self._kept += len(content)
-        if self._kept > 2 * WHOLE:
-            self._shrink()
+        self._rest += content
+        if len(self._rest) > 2 * WHOLE:
+            self._head = self._head or self._rest[:HEAD]
+            self._rest = self._rest[-TAIL:]
 
     @property
     def usage(self) -> Usage:
-        rest = b"".join(self._pieces)
-        told = counts.read_ends(self._head, rest) if self._head else counts.read(rest)
+        told = counts.read_ends(self._head, self._rest) if self._head else counts.read(self._rest)
         return Usage.of(told, told.completion or 0, not told.of_one) if told else Usage()
-
-    def _shrink(self) -> None:
-        rest = b"".join(self._pieces)
-        self._head = self._head or rest[:HEAD]
-        self._pieces = [rest[-TAIL:]]
-        self._kept = TAIL
 
 
 class StreamMeter(sse.Splitter):
