@@ -5,7 +5,7 @@ well-formed or not, nothing is said here, and nothing is refused: None means tha
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llamaproxy.core.routing import ENDPOINTS
 
@@ -36,8 +36,7 @@ _UNUSUAL = frozenset(
 """What has, or once had, a say in how a message is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """`head` is that of the request, to its empty line and without its Content-Length: without what differs between
     one request of a client and the next. The body goes from `begin` to `end`.
     """
