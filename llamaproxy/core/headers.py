@@ -73,7 +73,10 @@ _remembered_lines = lru_cache(maxsize=64)(_lines)
 
 def lines(fields: Mapping[str, str]) -> bytes:
     """Header fields as they are written; the caller knows that nothing in them ends a line."""
-    return "".join([f"{name}: {value}\r\n" for name, value in fields.items()]).encode()
+    text = ""
+    for name, value in fields.items():
+        text += f"{name}: {value}\r\n"
+    return text.encode()
 
 
 def answer_head(head: Head, own: bytes, chunked: bool, goes_on: bool) -> bytes:
