@@ -152,32 +152,29 @@ def _usage(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _tokens(usage: Mapping[str, Any]) -> _Tokens:
-    told = usage.get
-    prompt = _count(told("prompt_tokens", told("input_tokens")))
-    completion = _count(told("completion_tokens", told("output_tokens")))
+    prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    completion = _count(usage.get("completion_tokens", usage.get("output_tokens")))
     if "cache_read_input_tokens" not in usage:
-        details = told("prompt_tokens_details") or told("input_tokens_details")
+        details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
         return prompt, _count(details.get("cached_tokens")) if isinstance(details, dict) else None, completion
     # Anthropic's input tokens are those that were not in the cache.
-    cached = _count(told("cache_read_input_tokens")) or 0
-    created = _count(told("cache_creation_input_tokens")) or 0
+    cached = _count(usage.get("cache_read_input_tokens")) or 0
+    created = _count(usage.get("cache_creation_input_tokens")) or 0
     return None if prompt is None else prompt + cached + created, cached, completion
 
 
 def _timed(tokens: _Tokens, timings: Mapping[str, Any]) -> Counts:
     """These tokens, and what timings say beyond them."""
     prompt, cached, completion = tokens
-    told = timings.get
-    reused = _count(told("cache_n"))
-    if prompt is None and reused is not None and (evaluated := _count(told("prompt_n"))) is not None:
+    reused = _count(timings.get("cache_n"))
+    if prompt is None and reused is not None and (evaluated := _count(timings.get("prompt_n"))) is not None:
         prompt = reused + evaluated
     if cached is None:
         cached = reused
     if completion is None:
-        completion = _count(told("predicted_n"))
-    return Counts(
-        prompt, cached, completion, _speed(told("prompt_per_second")), _speed(told("predicted_per_second"))
-    )
+        completion = _count(timings.get("predicted_n"))
+    speeds = _speed(timings.get("prompt_per_second")), _speed(timings.get("predicted_per_second"))
+    return Counts(prompt, cached, completion, *speeds)
 
 
 def _progress(document: Mapping[str, Any]) -> Counts:

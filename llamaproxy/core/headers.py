@@ -73,10 +73,7 @@ _remembered_lines = lru_cache(maxsize=64)(_lines)
 
 def lines(fields: Mapping[str, str]) -> bytes:
     """Header fields as they are written; the caller knows that nothing in them ends a line."""
-    text = ""
-    for name, value in fields.items():
-        text += f"{name}: {value}\r\n"
-    return text.encode()
+    return "".join([f"{name}: {value}\r\n" for name, value in fields.items()]).encode()
 
 
 def answer_head(head: Head, own: bytes, chunked: bool, goes_on: bool) -> bytes:

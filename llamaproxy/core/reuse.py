@@ -48,21 +48,13 @@ def _hashes(body: bytes) -> tuple[int, ...]:
     return tuple(hashes)
 
 
-class PromptTokens(NamedTuple):
-    """Tokens of one prompt: those found in the cache, and those that had to be evaluated."""
-
-    cached: int
-    evaluated: int
-
-
-def was_of_use(prompt: PromptTokens, share: float, restored: int) -> bool:
-    """Whether enough was found of what a conversation left behind.
+def was_of_use(prompt: int, cached: int, share: float, restored: int) -> bool:
+    """Whether enough was found of what a conversation left behind: so many tokens of its prompt in the cache.
 
     `share` is the part of its body that is known, `restored` the number of tokens that were restored: more than
     either cannot be asked for.
     """
-    expected = min(share * (prompt.cached + prompt.evaluated), restored)
-    return prompt.cached >= _ENOUGH * expected
+    return cached >= _ENOUGH * min(share * prompt, restored)
 
 
 class Trial:

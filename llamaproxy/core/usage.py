@@ -80,11 +80,9 @@ def meter(dialect: Dialect, stream: bool) -> Meter:
 class DocumentMeter:
     """A body that is one JSON document, of which no more than its ends are kept."""
 
-    def __init__(self) -> None:
-        self._head = b""
-        self._rest = b""
-
     tokens = 0
+    _head = b""
+    _rest = b""
 
     def feed(self, content: bytes) -> None:
         self._rest += content

@@ -14,7 +14,8 @@ from llamaproxy.core.skeleton import MARK, PIECE, skeleton
 from llamaproxy.errors import DuplicateModel, InvalidJson, InvalidRequest
 
 MAX_NESTING = 100
-_SHORT = 8 * 1024
+_SHORT = 4 * 1024
+"""Pairs of brackets in as many bytes as are soon searched for them."""
 _BACKSLASH = ord("\\")
 _LARGE = 2 * PIECE
 """Bytes from which looking for long strings costs less than it saves."""
@@ -98,7 +99,8 @@ def _parse(text: bytes) -> dict[str, Any] | list[Any]:
 
 def _brackets(text: bytes) -> int:
     """At least as many as it is deep; counting them in a long text costs more than looking at what they hold."""
-    return text.count(b"[") + text.count(b"{") if len(text) < _SHORT else len(text)
+    pairs = len(text) // 2
+    return text.count(b"[") + text.count(b"{") if MAX_NESTING < pairs < _SHORT else pairs
 
 
 def _deeper_than(document: dict[str, Any] | list[Any], limit: int) -> bool:
