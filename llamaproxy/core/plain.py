@@ -5,7 +5,7 @@ well-formed or not, nothing is said here, and nothing is refused: None means tha
 """
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from llamaproxy.core.routing import ENDPOINTS
 
@@ -36,7 +36,8 @@ _UNUSUAL = frozenset(
 """What has, or once had, a say in how a message is read."""
 
 
-class Frame(NamedTuple):
+@dataclass(slots=True)
+class Frame:
     """`head` is that of the request, to its empty line and without its Content-Length: without what differs between
     one request of a client and the next. The body goes from `begin` to `end`.
     """

@@ -4,8 +4,8 @@ Pure. Prompts are never kept: a request is known again by hashes of its body's b
 restore is not believed; the `timings` of the next answer are.
 """
 
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import NamedTuple
 from zlib import crc32
 
 BLOCK = 512
@@ -18,7 +18,8 @@ _ENOUGH = 0.5
 """Of the tokens that should have been there. Templates rewrite the last turns of a conversation, never most of it."""
 
 
-class Fingerprint(NamedTuple):
+@dataclass(slots=True)
+class Fingerprint:
     """How a request is known again: hashes of its body's beginnings of 1, 2, 3 … blocks, and its length in bytes."""
 
     hashes: tuple[int, ...]

@@ -12,7 +12,8 @@ in every event, other streams but those of /v1/messages with `timings_per_token`
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from llamaproxy.core import counts, sse
 from llamaproxy.core.counts import HEAD, TAIL, WHOLE, Counts, total
@@ -39,7 +40,8 @@ _SMALL = 2048
 _TOGETHER = 32
 
 
-class Usage(NamedTuple):
+@dataclass(slots=True)
+class Usage:
     """Tokens of one answer; `prompt` is all of the prompt, with its `cached` part, and speeds are tokens a second.
 
     `exact`: the engine said so at the end. Otherwise `completion` is what passed so far, which may be too little. None

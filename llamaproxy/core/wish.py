@@ -3,7 +3,8 @@
 Owns which bodies are refused. Bodies are looked at, never changed, and of large ones no whole copy is made.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -21,7 +22,8 @@ _LARGE = 2 * PIECE
 """Bytes from which looking for long strings costs less than it saves."""
 
 
-class Wish(NamedTuple):
+@dataclass(slots=True)
+class Wish:
     """What a body says: `model` is None where it says nothing."""
 
     model: str | None
