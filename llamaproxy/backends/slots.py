@@ -16,7 +16,7 @@ from llamaproxy.backends.slot_actions import SlotsRefused, list_slots, restore_s
 from llamaproxy.backends.slot_files import SlotFile, SlotFiles, draft_name, remove
 from llamaproxy.backends.upstream import Upstream, UpstreamLost
 from llamaproxy.config import KvConfig
-from llamaproxy.core.reuse import Fingerprint, PromptTokens, Trial, was_of_use
+from llamaproxy.core.reuse import Fingerprint, Trial, was_of_use
 from llamaproxy.errors import Exhausted
 from llamaproxy.tasks import spawn
 
@@ -61,9 +61,9 @@ class Serving:
         """Its conversation is one that was restored, some of it at least: its answer tells whether that was of use."""
         return self._share > 0
 
-    def finished(self, prompt: PromptTokens | None) -> None:
-        """The answer is complete and good, and tells this of its prompt. Not to be called for any other."""
-        self._carry.served(Fingerprint.of(self._body), self._share, prompt)
+    def finished(self, prompt: int | None, cached: int | None) -> None:
+        """The answer is complete and good, and tells so many tokens of its prompt. Not to be called for any other."""
+        self._carry.served(Fingerprint.of(self._body), self._share, prompt, cached)
 
 
 class Carry:
@@ -102,13 +102,13 @@ class Carry:
         returning, self._returning, self._last = self._returning, None, None
         return Serving(self, body, returning)
 
-    def served(self, request: Fingerprint, share: float, prompt: PromptTokens | None) -> None:
+    def served(self, request: Fingerprint, share: float, prompt: int | None, cached: int | None) -> None:
         """A request has ended; until another begins, its conversation is surely in a slot."""
         self._last = request
-        if share and prompt:
-            self._counts.reused_tokens += min(prompt.cached, self.restored_tokens)
-            useful = was_of_use(prompt, share, self.restored_tokens)
-            self._judge(useful, f"of {self.restored_tokens} restored tokens {prompt.cached} were reused")
+        if share and prompt is not None and cached is not None:
+            self._counts.reused_tokens += min(cached, self.restored_tokens)
+            useful = was_of_use(prompt, cached, share, self.restored_tokens)
+            self._judge(useful, f"of {self.restored_tokens} restored tokens {cached} were reused")
 
     async def save(self, upstream: Upstream) -> None:
         """Save every slot that is not at work, the one used last first. Never raises."""

@@ -29,6 +29,10 @@ _IN_RESPONSE = re.compile(rb'\s*\{\s*"type"\s*:\s*"response\.')
 """The events of /v1/responses have their usage one level deeper."""
 
 
+_Tokens = tuple[int | None, int | None, int | None]
+"""Prompt, the cached part of it, completion."""
+
+
 class Counts(NamedTuple):
     """Tokens, and speeds in tokens a second; None where nothing is said.
 
@@ -124,58 +128,63 @@ def counts_of(document: Any) -> Counts | None:
         return total(found) if found else None
     if not isinstance(document, dict):
         return None
-    counts = _usage(document)
-    timings = _mapping(document, "timings")
-    if timings:
-        counts = counts.over(_timings(timings))
+    usage, timings = _usage(document), _mapping(document, "timings")
+    tokens = _tokens(usage) if usage else (None, None, None)
+    counts = _timed(tokens, timings) if timings else Counts(*tokens)
     if "prompt_progress" in document:
         counts = _progress(document).over(counts)
     if "tokens_predicted" in document:
         counts = counts.over(_native(document))
     if counts == _NOTHING:
         return None
-    choices = document.get("choices")
     # llama-server tells the counts of the first answer only; who counts all has no timings.
-    several = bool(timings) and isinstance(choices, list) and len(choices) > 1
-    return counts._replace(of_one=True) if several else counts
+    choices = document.get("choices") if timings else None
+    return counts._replace(of_one=True) if isinstance(choices, list) and len(choices) > 1 else counts
 
 
-def _usage(document: Mapping[str, Any]) -> Counts:
+def _usage(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Events of /v1/responses have it in `response`, the first of /v1/messages in `message`."""
-    usage = _mapping(document, "usage") or _mapping(_mapping(document, "response"), "usage")
-    usage = usage or _mapping(_mapping(document, "message"), "usage")
-    if not usage:
-        return _NOTHING
-    prompt = _first(usage, "prompt_tokens", "input_tokens")
-    completion = _first(usage, "completion_tokens", "output_tokens")
+    return (
+        _mapping(document, "usage")
+        or _mapping(_mapping(document, "response"), "usage")
+        or _mapping(_mapping(document, "message"), "usage")
+    )
+
+
+def _tokens(usage: Mapping[str, Any]) -> _Tokens:
+    prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    completion = _count(usage.get("completion_tokens", usage.get("output_tokens")))
     if "cache_read_input_tokens" not in usage:
         details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-        return Counts(prompt, _count(details, "cached_tokens") if isinstance(details, dict) else None, completion)
+        return prompt, _count(details.get("cached_tokens")) if isinstance(details, dict) else None, completion
     # Anthropic's input tokens are those that were not in the cache.
-    cached = _count(usage, "cache_read_input_tokens") or 0
-    created = _count(usage, "cache_creation_input_tokens") or 0
-    return Counts(None if prompt is None else prompt + cached + created, cached, completion)
+    cached = _count(usage.get("cache_read_input_tokens")) or 0
+    created = _count(usage.get("cache_creation_input_tokens")) or 0
+    return None if prompt is None else prompt + cached + created, cached, completion
 
 
-def _timings(timings: Mapping[str, Any]) -> Counts:
-    cached, evaluated = _count(timings, "cache_n"), _count(timings, "prompt_n")
-    return Counts(
-        None if cached is None or evaluated is None else cached + evaluated,
-        cached,
-        _count(timings, "predicted_n"),
-        _speed(timings, "prompt_per_second"),
-        _speed(timings, "predicted_per_second"),
-    )
+def _timed(tokens: _Tokens, timings: Mapping[str, Any]) -> Counts:
+    """These tokens, and what timings say beyond them."""
+    prompt, cached, completion = tokens
+    reused = _count(timings.get("cache_n"))
+    if prompt is None and reused is not None and (evaluated := _count(timings.get("prompt_n"))) is not None:
+        prompt = reused + evaluated
+    if cached is None:
+        cached = reused
+    if completion is None:
+        completion = _count(timings.get("predicted_n"))
+    speeds = _speed(timings.get("prompt_per_second")), _speed(timings.get("predicted_per_second"))
+    return Counts(prompt, cached, completion, *speeds)
 
 
 def _progress(document: Mapping[str, Any]) -> Counts:
     """While a prompt is evaluated, `timings` tell only how far that has come."""
     progress = _mapping(document, "prompt_progress")
-    return Counts(_count(progress, "total"), _count(progress, "cache"))
+    return Counts(_count(progress.get("total")), _count(progress.get("cache")))
 
 
 def _native(document: Mapping[str, Any]) -> Counts:
-    return Counts(_count(document, "tokens_evaluated"), None, _count(document, "tokens_predicted"))
+    return Counts(_count(document.get("tokens_evaluated")), None, _count(document.get("tokens_predicted")))
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -183,16 +192,10 @@ def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _first(document: Mapping[str, Any], key: str, other: str) -> int | None:
-    return _count(document, key if key in document else other)
-
-
-def _count(document: Mapping[str, Any], key: str) -> int | None:
-    value = document.get(key)
+def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= MOST else None
 
 
-def _speed(document: Mapping[str, Any], key: str) -> float | None:
+def _speed(value: Any) -> float | None:
     """None also for 0, which an engine says where there was nothing to measure."""
-    value: Any = document.get(key)
     return float(value) if type(value) in (int, float) and 0 < value < math.inf else None

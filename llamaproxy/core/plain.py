@@ -36,7 +36,7 @@ _UNUSUAL = frozenset(
 """What has, or once had, a say in how a message is read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Frame:
     """`head` is that of the request, to its empty line and without its Content-Length: without what differs between
     one request of a client and the next. The body goes from `begin` to `end`.

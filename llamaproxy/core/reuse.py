@@ -4,7 +4,6 @@ Pure. Prompts are never kept: a request is known again by hashes of its body's b
 restore is not believed; the `timings` of the next answer are.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from zlib import crc32
@@ -19,7 +18,7 @@ _ENOUGH = 0.5
 """Of the tokens that should have been there. Templates rewrite the last turns of a conversation, never most of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fingerprint:
     """How a request is known again: hashes of its body's beginnings of 1, 2, 3 … blocks, and its length in bytes."""
 
@@ -28,7 +27,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, body: bytes) -> "Fingerprint":
-        return cls(tuple(_hashes(body)), len(body))
+        return cls(_hashes(body), len(body))
 
     def share_of(self, earlier: "Fingerprint") -> float:
         """The part of this body, from 0 to 1, that is the beginning of the earlier one, too."""
@@ -38,30 +37,25 @@ class Fingerprint:
         return same * BLOCK / self.length if same else 0.0
 
 
-def _hashes(body: bytes) -> Iterator[int]:
+def _hashes(body: bytes) -> tuple[int, ...]:
     """Each of everything up to there. Checksums: they cost a tenth, and who makes two alike deceives only himself."""
-    checksum = 0
-    for at in range(min(len(body) // BLOCK, MOST_BLOCKS)):
-        checksum = crc32(body[at * BLOCK : (at + 1) * BLOCK], checksum)
-        yield checksum
+    hashes: list[int] = []
+    checksum = begin = 0
+    last = min(len(body), MOST_BLOCKS * BLOCK)
+    while (end := begin + BLOCK) <= last:
+        checksum = crc32(body[begin:end], checksum)
+        hashes.append(checksum)
+        begin = end
+    return tuple(hashes)
 
 
-@dataclass(frozen=True, slots=True)
-class PromptTokens:
-    """Tokens of one prompt: those found in the cache, and those that had to be evaluated."""
-
-    cached: int
-    evaluated: int
-
-
-def was_of_use(prompt: PromptTokens, share: float, restored: int) -> bool:
-    """Whether enough was found of what a conversation left behind.
+def was_of_use(prompt: int, cached: int, share: float, restored: int) -> bool:
+    """Whether enough was found of what a conversation left behind: so many tokens of its prompt in the cache.
 
     `share` is the part of its body that is known, `restored` the number of tokens that were restored: more than
     either cannot be asked for.
     """
-    expected = min(share * (prompt.cached + prompt.evaluated), restored)
-    return prompt.cached >= _ENOUGH * expected
+    return cached >= _ENOUGH * min(share * prompt, restored)
 
 
 class Trial:

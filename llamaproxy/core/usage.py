@@ -12,7 +12,8 @@ in every event, other streams but those of /v1/messages with `timings_per_token`
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from llamaproxy.core import counts, sse
 from llamaproxy.core.counts import HEAD, TAIL, WHOLE, Counts, total
@@ -41,7 +42,8 @@ _SMALL = 2048
 _TOGETHER = 32
 
 
-class Usage(NamedTuple):
+@dataclass(slots=True)
+class Usage:
     """Tokens of one answer; `prompt` is all of the prompt, with its `cached` part, and speeds are tokens a second.
 
     `exact`: the engine said so at the end. Otherwise `completion` is what passed so far, which may be too little. None
@@ -57,7 +59,8 @@ class Usage(NamedTuple):
 
     @classmethod
     def of(cls, told: Counts, completion: int, exact: bool) -> "Usage":
-        return cls(told.prompt, told.cached, completion, told.prompt_tps, told.generation_tps, exact)
+        prompt, cached, _, prompt_tps, generation_tps, _ = told
+        return cls(prompt, cached, completion, prompt_tps, generation_tps, exact)
 
 
 class _Like(NamedTuple):
@@ -93,32 +96,20 @@ def meter(dialect: Dialect, stream: bool) -> Meter:
 class DocumentMeter:
     """A body that is one JSON document, of which no more than its ends are kept."""
 
-    def __init__(self) -> None:
-        self._head = b""
-        self._pieces: list[bytes] = []
-        self._kept = 0
-        self._size = 0
-
     tokens = 0
+    _head = b""
+    _rest = b""
 
     def feed(self, content: bytes) -> None:
-        self._size += len(content)
-        self._pieces.append(content)
-        self._kept += len(content)
-        if self._kept > 2 * WHOLE:
-            self._shrink()
+        self._rest += content
+        if len(self._rest) > 2 * WHOLE:
+            self._head = self._head or self._rest[:HEAD]
+            self._rest = self._rest[-TAIL:]
 
     @property
     def usage(self) -> Usage:
-        rest = b"".join(self._pieces)
-        told = counts.read_ends(self._head, rest) if self._head else counts.read(rest)
+        told = counts.read_ends(self._head, self._rest) if self._head else counts.read(self._rest)
         return Usage.of(told, told.completion or 0, not told.of_one) if told else Usage()
-
-    def _shrink(self) -> None:
-        rest = b"".join(self._pieces)
-        self._head = self._head or rest[:HEAD]
-        self._pieces = [rest[-TAIL:]]
-        self._kept = TAIL
 
 
 class StreamMeter(sse.Splitter):

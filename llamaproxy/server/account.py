@@ -10,7 +10,6 @@ from llamaproxy.backends.lease import Lease
 from llamaproxy.core import usage
 from llamaproxy.core.complaint import Complaint
 from llamaproxy.core.response import Head
-from llamaproxy.core.reuse import PromptTokens
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.core.stripping import Unasked, stripper
 from llamaproxy.telemetry.ledger import Ledger, RequestRow
@@ -98,7 +97,7 @@ class Account:
         row.prompt_tokens, row.cached_tokens, row.completion_tokens = used.prompt, used.cached, used.completion + ahead
         row.prompt_tps, row.generation_tps = used.prompt_tps, used.generation_tps
         if whole and self._serving:
-            self._serving.finished(_prompt_tokens(used))
+            self._serving.finished(used.prompt, used.cached)
 
 
 def _both(first: Observe, second: Observe) -> Observe:
@@ -117,12 +116,6 @@ def _stripped(capture: Observe, unasked: Unasked) -> Observe:
             capture(kept)
 
     return observe
-
-
-def _prompt_tokens(used: usage.Usage) -> PromptTokens | None:
-    if used.prompt is None or used.cached is None:
-        return None
-    return PromptTokens(used.cached, used.prompt - used.cached)
 
 
 def backend_name(lease: Lease) -> str:

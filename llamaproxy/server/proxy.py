@@ -16,7 +16,7 @@ from llamaproxy import scope
 from llamaproxy.backends.lease import DEATH_NOTICE, Lease
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
-from llamaproxy.core import headers, renaming, routing, wish
+from llamaproxy.core import renaming, routing, wish
 from llamaproxy.core.limits import Want
 from llamaproxy.core.routing import Dialect, Endpoint
 from llamaproxy.core.token_estimate import estimate
@@ -40,7 +40,7 @@ from llamaproxy.server.outgoing import JSON, Outgoing, Translated, outgoing_belo
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.rows import Rows
 from llamaproxy.server.splice import Outcome, cut_off, forward, refuse
-from llamaproxy.server.stamp import stamp
+from llamaproxy.server.stamp import stamp, stamped
 from llamaproxy.telemetry.captures import Captures
 from llamaproxy.telemetry.ledger import Ledger, RequestRow
 
@@ -227,7 +227,7 @@ class Proxy:
         capture = self._captures.begin(job.row, content)
         observe = capture.observe if capture else None
         account = Account(self._ledger, job.row, lease, job.endpoint, content, observe, outgoing.unasked)
-        own = headers.lines(stamp(job.request, self._current.guard)) + _about(job)
+        own = stamped(job.request, self._current.guard) + _about(job)
         whole = left = False
         self._flights.begin_try(job.row, account)
         try:

@@ -7,6 +7,7 @@ import secrets
 
 from aiohttp import web
 
+from llamaproxy.core import headers
 from llamaproxy.server import quota
 from llamaproxy.server.guard import Guard
 
@@ -19,13 +20,11 @@ _KEPT = web.RequestKey("request_id", str)
 
 def request_id(request: web.Request) -> str:
     """The client's own id where it is harmless, else a new one; the same for the whole request."""
-    try:
-        return request[_KEPT]
-    except KeyError:
-        given = request.headers.get("X-Request-Id", "")
-        usable = given and _REQUEST_ID.fullmatch(given)
-        request[_KEPT] = kept = given if usable else fresh_id()
-        return kept
+    kept = request.get(_KEPT)
+    if kept is None:
+        given = request.headers.get("X-Request-Id")
+        request[_KEPT] = kept = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
+    return kept
 
 
 def fresh_id() -> str:
@@ -35,7 +34,19 @@ def fresh_id() -> str:
 
 def stamp(request: web.Request, guard: Guard) -> dict[str, str]:
     """Header fields."""
-    fields = {"X-Request-Id": request_id(request), "Server": "llamaproxy"} | quota.fields(request)
+    return {"X-Request-Id": request_id(request), "Server": "llamaproxy", **_for_some(request, guard)}
+
+
+def stamped(request: web.Request, guard: Guard) -> bytes:
+    """The same fields as lines of a head."""
+    lines = f"X-Request-Id: {request_id(request)}\r\nServer: llamaproxy\r\n".encode()
+    more = _for_some(request, guard)
+    return lines + headers.lines(more) if more else lines
+
+
+def _for_some(request: web.Request, guard: Guard) -> dict[str, str]:
+    """What only answers to limited keys and to pages of allowed origins have."""
+    fields = quota.fields(request)
     origin = request.headers.get("Origin")
     if origin and guard.allows_origin(origin):
         fields |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}

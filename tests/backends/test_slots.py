@@ -18,7 +18,6 @@ from llamaproxy.backends.spawn import Spawn
 from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import EngineConfig, KvConfig
 from llamaproxy.core.events import BackendExited, BackendReady
-from llamaproxy.core.reuse import PromptTokens
 from llamaproxy.tasks import spawn
 from tests.backends.engines import fake_command
 from tests.backends.processes import PATIENCE, until, within
@@ -102,7 +101,7 @@ async def serve(carry: Carry, upstream: Upstream, prompt: str) -> bool:
     """One request as the data plane has it; whether its answer tells of a restore."""
     serving = carry.serving(body(prompt))
     timings = json.loads(await post(upstream, prompt))["timings"]
-    serving.finished(PromptTokens(timings["cache_n"], timings["prompt_n"]))
+    serving.finished(timings["cache_n"] + timings["prompt_n"], timings["cache_n"])
     return serving.returning
 
 

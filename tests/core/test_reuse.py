@@ -10,7 +10,6 @@ from llamaproxy.core.reuse import (
     BLOCK,
     MOST_BLOCKS,
     Fingerprint,
-    PromptTokens,
     Trial,
     was_of_use,
 )
@@ -76,7 +75,7 @@ class TestVerdict:
     def test_half_of_what_could_be_expected_is_enough(
         self, cached: int, evaluated: int, known: float, restored: int, useful: bool
     ) -> None:
-        assert was_of_use(PromptTokens(cached, evaluated), known, restored) is useful
+        assert was_of_use(cached + evaluated, cached, known, restored) is useful
 
     def test_two_restores_in_vain_are_one_too_many(self) -> None:
         trial = Trial()

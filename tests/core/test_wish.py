@@ -53,6 +53,7 @@ def test_wish_of_a_body(body: bytes, wish: Wish) -> None:
         ('{"model": "m"}'.encode("utf-16"), InvalidJson),
         (b"[" * 100_000, InvalidJson),
         (b'{"a":' * 101 + b"1" + b"}" * 101, InvalidJson),
+        (b"[" * 101 + b"]" * 101, InvalidJson),
         (b'"text"', InvalidRequest),
         (b"1", InvalidRequest),
         (b'{"model": 5}', InvalidRequest),
@@ -110,6 +111,7 @@ def test_many_brackets_side_by_side_are_not_deep() -> None:
     body = b'{"model": "m", "messages": [' + b",".join([b'{"content": [{}]}'] * 500) + b"]}"
     assert read(body, JSON).model == "m"
     assert read(b'{"a":' * 100 + b"1" + b"}" * 100, JSON) == Wish(None, False)
+    assert read(b"[" * 100 + b"]" * 100, JSON) == Wish(None, False)
     assert read(b'{"text": "' + b"[{" * 500 + b'"}', JSON) == Wish(None, False)
 
 

@@ -9,7 +9,6 @@ import pytest
 from llamaproxy.backends.lease import Lease
 from llamaproxy.core.events import Outcome, RequestArrived
 from llamaproxy.core.response import Head, parse
-from llamaproxy.core.reuse import PromptTokens
 from llamaproxy.core.routing import ENDPOINTS, Endpoint
 from llamaproxy.server.account import Account
 from llamaproxy.telemetry.ledger import Ledger, RequestRow
@@ -27,11 +26,11 @@ class Carrying:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
-        self.prompts: list[PromptTokens | None] = []
+        self.prompts: list[tuple[int | None, int | None]] = []
 
     def serving(self, body: bytes) -> Any:
         self.bodies.append(body)
-        return SimpleNamespace(finished=self.prompts.append)
+        return SimpleNamespace(finished=lambda prompt, cached: self.prompts.append((prompt, cached)))
 
 
 class Scene:
@@ -127,10 +126,12 @@ def test_nothing_is_counted_where_nothing_is_generated() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "whole", "told"),
-    [(ANSWER, True, [PromptTokens(3, 4)]), (b"{}", True, [None]), (ANSWER, False, [])],
+    [(ANSWER, True, [(7, 3)]), (b"{}", True, [(None, None)]), (ANSWER, False, [])],
     ids=["told", "nothing told", "broken off"],
 )
-def test_who_carries_kv_over_hears_of_whole_answers(answer: bytes, whole: bool, told: list[PromptTokens]) -> None:
+def test_who_carries_kv_over_hears_of_whole_answers(
+    answer: bytes, whole: bool, told: list[tuple[int | None, int | None]]
+) -> None:
     carry = Carrying()
     Scene(carry=carry).answer(UNARY, answer, whole=whole)
     assert (carry.bodies, carry.prompts) == ([b"the body"], told)

@@ -4,8 +4,9 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.config import Config
+from llamaproxy.core import headers
 from llamaproxy.server.guard import Guard
-from llamaproxy.server.stamp import request_id, stamp
+from llamaproxy.server.stamp import request_id, stamp, stamped
 
 GUARD = Guard(Config.model_validate({"server": {"allowed_origins": ["https://chat.example.com"]}}))
 
@@ -29,3 +30,9 @@ async def test_browser_is_told_of_allowed_origins_only() -> None:
     assert allowed["Vary"] == "Origin"
     for origin in ("https://evil.example.com", ""):
         assert set(stamp(make_mocked_request("GET", "/", {"Origin": origin}), GUARD)) == {"X-Request-Id", "Server"}
+
+
+@pytest.mark.parametrize("origin", ["https://chat.example.com", "https://evil.example.com", ""])
+async def test_lines_of_a_head_tell_the_same(origin: str) -> None:
+    request = make_mocked_request("GET", "/", {"Origin": origin})
+    assert stamped(request, GUARD) == headers.lines(stamp(request, GUARD))
