@@ -38,7 +38,7 @@ _MOST_BYTES = 64 * 1024**2
 """What is read of a file that was left behind: more than the rows that may wait."""
 _END = b"\n"
 _TAKEN, _EMPTY = b" \n"
-"""What a slot begins with: a blank, and the row after it, or an end of the line, and it does not matter what follows."""
+"""What a slot begins with: after the blank comes a row, after the end of the line something that is none any more."""
 _FINAL = frozenset(RequestState) - {RequestState.IN_FLIGHT}
 _AVAILABLE = hasattr(os, "pwrite") and sys.platform != "win32"
 
@@ -130,7 +130,7 @@ class Journal:
         self._fd = -1
 
     def _grow(self) -> None:
-        """Raises OSError. The disk gives the room first: storing into memory that it has no room for ends the process."""
+        """Raises OSError. The disk gives the room first: a store into memory that it has none for ends the process."""
         if os.pwrite(self._fd, bytes(_STEP), self._size) < _STEP:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._memory = mmap.mmap(self._fd, self._size + _STEP)
