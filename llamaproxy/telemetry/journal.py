@@ -16,7 +16,7 @@ import mmap
 import os
 import secrets
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +105,13 @@ class Journal:
                 self.mark(row)
                 self._complete.add(row.slot)
 
-    def release(self, rows: Iterable[RequestRow]) -> None:
+    def release(self, rows: Sequence[RequestRow]) -> None:
         """The database has them."""
+        slots = [row.slot for row in rows if row.slot >= 0]
+        self._free += slots
+        self._complete.difference_update(slots)
         for row in rows:
-            if row.slot >= 0:
-                self._free.append(row.slot)
-                self._complete.discard(row.slot)
-                row.slot = -1
+            row.slot = -1
 
     def forget(self, row: RequestRow) -> None:
         """Nobody will have it."""

@@ -113,7 +113,7 @@ class Writer:
             self.journal.mark(row)
         if dropped := self.spool.put(row):
             self._lose(dropped)
-        waiting = len(self.spool)
+        waiting = self.spool.waiting
         if waiting == 1 or waiting == GROUP:
             self._wake.set()
 
