@@ -5,7 +5,7 @@ who counts: counting is an addition. Decides nothing about names and their value
 them.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
@@ -55,6 +55,20 @@ class Histogram:
     def observe(self, value: float) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
+        self._text = ""
+
+    def observe_all(self, values: list[float]) -> None:
+        """Many at once: sorted, they are looked for once for each bound they reach."""
+        values.sort()
+        below = 0
+        for at, bound in enumerate(self._bounds):
+            if below == len(values):
+                break
+            reached = bisect_right(values, bound, below)
+            self._counts[at] += reached - below
+            below = reached
+        self._counts[-1] += len(values) - below
+        self._sum += sum(values)
         self._text = ""
 
     def text(self) -> str:

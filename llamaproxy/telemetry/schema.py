@@ -133,12 +133,11 @@ MIGRATIONS: tuple[str, ...] = (
 """The n-th leads from version n - 1 to n. Statements only: `steps` makes a transaction of each."""
 
 COLUMNS = ("run", "number", *FIELDS)
-TOGETHER = 50
-"""Rows of one statement, where there are so many: the interpreter is not asked between them."""
 _ROW = f"({', '.join('?' * len(COLUMNS))})"
 _INTO = f"INSERT OR IGNORE INTO requests ({', '.join(COLUMNS)}) VALUES "
-INSERT_TOGETHER = _INTO + ", ".join([_ROW] * TOGETHER)
-INSERT = _INTO + _ROW
+INSERTS = {count: _INTO + ", ".join([_ROW] * count) for count in (50, 5, 1)}
+"""By how many rows they take, most first: what a statement costs is shared by them."""
+INSERT = INSERTS[1]
 """A row that is there already stays as it is: what is written again after a failure, or after a crash, is no other."""
 
 

@@ -14,18 +14,20 @@ MOST_ROWS = 20_000
 
 
 class Spool:
-    """First in, first out. `lost` counts the rows that had to go."""
+    """First in, first out. `waiting` counts the rows, `lost` those that had to go."""
 
     def __init__(self, most: int = MOST_ROWS) -> None:
         self._rows: deque[RequestRow] = deque()
         self._taken: Sequence[RequestRow] = ()
         self._most = most
+        self.waiting = 0
         self.lost = 0
 
     def put(self, row: RequestRow) -> RequestRow | None:
         """The row that had to go for it, if one had to."""
         self._rows.append(row)
-        if len(self) <= self._most:
+        if self.waiting < self._most:
+            self.waiting += 1
             return None
         self.lost += 1
         return self._rows.popleft()
@@ -38,10 +40,11 @@ class Spool:
 
     def done(self) -> None:
         """What was taken need not wait any more."""
+        self.waiting -= len(self._taken)
         self._taken = ()
 
     def __len__(self) -> int:
-        return len(self._rows) + len(self._taken)
+        return self.waiting
 
     def __iter__(self) -> Iterator[RequestRow]:
         yield from self._taken

@@ -6,11 +6,11 @@ Decides nothing about when: `writer` does, and hears of every failure as an exce
 
 import asyncio
 import contextlib
+import math
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +18,10 @@ import aiosqlite
 
 from llamaproxy.telemetry.schema import (
     INSERT,
-    INSERT_TOGETHER,
+    INSERTS,
     PUT_METRICS,
     READ_METRICS,
     SHORTEN_METRICS,
-    TOGETHER,
     steps,
 )
 from llamaproxy.telemetry.series import TIERS
@@ -39,6 +38,8 @@ _CORRUPT_KEPT = 3
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_VALUE = (OverflowError, UnicodeError)
 """What SQLite cannot hold: numbers beyond 64 bits, text that is no Unicode."""
+_NULL = math.nan
+"""What SQLite stores as NULL, and the binding takes as it is: for each None it looks for an adapter."""
 
 Values = Sequence[Any]
 
@@ -80,6 +81,25 @@ async def connect(address: str | Path, **options: Any) -> aiosqlite.Connection:
     except BaseException:
         await asyncio.to_thread(connection._thread.join)
         raise
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[Values], sql: str) -> None:
+    with connection:
+        if sql != INSERT:
+            connection.executemany(sql, rows)
+            return
+        for statement, cells in _together(rows):
+            connection.execute(statement, cells)
+
+
+def _together(rows: Sequence[Values]) -> Iterator[tuple[str, Values]]:
+    """As few statements as there are for so many."""
+    begin = 0
+    for count, statement in INSERTS.items():
+        while len(rows) - begin >= count:
+            taken = rows[begin : begin + count]
+            yield statement, [_NULL if cell is None else cell for row in taken for cell in row]
+            begin += count
 
 
 class Store:
@@ -129,19 +149,9 @@ class Store:
         return True
 
     async def _insert(self, rows: Sequence[Values], sql: str) -> None:
-        try:
-            rest = await self._insert_together(rows) if sql == INSERT else rows
-            await self._connection.executemany(sql, rest)
-            await self._connection.commit()
-        except BaseException:
-            await self._connection.rollback()
-            raise
-
-    async def _insert_together(self, rows: Sequence[Values]) -> Sequence[Values]:
-        """As many as fit statements of many rows; the others are left."""
-        for at in range(0, len(rows) - TOGETHER + 1, TOGETHER):
-            await self._connection.execute(INSERT_TOGETHER, [*chain.from_iterable(rows[at : at + TOGETHER])])
-        return rows[len(rows) - len(rows) % TOGETHER :]
+        """One visit of the connection's thread for all: each costs as much as some rows."""
+        run: Callable[..., Awaitable[None]] = self._connection._execute
+        await run(_insert, self._connection._conn, rows, sql)
 
     async def put_metrics(self, rows: Sequence[Values]) -> None:
         """Rows of `series`, in place of those of the same step; the oldest of a tier go."""

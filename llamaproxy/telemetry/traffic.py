@@ -6,6 +6,7 @@ in labels are those of the configuration: everything else is `other`, nothing is
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from http import HTTPStatus
@@ -26,14 +27,13 @@ _WAITS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300)
 _DURATIONS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _LOADS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 300)
 
+_Name = tuple[str | None, str | None, str, RequestState, int | None]
+
 
 class _Book:
-    """The children for rows that have these names, state and status in common.
+    """The children for rows that have these names, state and status in common."""
 
-    `news`: requests and tokens that are not in the rates yet.
-    """
-
-    __slots__ = ("duration", "first_byte", "key", "model", "news", "queue", "replays", "requests", "tokens")
+    __slots__ = ("duration", "first_byte", "key", "model", "queue", "replays", "requests", "tokens")
 
     def __init__(self, traffic: "Traffic", row: RequestRow) -> None:
         model, key = traffic.model(row.model), traffic.key(row.key)
@@ -45,7 +45,20 @@ class _Book:
         self.replays: Counter = traffic.replays.child(model)
         self.tokens = tuple(traffic.tokens.child(model, key, kind) for kind in ("prompt", "cached", "completion"))
         self.model, self.key = model, key
-        self.news = [0, 0]
+
+    def count(self, rows: list[RequestRow]) -> int:
+        """Returns how many tokens were processed for them."""
+        self.requests.value += len(rows)
+        self.replays.value += sum([row.replays for row in rows])
+        self.queue.observe_all([row.queue_ms / 1000 for row in rows if row.queue_ms is not None])
+        self.first_byte.observe_all([row.ttfb_ms / 1000 for row in rows if row.ttfb_ms is not None])
+        self.duration.observe_all([row.duration_ms / 1000 for row in rows if row.duration_ms is not None])
+        prompt = sum([row.prompt_tokens or 0 for row in rows])
+        cached = sum([row.cached_tokens or 0 for row in rows])
+        completion = sum([row.completion_tokens or 0 for row in rows])
+        for counter, tokens in zip(self.tokens, (prompt, cached, completion), strict=True):
+            counter.value += tokens
+        return prompt + completion
 
 
 class Traffic:
@@ -56,7 +69,7 @@ class Traffic:
         self._models: frozenset[str] = frozenset()
         self._keys: frozenset[str] = frozenset()
         self._waiting: list[RequestRow] = []
-        self._books: dict[tuple[str | None, str | None, str, RequestState, int | None], _Book] = {}
+        self._books: dict[_Name, _Book] = {}
         self._starting: dict[tuple[str, int], float] = {}
         self._told_to_stop: set[tuple[str, int]] = set()
         self._of_models, self._of_keys, self._of_all = Rates(), Rates(), Rates()
@@ -126,43 +139,25 @@ class Traffic:
 
     def settle(self) -> None:
         """Count the rows that wait for it."""
-        rows, self._waiting = self._waiting, []
+        alike: defaultdict[_Name, list[RequestRow]] = defaultdict(list)
+        for row in self._waiting:
+            alike[row.model, row.key, row.endpoint, row.state, row.status].append(row)
+            if row.ttfb_ms is not None:
+                self._latencies[self.model(row.model)] = row.ttfb_ms
+        self._waiting = []
         now = self._clock()
-        for book in {id(book): book for book in map(self._count, rows)}.values():
-            self._count_in_rates(book, now)
+        for name, rows in alike.items():
+            book = self._books.get(name) or self._open(name, rows[0])
+            self._count_in_rates(book, now, len(rows), book.count(rows))
 
-    def _count_in_rates(self, book: _Book, now: float) -> None:
-        requests, tokens = book.news
-        book.news = [0, 0]
+    def _count_in_rates(self, book: _Book, now: float, requests: int, tokens: int) -> None:
         self._of_all.add("", now, requests, tokens)
         if book.model:
             self._of_models.add(book.model, now, requests, tokens)
         if book.key:
             self._of_keys.add(book.key, now, requests, tokens)
 
-    def _count(self, row: RequestRow) -> _Book:
-        name = (row.model, row.key, row.endpoint, row.state, row.status)
-        book = self._books.get(name) or self._open(name, row)
-        book.requests.value += 1
-        book.replays.value += row.replays
-        for child, seconds in (
-            (book.queue, row.queue_ms),
-            (book.first_byte, row.ttfb_ms),
-            (book.duration, row.duration_ms),
-        ):
-            if seconds is not None:
-                child.observe(seconds / 1000)
-        for counter, count in zip(
-            book.tokens, (row.prompt_tokens, row.cached_tokens, row.completion_tokens), strict=True
-        ):
-            counter.value += count or 0
-        if row.ttfb_ms is not None:
-            self._latencies[book.model] = row.ttfb_ms
-        book.news[0] += 1
-        book.news[1] += (row.prompt_tokens or 0) + (row.completion_tokens or 0)
-        return book
-
-    def _open(self, name: tuple[str | None, str | None, str, RequestState, int | None], row: RequestRow) -> _Book:
+    def _open(self, name: _Name, row: RequestRow) -> _Book:
         if len(self._books) >= _MOST_BOOKS:
             self._books.clear()
         book = self._books[name] = _Book(self, row)

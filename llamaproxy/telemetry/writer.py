@@ -113,7 +113,7 @@ class Writer:
             self.journal.mark(row)
         if dropped := self.spool.put(row):
             self._lose(dropped)
-        waiting = len(self.spool)
+        waiting = self.spool.waiting
         if waiting == 1 or waiting == GROUP:
             self._wake.set()
 
@@ -192,7 +192,7 @@ class Writer:
             self._suspect = False
         if rows := self.spool.take(_MOST_AT_ONCE):
             begun = time.monotonic()
-            await self._insert(store, [(self.journal.run, row.number, *stored(row)) for row in rows])
+            await self._insert(store, [stored(self.journal.run, row) for row in rows])
             self._gather = min(max(GATHER, _SHARE * (time.monotonic() - begun)), MOST_GATHER)
             self.spool.done()
             self.journal.release(rows)

@@ -14,4 +14,4 @@ def ended(number: int, **fields: Any) -> RequestRow:
 
 def cells(row: RequestRow, run: int = 1) -> tuple[Any, ...]:
     """As the database takes it."""
-    return (run, row.number, *ledger.stored(row))
+    return ledger.stored(run, row)

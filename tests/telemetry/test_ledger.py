@@ -88,7 +88,7 @@ def test_what_is_shown_is_a_copy_that_json_can_carry(ledger: Ledger) -> None:
     shown(ledger)["id"] = "changed"
     assert opened.id == "r1"
     assert json.loads(json.dumps(shown(ledger)))["state"] == "in_flight"
-    assert not {"number", "slot"} & set(shown(ledger))
+    assert not {"number", "begun", "slot"} & set(shown(ledger))
 
 
 def test_others_hear_of_an_answer_before_it_goes_out_and_of_its_end(clock: Clock) -> None:
@@ -108,10 +108,12 @@ def test_others_hear_of_an_answer_before_it_goes_out_and_of_its_end(clock: Clock
 
 def test_what_is_stored_is_of_the_types_that_sqlite_takes_as_they_are(ledger: Ledger) -> None:
     done = ledger.open(row())
+    for place, name in enumerate(FIELDS):
+        setattr(done, name, place)
     done.stream = True
-    ledger.close(done, RequestState.OK, 200)
-    assert stored(done) == values(done)
-    assert {type(cell) for cell in stored(done)} <= {str, int, float, type(None)}
+    ledger.close(done, RequestState.OK, 200, "code")
+    assert stored(7, done) == (7, 1, *values(done))
+    assert {type(cell) for cell in stored(7, done)} <= {str, int, float, type(None)}
 
 
 def test_old_rows_go_and_their_counts_stay(ledger: Ledger) -> None:

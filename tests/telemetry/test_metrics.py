@@ -54,6 +54,15 @@ def test_histogram_is_whole(observed: list[float]) -> None:
     assert found.get("lp_s_count", 0) == found.get("lp_s_bucket +Inf", 0) == len(observed)
 
 
+@given(st.lists(st.one_of(st.floats(0, 100), st.sampled_from((0.5, 5.0, 50.0)))))
+def test_many_at_once_are_what_they_are_one_by_one(observed: list[float]) -> None:
+    one, all_ = (histograms("lp_s", "s", (0.5, 5, 50)).child() for _ in range(2))
+    for value in sorted(observed):
+        one.observe(value)
+    all_.observe_all(observed)
+    assert values(all_.text()) == pytest.approx(values(one.text()))
+
+
 def test_children_that_are_not_wanted_are_forgotten() -> None:
     family = counters("lp_x_total", "x", "model", "kind")
     for model in "abc":

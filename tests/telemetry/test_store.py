@@ -12,7 +12,7 @@ import pytest
 
 from llamaproxy.telemetry import series as series_module
 from llamaproxy.telemetry import store as module
-from llamaproxy.telemetry.schema import MIGRATIONS, NewerDatabase
+from llamaproxy.telemetry.schema import COLUMNS, MIGRATIONS, NewerDatabase
 from llamaproxy.telemetry.series import Series
 from llamaproxy.telemetry.store import Store, connect, is_corrupt, move_aside
 from tests.telemetry.rows import cells, ended
@@ -77,6 +77,15 @@ async def test_rows_are_there_for_others_at_once_and_after_it_is_opened_again(pa
     again = await Store.open(path)
     assert await again.newest() == ended(2).started_at
     await again.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 7, 50, 113])
+async def test_rows_are_written_as_they_are_however_many(count: int, path: Path, store: Store) -> None:
+    rows = [cells(ended(number, completion_tokens=number)) for number in range(count)]
+    assert {type(None)} <= {type(cell) for row in rows for cell in row} or not rows
+    await store.insert(rows)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(f"SELECT {', '.join(COLUMNS)} FROM requests ORDER BY number").fetchall() == rows
 
 
 async def test_rows_are_written_once(path: Path, store: Store) -> None:
