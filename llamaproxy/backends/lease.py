@@ -48,12 +48,18 @@ class Lease:
         self.reason = ""
 
     async def __aenter__(self) -> Self:
+        if backend := self._office.grant(self._arrival):
+            self.backend = backend
+        else:
+            await self._wait()
+        return self
+
+    async def _wait(self) -> None:
         begun = time.monotonic()
-        self.backend, ready_since = await self._office.grant(self._arrival)
+        self.backend, ready_since = await self._office.granted(self._arrival)
         waited = time.monotonic() - begun
         self.load_seconds = max(0.0, min(waited, ready_since - max(begun, self.backend.started_at)))
         self.queue_seconds = waited - self.load_seconds
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         self._office.release(LeaseReleased(self._arrival.request, self.outcome, self.reason))
