@@ -47,7 +47,7 @@ from llamaproxy.core.events import (
 )
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.scheduler import Scheduler
-from llamaproxy.core.states import READY, BackendState
+from llamaproxy.core.states import STOPPED, BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
 from llamaproxy.tasks import spawn
 
@@ -162,11 +162,11 @@ class Pool:
         self._queue_timeout = config.limits.queue_timeout
         self._emit(ModelsChanged(models, config.limits, config.breaker, replaced))
 
-    def grant(self, arrival: RequestArrived) -> Life | None:
-        """For leases alone: the backend the request has a place on, where that is so at once; otherwise it waits."""
-        request, model, *_ = arrival
+    def at_once(self, arrival: RequestArrived) -> Life | None:
+        """For leases alone: the backend the request has a place on, if so; otherwise `grant` must be waited for now."""
+        request, model = arrival.request, arrival.model
         known = self.backends.get(model)
-        if known and known.state is not READY and known.state is BackendState.STOPPED:
+        if known and known.state is STOPPED:
             self._examine(model)
         effects = self._tell(arrival)
         if len(effects) == 1 and isinstance(effects[0], Grant) and effects[0].request == request:
@@ -175,8 +175,8 @@ class Pool:
         self._follow(effects)
         return None
 
-    async def granted(self, arrival: RequestArrived) -> tuple[Life, float]:
-        """For leases that wait: the backend the request has a place on by now, and since when that is ready."""
+    async def grant(self, arrival: RequestArrived) -> tuple[Life, float]:
+        """For leases alone: the backend the request has a place on by now, and since when that is ready."""
         request, known = arrival.request, self.backends.get(arrival.model)
         granted = self._waiters[request]
         try:
@@ -257,12 +257,12 @@ class Pool:
     def _tell(self, event: Event) -> list[Effect]:
         effects = self._scheduler.handle(event, time.monotonic())
         self._breakers.after(event)
+        self._alarm.set(self._scheduler.wake_at)
         return effects
 
     def _follow(self, effects: list[Effect]) -> None:
         for effect in effects:
             self._carry_out(effect)
-        self._alarm.set(self._scheduler.wake_at)
         if self._closing:
             self._look_whether_empty()
 

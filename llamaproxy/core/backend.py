@@ -19,6 +19,7 @@ DEFAULT_SLOTS = 4
 REMOTE_CONCURRENCY = 64
 """Leases at once on a server elsewhere: what it does with them is its own business."""
 
+_UNHEALTHY = StopReason.UNHEALTHY
 _NEWEST = 0.3
 """Weight of the newest measurement in a running average."""
 
@@ -124,7 +125,7 @@ class Backend:
 
         How it does until it is gone says nothing about the next.
         """
-        return self.held is not None or (self.leaving is not None and self.leaving is StopReason.UNHEALTHY)
+        return self.outdated or self.leaving is _UNHEALTHY
 
     def is_judged_by(self, request: str) -> bool:
         """Whether what becomes of this request says something about the backend."""

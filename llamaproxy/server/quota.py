@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from aiohttp import web
 
 from llamaproxy.core.keys import Key
-from llamaproxy.core.limits import Allowance, Standing, Want
+from llamaproxy.core.limits import Allowance, Limits, Standing, Want
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.core.token_estimate import estimate
 from llamaproxy.errors import RequestCancelled
@@ -39,6 +39,16 @@ class _Caller:
 
 
 _CALLER: web.RequestKey[_Caller | None] = web.RequestKey("caller")
+
+
+class _Debt(NamedTuple):
+    """What a request holds until it is settled."""
+
+    row: RequestRow
+    allowance: Allowance
+    limits: Limits
+    held: Want
+    clock: Clock
 
 
 class Quota:
@@ -74,16 +84,16 @@ class Quota:
 class Grant:
     """One request that was counted in. At its end it is settled, by hand or as its row says."""
 
-    def __init__(self, row: RequestRow, caller: _Caller | None = None, held: Want | None = None) -> None:
-        self._row = row
-        self._caller = caller
-        self._held = held
+    __slots__ = ("_debt",)
+
+    def __init__(self, debt: _Debt | None = None) -> None:
+        self._debt = debt
 
     def settle(self, prompt: int | None, completion: int | None) -> None:
         """Tokens that were taken, None where that is not known: the reservation counts. The first time counts."""
-        held, self._held = self._held, None
-        if held and self._caller and self._caller.allowance:
-            self._caller.allowance.settle(held, prompt, completion, self._caller.key.limits, self._caller.clock())
+        debt, self._debt = self._debt, None
+        if debt:
+            debt.allowance.settle(debt.held, prompt, completion, debt.limits, debt.clock())
 
     def __enter__(self) -> Self:
         return self
@@ -96,12 +106,17 @@ class Grant:
         Of an answer that its client did not wait for nobody knows; the engine may have worked for it for a long time.
         The same holds of one that an operator cancelled, which ends without an error where comments had been sent.
         """
-        row = self._row
+        if self._debt is None:
+            return
+        row = self._debt.row
         abandoned = isinstance(error, asyncio.CancelledError | ClientGone) or row.status == RequestCancelled.status
         if row.backend is None or (row.completion_tokens is None and not abandoned):
             self.settle(0, 0)
         else:
             self.settle(row.prompt_tokens, row.completion_tokens)
+
+
+_UNLIMITED = Grant()
 
 
 def admit(
@@ -116,12 +131,16 @@ def admit(
 
     Raises ModelNotAllowed or RateLimitExceeded.
     """
-    check_model(request, model)
     caller = request.get(_CALLER)
-    if caller is None or caller.allowance is None:
-        return Grant(row)
+    if caller is None:
+        return _UNLIMITED
+    caller.key.check_model(_names(model))
+    if caller.allowance is None:
+        return _UNLIMITED
     want = want or estimate(content, request.headers.get("Content-Type", ""), endpoint)
-    return Grant(row, caller, caller.allowance.admit(caller.key.limits, want, caller.clock()))
+    limits = caller.key.limits
+    held = caller.allowance.admit(limits, want, caller.clock())
+    return Grant(_Debt(row, caller.allowance, limits, held, caller.clock))
 
 
 def key_name(request: web.Request) -> str | None:
