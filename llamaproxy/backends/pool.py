@@ -194,7 +194,7 @@ class Pool:
 
     def release(self, release: LeaseReleased) -> None:
         """For leases alone."""
-        self._emit(release)
+        self._follow(self._tell(release))
 
     def good_answer(self, request: str, model: str) -> None:
         """For leases alone: news for a breaker that is half open, and nothing new for others."""

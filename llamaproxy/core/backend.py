@@ -125,7 +125,7 @@ class Backend:
 
         How it does until it is gone says nothing about the next.
         """
-        return self.outdated or self.leaving is _UNHEALTHY
+        return self.held is not None or self.leaving is _UNHEALTHY
 
     def is_judged_by(self, request: str) -> bool:
         """Whether what becomes of this request says something about the backend."""

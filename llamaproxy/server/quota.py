@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 from aiohttp import web
 
@@ -20,6 +20,7 @@ from llamaproxy.core.routing import Endpoint
 from llamaproxy.core.token_estimate import estimate
 from llamaproxy.errors import RequestCancelled
 from llamaproxy.models.catalogue import Model
+from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.telemetry.ledger import RequestRow
 
@@ -38,7 +39,8 @@ class _Caller:
     clock: Clock
 
 
-_CALLER: web.RequestKey[_Caller | None] = web.RequestKey("caller")
+def _caller(request: web.Request) -> _Caller | None:
+    return getattr(request, "caller", None)
 
 
 class _Debt(NamedTuple):
@@ -62,9 +64,8 @@ class Quota:
     def enter(self, request: web.Request, key: Key | None) -> None:
         """It is this key's request; None where nobody needs one."""
         if key:
-            request[_CALLER] = _Caller(key, self._allowance(key.name) if key.limits else None, self._clock)
-        else:
-            request[_CALLER] = None  # What is not there is looked for at the price of an exception.
+            caller = _Caller(key, self._allowance(key.name) if key.limits else None, self._clock)
+            cast(Request, request).caller = caller
 
     def _allowance(self, name: str) -> Allowance:
         found = self._allowances.get(name)
@@ -131,7 +132,7 @@ def admit(
 
     Raises ModelNotAllowed or RateLimitExceeded.
     """
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     if caller is None:
         return _UNLIMITED
     caller.key.check_model(_names(model))
@@ -145,30 +146,30 @@ def admit(
 
 def key_name(request: web.Request) -> str | None:
     """For rows: the name of the key that was shown, where one is needed."""
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     return caller.key.name if caller else None
 
 
 def priority(request: web.Request) -> int:
     """Of the key that was shown, in the queue of a model."""
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     return caller.key.priority if caller else 0
 
 
 def may_use(request: web.Request, model: Model) -> bool:
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     return caller is None or caller.key.may_use(_names(model))
 
 
 def check_model(request: web.Request, model: Model) -> None:
     """Raises ModelNotAllowed."""
-    if caller := request.get(_CALLER):
+    if caller := _caller(request):
         caller.key.check_model(_names(model))
 
 
 def fields(request: web.Request) -> dict[str, str]:
     """Header fields that tell a limited key where it stands. Source: OpenAI's guide "Rate limits", headers."""
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     if caller is None or caller.allowance is None:
         return {}
     now, limits = caller.clock(), caller.key.limits
