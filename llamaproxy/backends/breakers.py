@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from llamaproxy import scope
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import BreakerState
-from llamaproxy.core.events import BackendExited, BreakerMoved, Event, LeaseReleased, Outcome
+from llamaproxy.core.events import FAILURE, BackendExited, BreakerMoved, Event, LeaseReleased
 
 _LATE = 0.01
 """Seconds: alarms may ring a little early, and this one rings once."""
@@ -30,7 +30,7 @@ class BreakerWatch:
 
     def after(self, event: Event) -> None:
         """The scheduler has taken this in."""
-        if isinstance(event, BackendExited) or (isinstance(event, LeaseReleased) and event.outcome is Outcome.FAILURE):
+        if isinstance(event, BackendExited) or (isinstance(event, LeaseReleased) and event.outcome is FAILURE):
             self._look(list(self._backends))
         elif self._open:
             self._look(list(self._open))

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.upstream import Upstream
-from llamaproxy.core.events import LeaseReleased, Outcome, RequestArrived
+from llamaproxy.core.events import NEUTRAL, SUCCESS, LeaseReleased, Outcome, RequestArrived
 from llamaproxy.tasks import spawn
 
 DEATH_NOTICE = 0.25
@@ -19,8 +19,11 @@ DEATH_NOTICE = 0.25
 class Office(Protocol):
     """Where leases come from."""
 
+    def at_once(self, arrival: RequestArrived) -> Life | None:
+        """Ask for a place. The backend it is on, if there is one; otherwise it is to be waited for."""
+
     async def grant(self, arrival: RequestArrived) -> tuple[Life, float]:
-        """Wait for a place; the backend it is on, and since when that is ready."""
+        """Wait for the place that was asked for; the backend it is on, and since when that is ready."""
 
     def release(self, release: LeaseReleased) -> None:
         """The place is free."""
@@ -44,16 +47,22 @@ class Lease:
         self._arrival = arrival
         self.backend: Life
         self.queue_seconds = self.load_seconds = 0.0
-        self.outcome = Outcome.NEUTRAL
+        self.outcome = NEUTRAL
         self.reason = ""
 
     async def __aenter__(self) -> Self:
+        if backend := self._office.at_once(self._arrival):
+            self.backend = backend
+        else:
+            await self._wait()
+        return self
+
+    async def _wait(self) -> None:
         begun = time.monotonic()
         self.backend, ready_since = await self._office.grant(self._arrival)
         waited = time.monotonic() - begun
         self.load_seconds = max(0.0, min(waited, ready_since - max(begun, self.backend.started_at)))
         self.queue_seconds = waited - self.load_seconds
-        return self
 
     async def __aexit__(self, *error: object) -> None:
         self._office.release(LeaseReleased(self._arrival.request, self.outcome, self.reason))
@@ -64,12 +73,12 @@ class Lease:
 
     def answered(self) -> None:
         """The head of a good response is here."""
-        self.outcome = Outcome.SUCCESS
+        self.outcome = SUCCESS
         self._office.good_answer(self._arrival.request, self._arrival.model)
 
     def undecided(self) -> None:
         """What has begun well may not end so."""
-        self.outcome = Outcome.NEUTRAL
+        self.outcome = NEUTRAL
 
     def failed(self, reason: str) -> None:
         self.outcome, self.reason = Outcome.FAILURE, reason

@@ -47,7 +47,7 @@ from llamaproxy.core.events import (
 )
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.scheduler import Scheduler
-from llamaproxy.core.states import BackendState
+from llamaproxy.core.states import STOPPED, BackendState
 from llamaproxy.errors import GatewayError, ModelStartFailed
 from llamaproxy.tasks import spawn
 
@@ -162,13 +162,23 @@ class Pool:
         self._queue_timeout = config.limits.queue_timeout
         self._emit(ModelsChanged(models, config.limits, config.breaker, replaced))
 
+    def at_once(self, arrival: RequestArrived) -> Life | None:
+        """For leases alone: the backend the request has a place on, if so; otherwise `grant` must be waited for now."""
+        request, model = arrival.request, arrival.model
+        known = self.backends.get(model)
+        if known and known.state is STOPPED:
+            self._examine(model)
+        effects = self._tell(arrival)
+        if len(effects) == 1 and isinstance(effects[0], Grant) and effects[0].request == request:
+            return self._spawns[model]
+        self._waiters[request] = self._loop.create_future()
+        self._follow(effects)
+        return None
+
     async def grant(self, arrival: RequestArrived) -> tuple[Life, float]:
-        """For leases alone: the backend the request has a place on, and since when that is ready."""
+        """For leases alone: the backend the request has a place on by now, and since when that is ready."""
         request, known = arrival.request, self.backends.get(arrival.model)
-        if known and known.state is BackendState.STOPPED:
-            self._examine(arrival.model)
-        granted = self._waiters[request] = self._loop.create_future()
-        self._emit(arrival)
+        granted = self._waiters[request]
         try:
             backend = await granted
         except asyncio.CancelledError:
@@ -184,7 +194,7 @@ class Pool:
 
     def release(self, release: LeaseReleased) -> None:
         """For leases alone."""
-        self._emit(release)
+        self._follow(self._tell(release))
 
     def good_answer(self, request: str, model: str) -> None:
         """For leases alone: news for a breaker that is half open, and nothing new for others."""
@@ -242,11 +252,17 @@ class Pool:
         self._emit(FootprintKnown(model, Footprint(footprint.ram, devices), measured=True))
 
     def _emit(self, event: Event) -> None:
+        self._follow(self._tell(event))
+
+    def _tell(self, event: Event) -> list[Effect]:
         effects = self._scheduler.handle(event, time.monotonic())
         self._breakers.after(event)
+        self._alarm.set(self._scheduler.wake_at)
+        return effects
+
+    def _follow(self, effects: list[Effect]) -> None:
         for effect in effects:
             self._carry_out(effect)
-        self._alarm.set(self._scheduler.wake_at)
         if self._closing:
             self._look_whether_empty()
 

@@ -28,8 +28,9 @@ class Admission:
             return ShuttingDown("the gateway is shutting down", retry_after=5)
         if not backend.breaker.admits(event.request, now):
             return isolated(backend, now)
-        error = None if at_once else self._overflow(backend)
-        if error:
+        if at_once:
+            return None
+        if error := self._overflow(backend):
             backend.breaker.probe_left(event.request)
         return error
 

@@ -11,7 +11,7 @@ from llamaproxy.config import ModelConfig
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import StopReason
 from llamaproxy.core.footprint import Footprint
-from llamaproxy.core.states import BackendState, transition
+from llamaproxy.core.states import READY, BackendState, transition
 
 DEFAULT_SLOTS = 4
 """llama-server's number of slots when it is not told one."""
@@ -19,6 +19,7 @@ DEFAULT_SLOTS = 4
 REMOTE_CONCURRENCY = 64
 """Leases at once on a server elsewhere: what it does with them is its own business."""
 
+_UNHEALTHY = StopReason.UNHEALTHY
 _NEWEST = 0.3
 """Weight of the newest measurement in a running average."""
 
@@ -84,8 +85,8 @@ class Backend:
 
     @property
     def concurrency(self) -> int:
-        if self.config.concurrency:
-            return self.config.concurrency
+        if concurrency := self.config.concurrency:
+            return concurrency
         return REMOTE_CONCURRENCY if self.remote else 2 * (self.config.parallel or DEFAULT_SLOTS)
 
     @property
@@ -124,7 +125,7 @@ class Backend:
 
         How it does until it is gone says nothing about the next.
         """
-        return self.leaving is StopReason.UNHEALTHY or self.outdated
+        return self.held is not None or self.leaving is _UNHEALTHY
 
     def is_judged_by(self, request: str) -> bool:
         """Whether what becomes of this request says something about the backend."""
@@ -140,9 +141,9 @@ class Backend:
 
     def serves_at_once(self, light: bool, exclusive: bool = False) -> bool:
         """Whether a request need not wait; light ones overtake all but those who wait to have the backend alone."""
-        if self.state is not BackendState.READY or not self.has_room(light, exclusive):
+        if self.queue and any(waiter.exclusive for waiter in self.queue.values()):
             return False
-        return not self.queue or not any(waiter.exclusive for waiter in self.queue.values())
+        return self.state is READY and self.has_room(light, exclusive)
 
     def add_lease(self, request: str, light: bool, exclusive: bool = False) -> None:
         if exclusive:

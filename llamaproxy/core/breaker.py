@@ -19,7 +19,7 @@ class Breaker:
     """Opens after `start_failures` failed starts or `request_failures` failed requests in a row.
 
     It stays open for `open` seconds, doubled each time a probe fails, up to `open_max`. A probe that has
-    brought no verdict `open_max` seconds after its grant counts as failed.
+    brought no verdict `open_max` seconds after its grant counts as failed. `half_open`: a probe is on its way.
     """
 
     def __init__(self, config: BreakerConfig) -> None:
@@ -32,20 +32,15 @@ class Breaker:
         self._request_failures = 0
         self._open_for = 0.0
         self._open_until: float | None = None
-        self._half_open = False
+        self.half_open = False
         self._probe: str | None = None
         self._probe_until: float | None = None
         self._proven = False
 
-    @property
-    def half_open(self) -> bool:
-        """Whether a probe is on its way."""
-        return self._half_open
-
     def state(self, now: float) -> BreakerState:
         if self._open_until is None:
             return BreakerState.CLOSED
-        return BreakerState.HALF_OPEN if self._half_open or now >= self._open_until else BreakerState.OPEN
+        return BreakerState.HALF_OPEN if self.half_open or now >= self._open_until else BreakerState.OPEN
 
     def admits(self, request: str, now: float) -> bool:
         """Whether `request` may try; in HALF_OPEN the first one asked becomes the probe."""
@@ -55,7 +50,7 @@ class Breaker:
             self._open(now)
         if self.state(now) is BreakerState.OPEN:
             return False
-        self._half_open = True
+        self.half_open = True
         if self._probe is None:
             self._probe = request
         return self._probe == request
@@ -82,11 +77,13 @@ class Breaker:
 
     def answered(self) -> None:
         """The probe's answer has begun: others may come, and only its end decides."""
-        self._proven = self._half_open
+        self._proven = self.half_open
 
     def succeeded(self) -> None:
         """A good answer closes it; one that began before it opened proves nothing new."""
-        if not self._shut:
+        if self._open_until is None:
+            self._start_failures = self._request_failures = 0
+        elif self.half_open:
             self.reset()
 
     def probe_left(self, request: str) -> None:
@@ -98,15 +95,15 @@ class Breaker:
         if self._shut:
             return
         self.reason = reason
-        if enough or self._half_open:
+        if enough or self.half_open:
             self._open(now)
 
     @property
     def _shut(self) -> bool:
-        return self._open_until is not None and not self._half_open
+        return self._open_until is not None and not self.half_open
 
     def _open(self, now: float) -> None:
         self._open_for = min(self.config.open_max, self._open_for * 2 or self.config.open)
         self._open_until = now + self._open_for
-        self._half_open = self._proven = False
+        self.half_open = self._proven = False
         self._probe = self._probe_until = None

@@ -25,6 +25,10 @@ class Outcome(StrEnum):
     NEUTRAL = "neutral"
 
 
+SUCCESS, FAILURE, NEUTRAL = Outcome
+"""For those who ask with every request: a member is found ten times as fast by a name of its own."""
+
+
 class StopReason(StrEnum):
     """Why a backend leaves; shown to people, and the `reason` label of the evictions metric."""
 

@@ -4,15 +4,13 @@ Owns the live backends and every move between their states but the news of their
 beyond who waits for a backend; `eviction` names the victims, `capacity` reckons, `scheduler` says when to look.
 """
 
-import math
-
 from llamaproxy.config import LimitsConfig
 from llamaproxy.core import eviction
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.capacity import Capacity, Plan
 from llamaproxy.core.events import Drain, Effect, Grounds, Resume, Start, Stop, StopReason
 from llamaproxy.core.footprint import Footprint, merged, raised
-from llamaproxy.core.states import BackendState
+from llamaproxy.core.states import READY, BackendState
 from llamaproxy.errors import GatewayError, ModelOutOfMemory, Unavailable
 
 
@@ -35,10 +33,12 @@ class Room:
 
         Its time to live begins anew: an alarm that rings before its end, whosever it is, will be set again then.
         """
+        if backend.state is not READY or self._overdrawn:
+            return False
         due, ttl = self.wake_at, backend.config.ttl
-        latest = math.inf if ttl is None else now + ttl
-        watched = ttl is None if due is None else now < due <= latest
-        return watched and backend.state is BackendState.READY and not self._overdrawn
+        if due is None:
+            return ttl is None
+        return now < due and (ttl is None or due <= now + ttl)
 
     def wall(self, backend: Backend) -> GatewayError | None:
         """Why the backend can never be started as things are, if so."""

@@ -18,6 +18,8 @@ from llamaproxy.core.admission import Admission, isolated
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.events import (
+    FAILURE,
+    SUCCESS,
     BackendAnswered,
     BackendExited,
     BackendReady,
@@ -29,7 +31,6 @@ from llamaproxy.core.events import (
     Grant,
     LeaseReleased,
     ModelsChanged,
-    Outcome,
     Reject,
     RequestArrived,
     RequestLeft,
@@ -138,19 +139,20 @@ class Scheduler:
                 self._isolate_if_open(backend, now, out)
             return len(out) == 1
         assert backend
+        if at_once:
+            self._grant(backend, event, now, out)
+            return True
         since = now if event.since is None else event.since
         waiter = Waiter(event.request, since, event.deadline, event.light, event.exclusive, event.priority)
-        if at_once:
-            self._grant(backend, waiter, now, out)
-            return True
         self._waiting.add(backend, waiter)
         return False
 
-    def _grant(self, backend: Backend, waiter: Waiter, now: float, out: list[Effect]) -> None:
-        backend.add_lease(waiter.request, waiter.light, waiter.exclusive)
-        backend.breaker.probe_begun(waiter.request, now)
-        self._granted[waiter.request] = (backend, now)
-        out.append(Grant(waiter.request, backend.name, backend.spawn))
+    def _grant(self, backend: Backend, to: RequestArrived | Waiter, now: float, out: list[Effect]) -> None:
+        request = to.request
+        backend.add_lease(request, to.light, to.exclusive)
+        backend.breaker.probe_begun(request, now)
+        self._granted[request] = (backend, now)
+        out.append(Grant(request, backend.name, backend.spawn))
 
     def _reject_all(self, backend: Backend, error: GatewayError, out: list[Effect]) -> None:
         for request in list(backend.queue):
@@ -168,23 +170,19 @@ class Scheduler:
 
     def _released(self, event: LeaseReleased, now: float, out: list[Effect]) -> bool:
         """True where nothing else can follow: nobody waits for the place."""
-        backend, since = self._granted.pop(event.request)
-        judged = backend.is_judged_by(event.request)
-        if event.request in backend.leases:
-            light = backend.end_lease(event.request, now)
-            if judged and event.outcome is Outcome.SUCCESS and not light:
-                backend.measured_service(now - since)
-        if judged:
-            self._judge(backend, event, now, out)
-        backend.breaker.probe_left(event.request)
+        request, outcome, reason = event
+        backend, since = self._granted.pop(request)
+        if request in backend.leases:
+            light = backend.end_lease(request, now)
+            if outcome is SUCCESS and not backend.condemned:
+                backend.breaker.succeeded()
+                if not light:
+                    backend.measured_service(now - since)
+            elif outcome is FAILURE and not backend.condemned:
+                backend.breaker.request_failed(now, reason)
+                self._isolate_if_open(backend, now, out)
+        backend.breaker.probe_left(request)
         return not (out or self._waiting.any_wanted) and self._room.at_rest(backend, now)
-
-    def _judge(self, backend: Backend, event: LeaseReleased, now: float, out: list[Effect]) -> None:
-        if event.outcome is Outcome.SUCCESS:
-            backend.breaker.succeeded()
-        elif event.outcome is Outcome.FAILURE:
-            backend.breaker.request_failed(now, event.reason)
-            self._isolate_if_open(backend, now, out)
 
     # Backends
 

@@ -16,12 +16,14 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Request(web.Request):
     """A request whose client may wait for a word before it sends the body."""
 
-    ATTRS = web.Request.ATTRS | {"long", "waits", "whole"}
+    ATTRS = web.Request.ATTRS | {"caller", "long", "waits", "whole"}
     long = False
     """Whether it came in so many bytes that one of its fields may be too long."""
     waits = False
     whole: bytes | None = None
     """The body, where it had come before anybody asked for it."""
+    caller: Any = None
+    """Whose request it is, as `quota` says."""
 
     @property
     def content(self) -> StreamReader:
@@ -46,7 +48,7 @@ class Request(web.Request):
 
     def clone(self, **changes: Any) -> "Request":
         clone = cast(Request, super().clone(**changes))
-        clone.waits, clone.whole = self.waits, self.whole
+        clone.waits, clone.whole, clone.caller = self.waits, self.whole, self.caller
         return clone
 
     @property

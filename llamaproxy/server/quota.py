@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self, cast
 
 from aiohttp import web
 
 from llamaproxy.core.keys import Key
-from llamaproxy.core.limits import Allowance, Standing, Want
+from llamaproxy.core.limits import Allowance, Limits, Standing, Want
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.core.token_estimate import estimate
 from llamaproxy.errors import RequestCancelled
 from llamaproxy.models.catalogue import Model
+from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.telemetry.ledger import RequestRow
 
@@ -38,7 +39,18 @@ class _Caller:
     clock: Clock
 
 
-_CALLER: web.RequestKey[_Caller | None] = web.RequestKey("caller")
+def _caller(request: web.Request) -> _Caller | None:
+    return getattr(request, "caller", None)
+
+
+class _Debt(NamedTuple):
+    """What a request holds until it is settled."""
+
+    row: RequestRow
+    allowance: Allowance
+    limits: Limits
+    held: Want
+    clock: Clock
 
 
 class Quota:
@@ -52,9 +64,8 @@ class Quota:
     def enter(self, request: web.Request, key: Key | None) -> None:
         """It is this key's request; None where nobody needs one."""
         if key:
-            request[_CALLER] = _Caller(key, self._allowance(key.name) if key.limits else None, self._clock)
-        else:
-            request[_CALLER] = None  # What is not there is looked for at the price of an exception.
+            caller = _Caller(key, self._allowance(key.name) if key.limits else None, self._clock)
+            cast(Request, request).caller = caller
 
     def _allowance(self, name: str) -> Allowance:
         found = self._allowances.get(name)
@@ -74,16 +85,16 @@ class Quota:
 class Grant:
     """One request that was counted in. At its end it is settled, by hand or as its row says."""
 
-    def __init__(self, row: RequestRow, caller: _Caller | None = None, held: Want | None = None) -> None:
-        self._row = row
-        self._caller = caller
-        self._held = held
+    __slots__ = ("_debt",)
+
+    def __init__(self, debt: _Debt | None = None) -> None:
+        self._debt = debt
 
     def settle(self, prompt: int | None, completion: int | None) -> None:
         """Tokens that were taken, None where that is not known: the reservation counts. The first time counts."""
-        held, self._held = self._held, None
-        if held and self._caller and self._caller.allowance:
-            self._caller.allowance.settle(held, prompt, completion, self._caller.key.limits, self._caller.clock())
+        debt, self._debt = self._debt, None
+        if debt:
+            debt.allowance.settle(debt.held, prompt, completion, debt.limits, debt.clock())
 
     def __enter__(self) -> Self:
         return self
@@ -96,12 +107,17 @@ class Grant:
         Of an answer that its client did not wait for nobody knows; the engine may have worked for it for a long time.
         The same holds of one that an operator cancelled, which ends without an error where comments had been sent.
         """
-        row = self._row
+        if self._debt is None:
+            return
+        row = self._debt.row
         abandoned = isinstance(error, asyncio.CancelledError | ClientGone) or row.status == RequestCancelled.status
         if row.backend is None or (row.completion_tokens is None and not abandoned):
             self.settle(0, 0)
         else:
             self.settle(row.prompt_tokens, row.completion_tokens)
+
+
+_UNLIMITED = Grant()
 
 
 def admit(
@@ -116,40 +132,44 @@ def admit(
 
     Raises ModelNotAllowed or RateLimitExceeded.
     """
-    check_model(request, model)
-    caller = request.get(_CALLER)
-    if caller is None or caller.allowance is None:
-        return Grant(row)
+    caller = _caller(request)
+    if caller is None:
+        return _UNLIMITED
+    caller.key.check_model(_names(model))
+    if caller.allowance is None:
+        return _UNLIMITED
     want = want or estimate(content, request.headers.get("Content-Type", ""), endpoint)
-    return Grant(row, caller, caller.allowance.admit(caller.key.limits, want, caller.clock()))
+    limits = caller.key.limits
+    held = caller.allowance.admit(limits, want, caller.clock())
+    return Grant(_Debt(row, caller.allowance, limits, held, caller.clock))
 
 
 def key_name(request: web.Request) -> str | None:
     """For rows: the name of the key that was shown, where one is needed."""
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     return caller.key.name if caller else None
 
 
 def priority(request: web.Request) -> int:
     """Of the key that was shown, in the queue of a model."""
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     return caller.key.priority if caller else 0
 
 
 def may_use(request: web.Request, model: Model) -> bool:
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     return caller is None or caller.key.may_use(_names(model))
 
 
 def check_model(request: web.Request, model: Model) -> None:
     """Raises ModelNotAllowed."""
-    if caller := request.get(_CALLER):
+    if caller := _caller(request):
         caller.key.check_model(_names(model))
 
 
 def fields(request: web.Request) -> dict[str, str]:
     """Header fields that tell a limited key where it stands. Source: OpenAI's guide "Rate limits", headers."""
-    caller = request.get(_CALLER)
+    caller = _caller(request)
     if caller is None or caller.allowance is None:
         return {}
     now, limits = caller.clock(), caller.key.limits

@@ -59,13 +59,12 @@ class Rows:
 
     def close(self, row: RequestRow, outcome: Outcome) -> None:
         self._flights.end(row)
-        if isinstance(outcome.broken, RequestCancelled):
-            state = RequestState.REJECTED
-        elif outcome.broken:
-            state = RequestState.TRUNCATED
+        if broken := outcome.broken:
+            state = RequestState.REJECTED if isinstance(broken, RequestCancelled) else RequestState.TRUNCATED
+            self._ledger.close(row, state, outcome.status, broken.code)
         else:
             state = RequestState.UPSTREAM_ERROR if outcome.status >= 500 else RequestState.OK
-        self._ledger.close(row, state, outcome.status, outcome.broken.code if outcome.broken else None)
+            self._ledger.close(row, state, outcome.status)
 
     def close_failed(self, row: RequestRow, error: BaseException) -> None:
         if self._flights.end(row) and isinstance(error, asyncio.CancelledError):

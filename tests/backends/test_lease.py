@@ -26,15 +26,21 @@ class Desk:
     def suspect(self) -> None:
         self.suspected += 1
 
+    def at_once(self, arrival: RequestArrived) -> Life | None:
+        return None if self.refusal or self.wait else self.backend(arrival.model, time.monotonic())
+
     async def grant(self, arrival: RequestArrived) -> tuple[Life, float]:
         if self.refusal:
             raise self.refusal
         await asyncio.sleep(self.wait)
         ready = time.monotonic()
+        return self.backend(arrival.model, ready), ready
+
+    def backend(self, model: str, ready: float) -> Life:
         backend: Any = SimpleNamespace(
-            model=arrival.model, started_at=ready - self.loading, exited=self.exited, suspect=self.suspect
+            model=model, started_at=ready - self.loading, exited=self.exited, suspect=self.suspect
         )
-        return cast(Life, backend), ready
+        return cast(Life, backend)
 
     def release(self, release: LeaseReleased) -> None:
         self.released.append(release)
@@ -79,6 +85,11 @@ async def test_refusal_gives_nothing_back() -> None:
         async with lease(desk):
             pass
     assert not desk.released
+
+
+async def test_place_that_is_there_takes_no_time() -> None:
+    async with lease(Desk()) as held:
+        assert (held.queue_seconds, held.load_seconds, held.backend.model) == (0, 0, "m")
 
 
 async def test_waiting_is_told_apart_from_loading() -> None:

@@ -39,3 +39,11 @@ def test_who_is_named_in_the_target_is_the_host(target: str, path: str, host: st
 )
 def test_a_prefix_is_taken_away_where_it_is_one(target: str, path: str) -> None:
     assert str(without("/llm", request(target)).rel_url) == path
+
+
+def test_a_clone_has_the_same_caller() -> None:
+    mocked = cast(Any, make_mocked_request("GET", "/a"))
+    parts = (mocked._message, mocked.content, mocked.protocol, mocked.writer, mocked.task, mocked._loop)
+    asked = Request(*parts, client_max_size=0)
+    asked.caller = "alice"
+    assert asked.clone(method="POST").caller == "alice"
