@@ -23,6 +23,10 @@ class Request(web.Request):
     whole: bytes | None = None
     """The body, where it had come before anybody asked for it."""
 
+    def get(self, key: Any, default: Any = None) -> Any:
+        """As mappings do, without an exception for what is not there."""
+        return self._state.get(key, default)
+
     @property
     def content(self) -> StreamReader:
         """The body. Who asks for it wants it, so that a client that expects to be asked for it is."""

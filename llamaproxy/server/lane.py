@@ -149,8 +149,9 @@ class Lane(BaseProtocol):
         self._held.clear()
         self._wanted = 0
         self._expecting = False
-        here = cast(Any, self)
-        request = Request(message, EMPTY_PAYLOAD, here, StreamWriter(self, self._loop), cast(Any, None), self._loop)
+        here: Any = self
+        no_task: Any = None
+        request = Request(message, EMPTY_PAYLOAD, here, StreamWriter(self, self._loop), no_task, self._loop)
         request.whole = body
         self._serving = spawn(self._serve(request), name="request")
 
