@@ -53,20 +53,18 @@ class Answer:
         self._patience = patience
         self._connection: Connection
         self.head: Head
+        self.status: int
 
     async def __aenter__(self) -> Self:
         try:
             self._connection, self.head = await self._connections.ask(self._request, self._to_head, self._patience)
         except (ConnectionLost, BadResponse) as error:
             raise _lost(error) from error
+        self.status = self.head.status
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self._connections.give_back(self._connection)
-
-    @property
-    def status(self) -> int:
-        return self.head.status
 
     async def begin(self) -> None:
         """Returns when the first byte of the body is here, or its end. Raises UpstreamLost."""

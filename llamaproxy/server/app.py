@@ -138,7 +138,7 @@ class Server:
         return Inbound(
             partial(self._handle, front=front) if front else self._handle,
             lambda: self._current.config.server.header_timeout,
-            lambda: self._current.config.server.base_path,
+            lambda: self._current.base_path,
         )
 
     async def _handle(self, request: Request, front: Front | None = None) -> web.StreamResponse:

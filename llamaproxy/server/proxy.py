@@ -138,8 +138,7 @@ class Proxy:
 
     def content(self, request: web.Request) -> Awaitable[bytes]:
         """Of any request, within the bounds of all bodies."""
-        server = self._current.config.server
-        return body.read(request, server.max_body, server.body_timeout)
+        return body.read(request, self._current.max_body, self._current.body_timeout)
 
     async def translated(
         self, request: web.Request, row: RequestRow, model: Model, sent: Translated
