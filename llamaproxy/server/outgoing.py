@@ -4,6 +4,7 @@ Owns what becomes of target, fields and body on the way from the client. Servers
 under their own name. All are asked for what they would not tell by themselves of a stream.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiohttp import web
@@ -23,7 +24,8 @@ _MOST_ASKED = 1024 * 1024
 """Bytes of a body that is copied to ask for more than its client does."""
 
 
-class Outgoing(NamedTuple):
+@dataclass(slots=True)
+class Outgoing:
     """The request as the engine gets it, and what its answer has to follow.
 
     `fields` are lines of header fields. `unasked`: what the engine was asked for that the client does not expect.

@@ -7,8 +7,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
@@ -60,7 +61,8 @@ class Chat(BaseModel):
     messages: list[dict[str, Any]]
 
 
-class _Job(NamedTuple):
+@dataclass(slots=True)
+class _Job:
     """One request on its way to one model."""
 
     request: web.Request
@@ -274,7 +276,7 @@ def _without_files(outgoing: Outgoing) -> Outgoing:
     """Erasing a slot needs no body, and a body could make something else of it. Raises InvalidRequest."""
     if routing.touches_slot_files(outgoing.target):
         raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
-    return outgoing._replace(body=None)
+    return replace(outgoing, body=None)
 
 
 def _about(job: _Job) -> bytes:
