@@ -20,8 +20,7 @@ def spawn(coroutine: Coroutine[Any, Any, Any], *, name: str, context: Context | 
 
     `context` is for a task that does not belong to whoever begins it, see `scope`.
     """
-    # `create_task` of a loop makes up a name before it takes the one that is given.
-    task = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)
+    task = asyncio.get_running_loop().create_task(coroutine, name=name, context=context)
     _running.add(task)
     task.add_done_callback(_finished)
     return task

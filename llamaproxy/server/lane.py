@@ -31,7 +31,6 @@ from llamaproxy.server.answers import closing_answer
 from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import STARTED, Sent
 from llamaproxy.server.stamp import request_id
-from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +152,8 @@ class Lane(BaseProtocol):
         no_task: Any = None
         request = Request(message, EMPTY_PAYLOAD, here, StreamWriter(self, self._loop), no_task, self._loop)
         request.whole = body
-        self._serving = spawn(self._serve(request), name="request")
+        # `spawn` would keep it, and tell what fails: the lane does the one, and `_serve` the other.
+        self._serving = asyncio.Task(self._serve(request), loop=self._loop, name="request")
 
     async def _serve(self, request: Request) -> None:
         goes_on = False
