@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.server.incoming import Request, to_origin_form, without
@@ -39,3 +40,26 @@ def test_who_is_named_in_the_target_is_the_host(target: str, path: str, host: st
 )
 def test_a_prefix_is_taken_away_where_it_is_one(target: str, path: str) -> None:
     assert str(without("/llm", request(target)).rel_url) == path
+
+
+def ours(request: Any) -> Request:
+    parts = (request._message, request._payload, request._protocol, request._payload_writer)
+    return Request(*parts, request._task, request._loop)
+
+
+@pytest.mark.parametrize("target", ["/v1/models?x=1", "http://a.test/v1/models", "http://a.test"])
+@pytest.mark.parametrize("changes", [{}, {"method": "POST", "rel_url": "/x?y", "headers": {"Host": "a.test"}}])
+def test_a_request_says_of_itself_what_aiohttps_own_says(target: str, changes: dict[str, Any]) -> None:
+    theirs = cast(Any, request(target))
+    same, expected = ours(theirs).clone(**changes), theirs.clone(**changes)
+    assert [getattr(same, name) for name in Request.__slots__] == [
+        getattr(expected, name) for name in Request.__slots__
+    ]
+
+
+def test_what_a_request_does_not_have_is_missing_without_an_exception() -> None:
+    key = web.RequestKey("there", int)
+    plain = ours(request("/"))
+    assert (plain.get(key), plain.get(key, 1)) == (None, 1)
+    plain[key] = 2
+    assert plain.get(key, 1) == 2
