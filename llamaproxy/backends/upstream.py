@@ -6,13 +6,15 @@ is followed.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import lru_cache
+from typing import Any, Self
 
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.connections import Connections, P
 from llamaproxy.backends.route import route_to
 from llamaproxy.backends.silence import FOR_EVER
-from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
+from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent, Sink
 from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.errors import Exhausted
 
@@ -37,18 +39,31 @@ class UpstreamSilent(UpstreamLost):
 
 
 class Answer:
-    """The head of an answer, and the way to its body. ConnectionLost and BadResponse tell of one that breaks off."""
+    """The answer to one request: entered when its head is here, which raises UpstreamLost.
 
-    def __init__(self, connection: Connection, head: Head) -> None:
-        self.head = head
-        self.status = head.status
-        self._connection = connection
-        self.relay = connection.relay
-        self.bear = connection.bear
-        self.insert = connection.insert
-        self.pause = connection.pause
-        self.resume = connection.resume
-        self.abort = connection.abort
+    Leaving it closes the connection if the body was not relayed to its end. ConnectionLost and BadResponse tell of one
+    that breaks off.
+    """
+
+    def __init__(self, connections: Connections, request: tuple[bytes, ...], to_head: bool, patience: float) -> None:
+        self._connections = connections
+        self._request = request
+        self._to_head = to_head
+        self._patience = patience
+        self._connection: Connection
+        self.head: Head
+        self.status: int
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._connection, self.head = await self._connections.ask(self._request, self._to_head, self._patience)
+        except (ConnectionLost, BadResponse) as error:
+            raise _lost(error) from error
+        self.status = self.head.status
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._connections.give_back(self._connection)
 
     async def begin(self) -> None:
         """Returns when the first byte of the body is here, or its end. Raises UpstreamLost."""
@@ -74,28 +89,24 @@ class Answer:
             raise UpstreamLost(f"its answer is larger than {most} bytes")
         return bytes(content)
 
+    def relay(self, sink: Sink | None, content: Sink | None = None) -> Coroutine[Any, Any, None]:
+        """See `Connection`, as of the following."""
+        return self._connection.relay(sink, content)
 
-class Exchange:
-    """One request and its answer: entered when the head of the answer is here, which raises UpstreamLost.
+    def bear(self, patience: float) -> None:
+        self._connection.bear(patience)
 
-    Leaving it closes the connection if the body was not relayed to its end.
-    """
+    def insert(self, content: bytes) -> bytes:
+        return self._connection.insert(content)
 
-    def __init__(self, connections: Connections, request: tuple[bytes, ...], to_head: bool, patience: float) -> None:
-        self._connections = connections
-        self._request = request
-        self._to_head = to_head
-        self._patience = patience
+    def pause(self) -> None:
+        self._connection.pause()
 
-    async def __aenter__(self) -> Answer:
-        try:
-            self._connection, head = await self._connections.ask(self._request, self._to_head, self._patience)
-        except (ConnectionLost, BadResponse) as error:
-            raise _lost(error) from error
-        return Answer(self._connection, head)
+    def resume(self) -> None:
+        self._connection.resume()
 
-    async def __aexit__(self, *error: object) -> None:
-        self._connections.give_back(self._connection)
+    def abort(self) -> None:
+        self._connection.abort()
 
 
 def _lost(error: ConnectionLost | BadResponse) -> UpstreamLost:
@@ -122,13 +133,13 @@ class Upstream:
 
     def exchange(
         self, method: str, target: str, fields: bytes, body: bytes | None, patience: float = FOR_EVER
-    ) -> Exchange:
+    ) -> Answer:
         """A request to be sent; `target` and `fields`, which are lines of header fields, go out as they are spelled.
 
         The engine may be silent for `patience` seconds. Raises UpstreamLost for a target that is not one.
         """
         request = self._spelled(method, target, fields, body or b"")
-        return Exchange(self._connections, request, method == "HEAD", patience)
+        return Answer(self._connections, request, method == "HEAD", patience)
 
     async def ask(self, method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
         """Status and content of a short exchange that is the gateway's own. Raises UpstreamLost."""
@@ -168,13 +179,19 @@ class Upstream:
 
     def head(self, method: str, target: str, fields: bytes) -> bytes:
         """The head of a request as this backend gets it. Raises UpstreamLost for a target that cannot be spelled."""
-        if not _TARGET.fullmatch(target):
-            raise UpstreamLost("the target of the request cannot be spelled")
-        line = f"{method} {self._route.prefix}{target}".encode()
-        return b"%b%b%b\r\n" % (line, self._own, fields)
+        return b"%b%b\r\n" % (_beginning(method, self._route.prefix, target, self._own), fields)
 
     def _spelled(self, method: str, target: str, fields: bytes, body: bytes) -> tuple[bytes, ...]:
         """A large body stays a piece of its own."""
-        length = b"Content-Length: %d\r\n" % len(body) if body or method in _WITH_A_BODY else b""
-        head = self.head(method, target, fields + length)
+        if body or method in _WITH_A_BODY:
+            fields = b"%bContent-Length: %d\r\n" % (fields, len(body))
+        head = self.head(method, target, fields)
         return (head + body,) if len(body) <= _ONE_WRITE else (head, body)
+
+
+@lru_cache(maxsize=256)
+def _beginning(method: str, prefix: str, target: str, own: bytes) -> bytes:
+    """The head without the client's fields. Requests are alike, up to there."""
+    if not _TARGET.fullmatch(target):
+        raise UpstreamLost("the target of the request cannot be spelled")
+    return f"{method} {prefix}{target}".encode() + own

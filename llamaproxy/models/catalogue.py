@@ -5,7 +5,7 @@ Owns the way from a name in a request to a model. Reads no model file and starts
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -23,11 +23,18 @@ _MOST_PARTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`source` says where it comes from: "configured", "scanned" or "bundled"."""
+    """`source` says where it comes from: "configured", "scanned" or "bundled". `rewritten`: its server gets a name or
+    parameters that are not the client's."""
 
     name: str
     config: ModelConfig
     source: str
+    rewritten: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        rewritten = config.path is None or bool(config.set_params or config.strip_params)
+        object.__setattr__(self, "rewritten", rewritten)
 
 
 class Catalogue:

@@ -138,7 +138,7 @@ class Server:
         return Inbound(
             partial(self._handle, front=front) if front else self._handle,
             lambda: self._current.config.server.header_timeout,
-            lambda: self._current.config.server.base_path,
+            lambda: self._current.base_path,
         )
 
     async def _handle(self, request: Request, front: Front | None = None) -> web.StreamResponse:
@@ -188,27 +188,29 @@ class Server:
             return await self._dispatch(request, path)
         raise NotFound(f"there is no {path[:200]!r} here")
 
-    async def _dispatch(self, request: Request, path: str) -> web.StreamResponse:
+    def _dispatch(self, request: Request, path: str) -> Awaitable[web.StreamResponse]:
         method = request.method
         if method == "OPTIONS":
             return self._preflight(request)
+        if endpoint := routing.ENDPOINTS.get(path):
+            return self._proxy.engine_route(request, path, endpoint)
         if methods := self._routes.get(path):
             if handler := methods.get("GET" if method == "HEAD" else method):
-                return await handler(request)
+                return handler(request)
             raise MethodNotAllowed.taking(path, methods)
         if path.startswith("/upstream/"):
             if key := wanted_key(request):
-                return await self._upgrades.serve(request, key)
-            return await self._proxy.upstream_route(request)
+                return self._upgrades.serve(request, key)
+            return self._proxy.upstream_route(request)
         if path.startswith("/v1/models/") and method in ("GET", "HEAD"):
             return self._model(request, path.removeprefix("/v1/models/"))
         if path.startswith("/api/"):
-            return await self.api.serve(request)
+            return self.api.serve(request)
         if path == live.PATH:
-            return await self.live.serve(request)
+            return self.live.serve(request)
         path, endpoint = routing.resolve(path)
         if endpoint:
-            return await self._proxy.engine_route(request, path, endpoint)
+            return self._proxy.engine_route(request, path, endpoint)
         missing = NotFound(f"there is no {path[:200]!r} here")
         self._refusals.tell(request, path, missing)
         raise missing
@@ -220,7 +222,7 @@ class Server:
             self._refusals.tell(request, path, error)
             raise
 
-    def _preflight(self, request: web.Request) -> web.Response:
+    async def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""
         methods = self.api.methods(request.rel_url.raw_path) or ["GET", "POST"]
         headers = {"Allow": ", ".join(dict.fromkeys([*methods, "HEAD", "OPTIONS"]))}
@@ -249,7 +251,7 @@ class Server:
             model_list(gateway.catalogue, gateway.pool, gateway.headers, now, gateway.created, allowed)
         )
 
-    def _model(self, request: web.Request, name: str) -> web.Response:
+    async def _model(self, request: web.Request, name: str) -> web.Response:
         gateway = self._gateway
         model = gateway.catalogue.resolve(name)
         quota.check_model(request, model)

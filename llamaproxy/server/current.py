@@ -17,7 +17,10 @@ from llamaproxy.server.splice import Deadlines
 
 @dataclass(slots=True)
 class Current:
-    """`replace` is the only way to change it."""
+    """`replace` is the only way to change it.
+
+    What every request asks for stands here once more: a look into the configuration costs as much as a dozen others.
+    """
 
     config: Config
     catalogue: Catalogue
@@ -25,6 +28,9 @@ class Current:
     sessions: Sessions = field(default_factory=Sessions)
     guard: Guard = field(init=False)
     deadlines: Deadlines = field(init=False)
+    base_path: str = field(init=False)
+    max_body: int = field(init=False)
+    body_timeout: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.replace(self.config, self.catalogue)
@@ -35,3 +41,5 @@ class Current:
         self.stored_keys = self.stored_keys if stored_keys is None else stored_keys
         self.guard = Guard(config, self.stored_keys, self.sessions)
         self.deadlines = Deadlines(config.engine.first_byte_timeout, config.engine.idle_timeout)
+        self.base_path = config.server.base_path
+        self.max_body, self.body_timeout = config.server.max_body, config.server.body_timeout

@@ -71,7 +71,7 @@ class Guard:
         origin = headers.get("Origin")
         if origin and (method not in _SAFE_METHODS or "Upgrade" in headers):
             self.check_origin(origin, headers)
-        elif method != "OPTIONS" and path not in _OPEN_PATHS:
+        elif headers.get("Sec-Fetch-Site") == "cross-site" and method != "OPTIONS" and path not in _OPEN_PATHS:
             self._check_site(method, headers)
         if not self._keys or path in _OPEN_PATHS or path == _SIGN_IN or method == "OPTIONS":
             return None
@@ -104,7 +104,7 @@ class Guard:
 
         Source: W3C, "Fetch Metadata Request Headers". A person may follow a link.
         """
-        if headers.get("Sec-Fetch-Site") != "cross-site" or self.allows_origin(headers.get("Origin", "")):
+        if self.allows_origin(headers.get("Origin", "")):
             return
         by_hand = headers.get("Sec-Fetch-Dest") == "document" and headers.get("Sec-Fetch-User") == "?1"
         if method not in _SAFE_METHODS or not by_hand:

@@ -6,8 +6,10 @@ and one below the prefix of a proxy in front. What is refused is `inbound`'s to 
 
 from typing import Any, cast
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -16,7 +18,16 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Request(web.Request):
     """A request whose client may wait for a word before it sends the body."""
 
-    ATTRS = web.Request.ATTRS | {"caller", "long", "waits", "whole"}
+    # What aiohttp makes properties of costs ten times as much whenever somebody asks.
+    __slots__ = ("headers", "method", "raw_headers", "raw_path", "rel_url", "version")
+    headers: CIMultiDictProxy[str]
+    method: str
+    raw_headers: tuple[tuple[bytes, bytes], ...]
+    raw_path: str
+    rel_url: URL
+    version: HttpVersion
+
+    ATTRS = web.Request.ATTRS | {"caller", "long", "waits", "whole", *__slots__}
     long = False
     """Whether it came in so many bytes that one of its fields may be too long."""
     waits = False
@@ -24,6 +35,15 @@ class Request(web.Request):
     """The body, where it had come before anybody asked for it."""
     caller: Any = None
     """Whose request it is, as `quota` says."""
+
+    def __init__(self, message: RawRequestMessage, *parts: Any, **changes: Any) -> None:
+        super().__init__(message, *parts, **changes)
+        self.method, self.raw_path, self.version = message.method, message.path, message.version
+        self.headers, self.raw_headers, self.rel_url = message.headers, message.raw_headers, self._rel_url
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """As mappings do, without an exception for what is not there."""
+        return self._state.get(key, default)
 
     @property
     def content(self) -> StreamReader:

@@ -31,7 +31,6 @@ from llamaproxy.server.answers import closing_answer
 from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import STARTED, Sent
 from llamaproxy.server.stamp import request_id
-from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
 
@@ -149,10 +148,12 @@ class Lane(BaseProtocol):
         self._held.clear()
         self._wanted = 0
         self._expecting = False
-        here = cast(Any, self)
-        request = Request(message, EMPTY_PAYLOAD, here, StreamWriter(self, self._loop), cast(Any, None), self._loop)
+        here: Any = self
+        no_task: Any = None
+        request = Request(message, EMPTY_PAYLOAD, here, StreamWriter(self, self._loop), no_task, self._loop)
         request.whole = body
-        self._serving = spawn(self._serve(request), name="request")
+        # `spawn` would keep it, and tell what fails: the lane does the one, and `_serve` the other.
+        self._serving = asyncio.Task(self._serve(request), loop=self._loop, name="request")
 
     async def _serve(self, request: Request) -> None:
         goes_on = False

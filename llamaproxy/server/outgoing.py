@@ -4,6 +4,7 @@ Owns what becomes of target, fields and body on the way from the client. Servers
 under their own name. All are asked for what they would not tell by themselves of a stream.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiohttp import web
@@ -23,7 +24,8 @@ _MOST_ASKED = 1024 * 1024
 """Bytes of a body that is copied to ask for more than its client does."""
 
 
-class Outgoing(NamedTuple):
+@dataclass(slots=True)
+class Outgoing:
     """The request as the engine gets it, and what its answer has to follow.
 
     `fields` are lines of header fields. `unasked`: what the engine was asked for that the client does not expect.
@@ -79,7 +81,7 @@ def outgoing_below(request: web.Request, path: str, content: bytes, model: Model
     if config.url and routing.climbs(path):
         raise InvalidRequest("the path must not contain `..`")
     query, body = request.rel_url.raw_query_string, content
-    if endpoint.methods and (config.path is None or config.set_params or config.strip_params):
+    if endpoint.methods and model.rewritten:
         wish.read(content, request.headers.get("Content-Type", ""))
         query, body = _named(request, content, model)
     return _outgoing(request, path, query, body, endpoint)
@@ -102,11 +104,11 @@ def _has_options(endpoint: Endpoint) -> bool:
 
 def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, bytes]:
     """Query and body with the name and the parameters that the model's server gets."""
-    config = model.config
     query = request.rel_url.raw_query_string
-    name = None if config.path is not None else config.upstream_name or model.name
-    if name is None and not (config.set_params or config.strip_params):
+    if not model.rewritten:
         return query, content
+    config = model.config
+    name = None if config.path is not None else config.upstream_name or model.name
     if name is not None:
         query = renaming.in_query(query, name, add=not content)
     content_type = request.headers.get("Content-Type", "")

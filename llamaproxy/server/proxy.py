@@ -5,9 +5,11 @@ Owns the order of these steps, and replays. What is decided on the way is decide
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
@@ -59,7 +61,8 @@ class Chat(BaseModel):
     messages: list[dict[str, Any]]
 
 
-class _Job(NamedTuple):
+@dataclass(slots=True)
+class _Job:
     """One request on its way to one model."""
 
     request: web.Request
@@ -95,7 +98,8 @@ class Proxy:
         try:
             if request.method not in endpoint.methods:
                 raise MethodNotAllowed.taking(path, endpoint.methods)
-            content = await self.read(request, row)
+            content = await self.content(request)
+            row.bytes_in = len(content)
             kind = request.headers.get("Content-Type", "")
             wanted = wish.read(content, kind, endpoint)
             if forced:
@@ -134,10 +138,9 @@ class Proxy:
         row.bytes_in = len(content)
         return content
 
-    async def content(self, request: web.Request) -> bytes:
+    def content(self, request: web.Request) -> Awaitable[bytes]:
         """Of any request, within the bounds of all bodies."""
-        server = self._current.config.server
-        return await body.read(request, server.max_body, server.body_timeout)
+        return body.read(request, self._current.max_body, self._current.body_timeout)
 
     async def translated(
         self, request: web.Request, row: RequestRow, model: Model, sent: Translated
@@ -273,12 +276,16 @@ def _without_files(outgoing: Outgoing) -> Outgoing:
     """Erasing a slot needs no body, and a body could make something else of it. Raises InvalidRequest."""
     if routing.touches_slot_files(outgoing.target):
         raise InvalidRequest("slot files are the gateway's own while it carries KV over (kv_carry)", param="action")
-    return outgoing._replace(body=None)
+    return replace(outgoing, body=None)
 
 
 def _about(job: _Job) -> bytes:
-    row = job.row
+    return _waits(job.model.name, round(job.row.queue_ms or 0), round(job.row.load_ms or 0))
+
+
+@lru_cache(maxsize=256)
+def _waits(model: str, queue_ms: int, load_ms: int) -> bytes:
+    """Most requests wait for nothing, and are told alike."""
     return (
-        f"x-llamaproxy-model: {row.model}\r\n"
-        f"x-llamaproxy-queue-ms: {row.queue_ms:.0f}\r\nx-llamaproxy-load-ms: {row.load_ms:.0f}\r\n"
+        f"x-llamaproxy-model: {model}\r\nx-llamaproxy-queue-ms: {queue_ms}\r\nx-llamaproxy-load-ms: {load_ms}\r\n"
     ).encode()

@@ -20,6 +20,19 @@ def catalogue(**models: list[str]) -> Catalogue:
     )
 
 
+@pytest.mark.parametrize(
+    ("config", "rewritten"),
+    [
+        ({"path": "a.gguf"}, False),
+        ({"path": "a.gguf", "set_params": {"temperature": 0}}, True),
+        ({"path": "a.gguf", "strip_params": ["seed"]}, True),
+        ({"url": "http://a.test"}, True),
+    ],
+)
+def test_what_has_its_own_name_or_parameters_is_rewritten(config: dict[str, Any], rewritten: bool) -> None:
+    assert Model("a", ModelConfig.model_validate(config), "configured").rewritten is rewritten
+
+
 class TestResolve:
     def test_by_name_and_by_alias(self) -> None:
         both = catalogue(qwen=["gpt-4o", "small"], llama=["large"])

@@ -27,3 +27,10 @@ def test_stored_keys_stay_until_there_are_others() -> None:
     assert current.guard.check("GET", "/v1/models", fields(X_Api_Key="lp-bob"))
     current.replace(current.config, current.catalogue, {})
     assert current.guard.check("GET", "/v1/models", fields()) is None
+
+
+def test_what_every_request_asks_for_follows_the_configuration() -> None:
+    current = Current(Config(), Catalogue([]))
+    server = {"base_path": "/llm", "max_body": 1024, "body_timeout": 3}
+    current.replace(Config.model_validate({"server": server}), current.catalogue)
+    assert (current.base_path, current.max_body, current.body_timeout) == ("/llm", 1024, 3)

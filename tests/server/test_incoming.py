@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.server.incoming import Request, to_origin_form, without
@@ -47,3 +48,26 @@ def test_a_clone_has_the_same_caller() -> None:
     asked = Request(*parts, client_max_size=0)
     asked.caller = "alice"
     assert asked.clone(method="POST").caller == "alice"
+
+
+def ours(request: Any) -> Request:
+    parts = (request._message, request._payload, request._protocol, request._payload_writer)
+    return Request(*parts, request._task, request._loop)
+
+
+@pytest.mark.parametrize("target", ["/v1/models?x=1", "http://a.test/v1/models", "http://a.test"])
+@pytest.mark.parametrize("changes", [{}, {"method": "POST", "rel_url": "/x?y", "headers": {"Host": "a.test"}}])
+def test_a_request_says_of_itself_what_aiohttps_own_says(target: str, changes: dict[str, Any]) -> None:
+    theirs = cast(Any, request(target))
+    same, expected = ours(theirs).clone(**changes), theirs.clone(**changes)
+    assert [getattr(same, name) for name in Request.__slots__] == [
+        getattr(expected, name) for name in Request.__slots__
+    ]
+
+
+def test_what_a_request_does_not_have_is_missing_without_an_exception() -> None:
+    key = web.RequestKey("there", int)
+    plain = ours(request("/"))
+    assert (plain.get(key), plain.get(key, 1)) == (None, 1)
+    plain[key] = 2
+    assert plain.get(key, 1) == 2
