@@ -10,7 +10,7 @@ from typing import cast
 
 from llamaproxy.backends.silence import FOR_EVER, Silence
 from llamaproxy.core.framing import Body, ChunkedBody, body_of
-from llamaproxy.core.response import MAX_HEAD, BadResponse, Framing, Head, parse
+from llamaproxy.core.response import CHUNKED, MAX_HEAD, BadResponse, Head, parse
 
 _END_OF_HEAD = b"\r\n\r\n"
 _MOST_INTERIM = 8
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
     def _listen(self, early: bytes, content: Sink) -> None:
         """The body is followed anew, with somebody to listen. What is here already of one without chunks is content."""
         assert self._parsed
-        if self._body is None and self._parsed.framing is not Framing.CHUNKED:
+        if self._body is None and self._parsed.framing is not CHUNKED:
             content(early)
             return
         body = body_of(self._parsed, content)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
-from llamaproxy.core.response import BadResponse, Framing, Head
+from llamaproxy.core.response import CHUNKED, CLOSE, BadResponse, Head
 
 MAX_LINE = 4096
 """Bytes of a chunk's first line with its extensions, and of all trailer fields together."""
@@ -36,12 +36,9 @@ Payload = Callable[[bytes], object]
 
 
 def body_of(head: Head, payload: Payload | None = None) -> Body:
-    match head.framing:
-        case Framing.CHUNKED:
-            return ChunkedBody(payload)
-        case Framing.CLOSE:
-            return BodyUntilClose(payload)
-    return LongBody(head.length, payload)
+    if head.framing is CHUNKED:
+        return ChunkedBody(payload)
+    return BodyUntilClose(payload) if head.framing is CLOSE else LongBody(head.length, payload)
 
 
 def chunk(content: bytes) -> bytes:

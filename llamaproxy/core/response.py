@@ -34,6 +34,10 @@ class Framing(Enum):
     CLOSE = "close"
 
 
+# Names of their own for who asks with each answer: Python 3.11 takes 0.1 µs to find a member by its class.
+LENGTH, CHUNKED, CLOSE = Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """`length` is in bytes, and 0 unless the framing is LENGTH. `persistent`: the connection may be used again.

@@ -7,7 +7,7 @@ and what the client can read.
 from typing import Protocol
 
 from llamaproxy.core.framing import chunk
-from llamaproxy.core.response import Framing
+from llamaproxy.core.response import CHUNKED, CLOSE, LENGTH, Framing
 from llamaproxy.core.stripping import Unasked, stripper
 
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -29,13 +29,13 @@ def outlet(framing: Framing, to_chunks: bool, to_close: bool, unasked: Unasked |
 
     `unasked`: a stream has what its client must not see. One with a length keeps it.
     """
-    if unasked and framing is not Framing.LENGTH:
-        return Stripped(unasked, to_chunks=not to_close and (to_chunks or framing is Framing.CHUNKED))
-    if to_close and framing is Framing.CHUNKED:
+    if unasked and framing is not LENGTH:
+        return Stripped(unasked, to_chunks=not to_close and (to_chunks or framing is CHUNKED))
+    if to_close and framing is CHUNKED:
         return Content()
-    if to_chunks and framing is not Framing.CHUNKED:
+    if to_chunks and framing is not CHUNKED:
         return Rechunked()
-    return AsIs(open_end=framing is Framing.CLOSE or to_close)
+    return AsIs(open_end=framing is CLOSE or to_close)
 
 
 class AsIs:

@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, web
 from llamaproxy.backends.upstream import Answer, Upstream, UpstreamLost, UpstreamSilent
 from llamaproxy.backends.wire import ConnectionLost, ConnectionSilent
 from llamaproxy.core import headers
-from llamaproxy.core.response import BadResponse, Framing, Head
+from llamaproxy.core.response import CHUNKED, CLOSE, BadResponse, Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
@@ -212,12 +212,12 @@ class _Relay:
         newest = request.version >= HttpVersion11
         framing = answer.head.framing
         to_chunks = newest and begun is not None
-        goes_on = newest and bool(request.keep_alive) and (to_chunks or framing is not Framing.CLOSE)
+        goes_on = newest and bool(request.keep_alive) and (to_chunks or framing is not CLOSE)
         self.response = Sent(answer.status, goes_on)
         self._on_sent = on_sent
         self._answer = answer
         self._client = ClientConnection(request)
-        self._chunked = newest and framing is Framing.CHUNKED
+        self._chunked = newest and framing is CHUNKED
         self._outlet: Outlet = outlet(framing, to_chunks, not newest, strip)
         self._through = self._outlet.through
         self._observe: Observe | None = None
