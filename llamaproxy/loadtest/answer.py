@@ -6,7 +6,7 @@ content are counted. Nothing that a server sends raises anything here.
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llamaproxy.core import counts, sse
@@ -19,7 +19,6 @@ MOST_BYTES = 64 * 1024**2
 """Of one answer."""
 _LONGEST_FAULT = 80
 """Characters."""
-_NOTHING = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Answer:
     late: bool = False
     first: float | None = None
     gaps: Sequence[float] = ()
-    usage: Usage = _NOTHING
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def seconds(self) -> float:
@@ -88,7 +87,7 @@ class Watch:
         fault = fault or _fault_of(self._status, body)
         meter = DocumentMeter()
         meter.feed(body)
-        usage = _NOTHING if fault else meter.usage
+        usage = Usage() if fault else meter.usage
         return Answer(self._begun, ended, self._status, _short(fault), late, usage=usage)
 
 

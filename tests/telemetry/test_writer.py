@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,22 +121,24 @@ async def test_full_group_does_not_wait_for_more(
 
 async def test_slow_disk_gets_larger_groups(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit costs the same for one row and for many: it may not take a core for itself."""
-    insert = Store.insert
+    now, cost, insert = 0.0, 0.02, Store.insert
 
     async def slowly(store: Store, rows: Sequence[Any]) -> int:
-        await asyncio.sleep(0.02)
+        nonlocal now
+        now += cost
         return await insert(store, rows)
 
     writer = start()
     await until(lambda: writer._store, "it is open")
     monkeypatch.setattr(Store, "insert", slowly)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     put(writer, 0, 1)
     await written(writer)
     assert writer._gather == module.MOST_GATHER
-    monkeypatch.setattr(Store, "insert", insert)
+    cost = 0.002
     put(writer, 1, 2)
     await written(writer)
-    assert module.GATHER <= writer._gather < module.MOST_GATHER
+    assert writer._gather == pytest.approx(0.02)
 
 
 async def test_rows_need_no_journal_once_they_are_written(start: Start, path: Path) -> None:
