@@ -1,18 +1,16 @@
 """The journal: rows that outlive a gateway which is killed before they are in the database.
 
 Owns a file beside the database with a slot for each row that a client may have the answer of and the database has not.
-A slot is written before anything of the answer goes out, into memory that is the file's: the kernel keeps it whatever
-becomes of this process; after a loss of power it may be incomplete, as may the answers have been. When the row is
-committed the slot is free for another: what it says until then is in the database already, where the same row is never
-put twice. Must not raise on the way of a request: where it cannot write, rows are kept in memory only.
+A slot is written before anything of the answer goes out, one `pwrite`, which the kernel keeps whatever becomes of this
+process; after a loss of power it may be incomplete, as may the answers have been. When the row is committed the slot is
+free for another: what it says until then is in the database already, where the same row is never put twice. Must not
+raise on the way of a request: where it cannot write, rows are kept in memory only.
 
 The file is locked as long as its gateway lives. One that is not is left behind by a killed gateway, and the next one
 takes over what it says.
 """
 
-import errno
 import logging
-import mmap
 import os
 import secrets
 import sys
@@ -32,13 +30,9 @@ log = logging.getLogger(__name__)
 
 SLOT = 1024
 """Bytes: the texts of a row are names of 128 characters at most, three of them, and short words."""
-_STEP = 62 * SLOT
-"""Bytes that the file grows by: to 64 KiB at first."""
 _MOST_BYTES = 64 * 1024**2
 """What is read of a file that was left behind: more than the rows that may wait."""
-_END = b"\n"
-_TAKEN, _EMPTY = b" \n"
-"""What a slot begins with: after the blank comes a row, after the end of the line something that is none any more."""
+_EMPTY = b"\n"
 _FINAL = frozenset(RequestState) - {RequestState.IN_FLIGHT}
 _AVAILABLE = hasattr(os, "pwrite") and sys.platform != "win32"
 
@@ -53,24 +47,20 @@ class Journal:
         self.run = secrets.randbits(63)
         self._fd = -1
         self._path = _prefixed(database, f"{self.run:016x}")
-        self._memory = mmap.mmap(-1, SLOT)
-        self._size = 0
         self._free: list[int] = []
-        self._spare = SLOT
+        self._used = 1
         self._complete: set[int] = set()
         self._failed = False
 
     def open(self) -> None:
-        """Raises OSError. The first slot says what the others hold, so that a later release can read them; the second
-        one is the spare.
-        """
+        """Raises OSError. The first slot says what the others hold, so that a later release can read them."""
         if self._fd >= 0 or not _AVAILABLE:
             return
         draft = self._path.with_suffix(".draft")
         fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._size = os.pwrite(fd, (orjson.dumps(COLUMNS) + _END).ljust(2 * SLOT, _END), 0)
+            os.pwrite(fd, orjson.dumps(COLUMNS) + _EMPTY, 0)
             draft.rename(self._path)
         except OSError:
             os.close(fd)
@@ -79,28 +69,19 @@ class Journal:
         self._fd = fd
 
     def mark(self, row: RequestRow) -> None:
-        """Write a row as it is now. What was written of it before is there until then."""
+        """Write a row as it is now, into its own slot if it has one."""
         if self._fd < 0:
             return
+        if row.slot < 0:
+            row.slot = self._free.pop() if self._free else self._next()
         try:
-            if row.slot >= 0:
-                self._write(self._spare, row)
-                self._memory[row.slot] = _EMPTY
-                row.slot, self._spare = self._spare, row.slot
-            else:
-                if not self._free:
-                    self._grow()
-                self._write(self._free[-1], row)
-                row.slot = self._free.pop()
-            self._failed = False
-        except (OSError, orjson.JSONEncodeError) as error:
+            self._write(row.slot, orjson.dumps(stored(self.run, row), option=orjson.OPT_APPEND_NEWLINE))
+        except orjson.JSONEncodeError as error:
             self._complain(error)
 
     def keep(self, rows: Iterable[RequestRow]) -> None:
         """These are complete and have to wait for the database: not even how they ended may be forgotten."""
-        self._complete.discard(-1)
         for row in rows if self._fd >= 0 else ():
-            # Where there was no room for one that has no slot, it is not looked for again for each of the others.
             if row.slot not in self._complete:
                 self.mark(row)
                 self._complete.add(row.slot)
@@ -116,7 +97,7 @@ class Journal:
     def forget(self, row: RequestRow) -> None:
         """Nobody will have it."""
         if row.slot >= 0:
-            self._memory[row.slot] = _EMPTY
+            self._write(row.slot, _EMPTY)
         self.release([row])
 
     def close(self, everything_written: bool) -> None:
@@ -125,24 +106,19 @@ class Journal:
             return
         if everything_written:
             self._path.unlink(missing_ok=True)
-        self._memory.close()
         os.close(self._fd)
         self._fd = -1
 
-    def _grow(self) -> None:
-        """Raises OSError. The disk gives the room first: a store into memory that it has none for ends the process."""
-        if os.pwrite(self._fd, bytes(_STEP), self._size) < _STEP:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._memory = mmap.mmap(self._fd, self._size + _STEP)
-        self._free += range(self._size + _STEP - SLOT, self._size - 1, -SLOT)
-        self._size += _STEP
+    def _next(self) -> int:
+        self._used += 1
+        return self._used - 1
 
-    def _write(self, at: int, row: RequestRow) -> None:
-        """Raises JSONEncodeError. A process that is killed in between leaves an empty slot, not half of a row."""
-        data = orjson.dumps(stored(self.run, row), option=orjson.OPT_APPEND_NEWLINE)
-        self._memory[at] = _EMPTY
-        self._memory[at + 1 : at + 1 + len(data)] = data
-        self._memory[at] = _TAKEN
+    def _write(self, slot: int, data: bytes) -> None:
+        try:
+            os.pwrite(self._fd, data, slot * SLOT)
+            self._failed = False
+        except OSError as error:
+            self._complain(error)
 
     def _complain(self, error: Exception) -> None:
         """Once in a row."""
@@ -209,7 +185,7 @@ def _prefixed(database: Path, run: str) -> Path:
 def _parse(slot: bytes) -> list[Any]:
     """What stands in a slot: nothing where it is empty, or was cut off."""
     try:
-        found = orjson.loads(slot.partition(_END)[0])
+        found = orjson.loads(slot.partition(_EMPTY)[0])
     except orjson.JSONDecodeError:
         return []
     return found if isinstance(found, list) else []

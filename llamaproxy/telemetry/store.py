@@ -10,7 +10,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,23 +83,18 @@ async def connect(address: str | Path, **options: Any) -> aiosqlite.Connection:
         raise
 
 
-def _insert(connection: sqlite3.Connection, rows: Sequence[Values], sql: str) -> None:
-    with connection:
-        if sql != INSERT:
-            connection.executemany(sql, rows)
-            return
-        for statement, cells in _together(rows):
-            connection.execute(statement, cells)
-
-
-def _together(rows: Sequence[Values]) -> Iterator[tuple[str, Values]]:
-    """As few statements as there are for so many."""
+def _together(rows: Sequence[Values]) -> Iterator[tuple[str, list[Values]]]:
+    """As few statements as there are for so many, and what each takes, as often as it is needed."""
     begin = 0
     for count, statement in INSERTS.items():
-        while len(rows) - begin >= count:
-            taken = rows[begin : begin + count]
-            yield statement, [_NULL if cell is None else cell for row in taken for cell in row]
-            begin += count
+        end = len(rows) - (len(rows) - begin) % count
+        if begin < end:
+            yield statement, [_joined(rows[at : at + count]) for at in range(begin, end, count)]
+        begin = end
+
+
+def _joined(rows: Sequence[Values]) -> Values:
+    return [_NULL if cell is None else cell for row in rows for cell in row]
 
 
 class Store:
@@ -149,9 +144,13 @@ class Store:
         return True
 
     async def _insert(self, rows: Sequence[Values], sql: str) -> None:
-        """One visit of the connection's thread for all: each costs as much as some rows."""
-        run: Callable[..., Awaitable[None]] = self._connection._execute
-        await run(_insert, self._connection._conn, rows, sql)
+        try:
+            for statement, cells in _together(rows) if sql == INSERT else [(sql, rows)]:
+                await self._connection.executemany(statement, cells)
+            await self._connection.commit()
+        except BaseException:
+            await self._connection.rollback()
+            raise
 
     async def put_metrics(self, rows: Sequence[Values]) -> None:
         """Rows of `series`, in place of those of the same step; the oldest of a tier go."""

@@ -62,7 +62,7 @@ def numbers(path: Path) -> list[int]:
 def journaled(path: Path) -> int:
     (file,) = path.parent.glob("*-unwritten-*")
     slots = file.read_bytes()[SLOT:]
-    return sum(slots[at : at + 1] == b" " for at in range(0, len(slots), SLOT))
+    return sum(slots[at : at + 1] == b"[" for at in range(0, len(slots), SLOT))
 
 
 def junk(path: Path) -> None:
