@@ -27,7 +27,7 @@ class Request(web.Request):
     rel_url: URL
     version: HttpVersion
 
-    ATTRS = web.Request.ATTRS | {"caller", "long", "waits", "whole", *__slots__}
+    ATTRS = web.Request.ATTRS | {"caller", "known_as", "long", "waits", "whole", *__slots__}
     long = False
     """Whether it came in so many bytes that one of its fields may be too long."""
     waits = False
@@ -35,15 +35,13 @@ class Request(web.Request):
     """The body, where it had come before anybody asked for it."""
     caller: Any = None
     """Whose request it is, as `quota` says."""
+    known_as: str | None = None
+    """Its id, once `stamp` was asked for it."""
 
     def __init__(self, message: RawRequestMessage, *parts: Any, **changes: Any) -> None:
         super().__init__(message, *parts, **changes)
         self.method, self.raw_path, self.version = message.method, message.path, message.version
-        self.headers, self.raw_headers, self.rel_url = message.headers, message.raw_headers, self._rel_url
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """As mappings do, without an exception for what is not there."""
-        return self._state.get(key, default)
+        self.headers, self.raw_headers, self.rel_url = message.headers, message.raw_headers, super().rel_url
 
     @property
     def content(self) -> StreamReader:
@@ -68,7 +66,7 @@ class Request(web.Request):
 
     def clone(self, **changes: Any) -> "Request":
         clone = cast(Request, super().clone(**changes))
-        clone.waits, clone.whole, clone.caller = self.waits, self.whole, self.caller
+        clone.waits, clone.whole, clone.caller, clone.known_as = self.waits, self.whole, self.caller, self.known_as
         return clone
 
     @property

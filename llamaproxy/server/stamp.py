@@ -4,27 +4,28 @@ browser may do with it."""
 import itertools
 import re
 import secrets
+from typing import cast
 
 from aiohttp import web
 
 from llamaproxy.core import headers
 from llamaproxy.server import quota
 from llamaproxy.server.guard import Guard
+from llamaproxy.server.incoming import Request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _OURS = f"{secrets.token_hex(8)}-"
 """The beginning of every id that this process makes: unique among all gateways, and never guessed."""
 _numbers = itertools.count()
-_KEPT = web.RequestKey("request_id", str)
 
 
 def request_id(request: web.Request) -> str:
     """The client's own id where it is harmless, else a new one; the same for the whole request."""
-    kept = request.get(_KEPT)
-    if kept is None:
+    ours = cast(Request, request)
+    if ours.known_as is None:
         given = request.headers.get("X-Request-Id")
-        request[_KEPT] = kept = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
-    return kept
+        ours.known_as = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
+    return ours.known_as
 
 
 def fresh_id() -> str:

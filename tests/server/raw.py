@@ -12,6 +12,7 @@ from typing import Any
 from tests.gateway import PATIENCE
 
 _HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n(.*?)\r\n\r\n", re.DOTALL)
+_LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,15 @@ async def connected(port: int | None) -> AsyncIterator[tuple[asyncio.StreamReade
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
+
+
+async def one_answer(reader: asyncio.StreamReader, bare: bool = False) -> bytes:
+    """The next one, which says its length, and is as long unless it is `bare`, as those to HEAD are."""
+    async with asyncio.timeout(PATIENCE):
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = _LENGTH.search(head)
+        assert found, head
+        return head + await reader.readexactly(0 if bare else int(found[1]))
 
 
 async def until_closed(reader: asyncio.StreamReader) -> Answers:

@@ -4,7 +4,6 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.config import ModelConfig
 from llamaproxy.core.ollama_answer import Occasion, Telling, as_message
@@ -13,6 +12,7 @@ from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import InvalidRequest
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server.outgoing import Outgoing, Translated, outgoing_below, outgoing_to, outgoing_translated
+from tests.server.mocked import mocked_request
 
 CHAT = ENDPOINTS["/v1/chat/completions"]
 FAR: dict[str, Any] = {"url": "http://far.example", "upstream_name": "theirs"}
@@ -24,7 +24,7 @@ def model(**settings: Any) -> Model:
 
 
 def sent(body: bytes, path: str = "/v1/chat/completions", stream: bool = True, **settings: Any) -> Outgoing:
-    request = make_mocked_request("POST", f"{path}?a=b", {"X-Request-Id": "r-1", "Accept": "*/*", "Cookie": "c"})
+    request = mocked_request("POST", f"{path}?a=b", {"X-Request-Id": "r-1", "Accept": "*/*", "Cookie": "c"})
     return outgoing_to(request, path, body, model(**settings), ENDPOINTS[path], stream)
 
 
@@ -85,13 +85,13 @@ def test_usage_is_asked_for_only_where_it_would_not_come(path: str, stream: bool
 
 def test_parameters_are_set_and_stripped_for_any_server() -> None:
     settings = {"path": "/m.gguf", "set_params": {"top_k": 3}, "strip_params": ["temperature"]}
-    request = make_mocked_request("POST", "/v1/chat/completions")
+    request = mocked_request("POST", "/v1/chat/completions")
     outgoing = outgoing_to(request, "/v1/chat/completions", BODY, model(**settings), CHAT, False)
     assert orjson.loads(outgoing.body or b"") == {"model": "m", "stream": True, "top_k": 3}
 
 
 def test_below_upstream_a_path_may_not_climb_out_of_an_address() -> None:
-    request = make_mocked_request("GET", "/upstream/m/a")
+    request = mocked_request("GET", "/upstream/m/a")
     endpoint = upstream("GET", "/a/../../b")
     with pytest.raises(InvalidRequest):
         outgoing_below(request, "/a/../../b", b"", model(**FAR), endpoint)
@@ -99,7 +99,7 @@ def test_below_upstream_a_path_may_not_climb_out_of_an_address() -> None:
 
 
 def test_below_upstream_unknown_bodies_are_nobodys_business() -> None:
-    request = make_mocked_request("POST", "/upstream/m/other")
+    request = mocked_request("POST", "/upstream/m/other")
     outgoing = outgoing_below(request, "/other", b"no json", model(**FAR), upstream("POST", "/other"))
     assert outgoing.body == b"no json"
     named = outgoing_below(request, "/v1/completions", BODY, model(**FAR), upstream("POST", "/v1/completions"))
@@ -109,7 +109,7 @@ def test_below_upstream_unknown_bodies_are_nobodys_business() -> None:
 
 def translated(stream: bool = True, **settings: Any) -> Outgoing:
     telling = Telling(Occasion("m", 0.0, lambda: 0.0, lambda: 0.0), as_message)
-    request = make_mocked_request("POST", "/api/chat?x=1", {"Content-Type": "text/plain", "X-Request-Id": "r-1"})
+    request = mocked_request("POST", "/api/chat?x=1", {"Content-Type": "text/plain", "X-Request-Id": "r-1"})
     sent = Translated("/v1/chat/completions", CHAT, BODY, stream, Dialect.OLLAMA, telling)
     return outgoing_translated(request, sent, model(**settings))
 

@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestClient, make_mocked_request
+from aiohttp.test_utils import TestClient
 
 from llamaproxy.errors import InvalidApiKey
 from llamaproxy.server.refusals import ROWS_AT_ONCE, Refusals
@@ -12,6 +12,7 @@ from llamaproxy.telemetry.ledger import Ledger
 from llamaproxy.telemetry.traffic import Traffic
 from tests.gateway import chat_body
 from tests.server.conftest import Serve
+from tests.server.mocked import mocked_request
 
 SECRET = "lp-abcdefghijklmnopqrstuvwxyz234567"
 KEYS = {"alice": {"sha256": hashlib.sha256(SECRET.encode()).hexdigest()}}
@@ -37,7 +38,7 @@ class Door:
 
     def refuse(self, count: int = 1, path: str = "/v1/chat/completions") -> None:
         for _ in range(count):
-            self.refusals.tell(make_mocked_request("POST", path), path, REFUSED)
+            self.refusals.tell(mocked_request("POST", path), path, REFUSED)
 
     @property
     def counted(self) -> list[str]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import (
@@ -23,6 +22,7 @@ from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.rows import Rows
 from llamaproxy.server.splice import Outcome
 from llamaproxy.telemetry.ledger import Ledger, RequestRow, RequestState
+from tests.server.mocked import mocked_request
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def rows(ledger: Ledger) -> Rows:
 
 
 def opened(rows: Rows) -> RequestRow:
-    return rows.open(make_mocked_request("POST", "/"), "api/chat", Dialect.OLLAMA)
+    return rows.open(mocked_request("POST", "/"), "api/chat", Dialect.OLLAMA)
 
 
 def state(row: RequestRow) -> tuple[RequestState, int | None]:
@@ -83,14 +83,14 @@ async def test_answers(rows: Rows, status: int, broken: GatewayError | None, exp
     ],
 )
 async def test_failures(rows: Rows, error: BaseException, expected: tuple[RequestState, Any]) -> None:
-    request = make_mocked_request("POST", "/")
+    request = mocked_request("POST", "/")
     with pytest.raises(type(error)), rows.recorded(request, "api/chat", Dialect.OLLAMA) as row:
         raise error
     assert state(row) == expected
 
 
 async def test_what_ends_well_is_closed_by_who_answers(rows: Rows, ledger: Ledger) -> None:
-    with rows.recorded(make_mocked_request("POST", "/"), "api/chat", Dialect.OLLAMA) as row:
+    with rows.recorded(mocked_request("POST", "/"), "api/chat", Dialect.OLLAMA) as row:
         pass
     assert row.state is RequestState.IN_FLIGHT
     rows.answered(row)
