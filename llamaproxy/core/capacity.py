@@ -19,6 +19,7 @@ class Capacity:
     """
 
     def __init__(self, limits: LimitsConfig, taken: Iterable[Backend] = ()) -> None:
+        self._limits = limits
         self._total = (float(limits.models_max), float(limits.memory_budget or math.inf), *limits.vram_budgets)
         self._left = list(self._total)
         self._neighbours = 0
@@ -55,8 +56,8 @@ class Capacity:
         return self
 
     def copy(self) -> "Capacity":
-        other = object.__new__(Capacity)
-        other._total, other._left, other._neighbours = self._total, self._left.copy(), self._neighbours
+        other = Capacity(self._limits)
+        other._left, other._neighbours = self._left.copy(), self._neighbours
         return other
 
     def bound_by(self, other: "Capacity") -> None:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from aiohttp import web
-from pydantic import create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from llamaproxy.errors import (
     ConfigError,
@@ -40,7 +40,6 @@ from llamaproxy.server.modelroutes import ModelRoutes
 from llamaproxy.server.models import Models
 from llamaproxy.server.openapi import describe
 from llamaproxy.server.progress import Phase
-from llamaproxy.server.proxy import Chat
 from llamaproxy.server.requests import Cancelled, Requests, UsagePage
 from llamaproxy.server.routes import Handler, Parameter, Route, Routes
 from llamaproxy.server.signin import Credentials, ShownSession, SignedOut, SignIn
@@ -65,6 +64,14 @@ _CHAT: tuple[type[GatewayError], ...] = (
     *(ModelNotFound, DuplicateModel, QueueFull, RateLimitExceeded),
     *(UpstreamError, Unavailable, EngineMissing, GatewayTimeout, LoadTimeout),
 )
+
+
+class Chat(BaseModel):
+    """A chat completion's body; whatever else it says goes to the engine as it is."""
+
+    model_config = ConfigDict(extra="allow")
+    model: str | None = None
+    messages: list[dict[str, Any]]
 
 
 def api_routes(

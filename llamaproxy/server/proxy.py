@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
 
 from llamaproxy import scope
 from llamaproxy.backends.lease import DEATH_NOTICE, Lease
@@ -51,14 +50,6 @@ MAX_REPLAYS = 5
 _LOAD = Endpoint("load", Dialect.NATIVE, frozenset(), light=True)
 SUSPECT_AFTER = 2
 """Crashes of the backend under a request, after which it is tried alone; one more, and it is the one."""
-
-
-class Chat(BaseModel):
-    """A chat completion's body; whatever else it says goes to the engine as it is."""
-
-    model_config = ConfigDict(extra="allow")
-    model: str | None = None
-    messages: list[dict[str, Any]]
 
 
 @dataclass(slots=True)
