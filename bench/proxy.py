@@ -51,7 +51,7 @@ def measure(arguments: argparse.Namespace) -> list[Sample]:
     with contextlib.ExitStack() as stack:
         port = free_port()
         stack.enter_context(rivals.engine("127.0.0.1", port))
-        field = Field(_candidates(port, arguments.peer), stack)
+        field = Field(_candidates(port, arguments.peer, arguments.compiled), stack)
         for number, scenario in ((number, scenario) for number in range(rounds) for scenario in wanted):
             for candidate in field.of(scenario, number):
                 if time.monotonic() > end:
@@ -116,13 +116,14 @@ def _scale_name(count: int) -> str:
     return f"llamaproxy, {count:,} of each"
 
 
-def _candidates(port: int, peers: Sequence[tuple[str, str]]) -> list[Candidate]:
+def _candidates(port: int, peers: Sequence[tuple[str, str]], python: str | None) -> list[Candidate]:
     """nginx first: the others are told by it."""
     nginx = rivals.nginx()
     if nginx is None:
         print("nginx is not installed, and left out: there will be no ratios", file=sys.stderr)
     others = [rivals.peer(name, command, port) for name, command in peers]
-    return [*([nginx] if nginx else []), rivals.llamaproxy(), *others, rivals.direct(port)]
+    ours = [rivals.llamaproxy(), *([rivals.compiled(python)] if python else [])]
+    return [*([nginx] if nginx else []), *ours, *others, rivals.direct(port)]
 
 
 def _publish(samples: Sequence[Sample], arguments: argparse.Namespace) -> None:
@@ -216,6 +217,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         metavar="NAME=COMMAND",
         help="another proxy; {port} is where it shall listen, {upstream} the URL of the engine",
+    )
+    parser.add_argument(
+        "--compiled", metavar="PYTHON", help="also the compiled gateway that this one has: .venv-compiled/bin/python"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every turn, and the summaries")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw bars")

@@ -185,7 +185,9 @@ def nginx() -> Candidate | None:
     return Candidate("nginx", start)
 
 
-def llamaproxy(name: str = "llamaproxy", models: int = 1, keys: int = 0, more: str = "") -> Candidate:
+def llamaproxy(
+    name: str = "llamaproxy", models: int = 1, keys: int = 0, more: str = "", python: Sequence[str] = (sys.executable,)
+) -> Candidate:
     """This gateway, which starts the engine itself; `more` is configuration."""
 
     @contextlib.contextmanager
@@ -193,10 +195,29 @@ def llamaproxy(name: str = "llamaproxy", models: int = 1, keys: int = 0, more: s
         port, log = free_port(), folder / "gateway.log"
         configuration = folder / "llamaproxy.toml"
         configuration.write_text(gateway_configuration(folder, models, keys) + more)
-        command = [sys.executable, "-m", "llamaproxy", "serve", "--port", str(port), "--config", str(configuration)]
+        command = [*python, "-m", "llamaproxy", "serve", "--port", str(port), "--config", str(configuration)]
         key = _secret(0) if keys else None
         with _process(command, log, PROCESSORS.candidate, {"XDG_RUNTIME_DIR": str(folder)}) as process:
             yield _ready(Running(name, port, process, key), log)
+
+    return Candidate(name, start)
+
+
+def compiled(python: str) -> Candidate:
+    """The one that is installed for this Python, which must not find the source beside us instead."""
+    name, alone = "llamaproxy, compiled", (python, "-I")
+    ask = "import llamaproxy.core.framing as module; print(module.__file__)"
+
+    @contextlib.contextmanager
+    def start(folder: Path) -> Iterator[Running]:
+        try:
+            found = subprocess.run([*alone, "-c", ask], capture_output=True, text=True).stdout.strip()
+        except OSError as error:
+            raise Unstartable(f"cannot execute {python}: {error.strerror}") from error
+        if Path(found).suffix in ("", ".py"):
+            raise Unstartable(f"{python} has no compiled llamaproxy")
+        with llamaproxy(name, python=alone).start(folder) as running:
+            yield running
 
     return Candidate(name, start)
 

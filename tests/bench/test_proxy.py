@@ -98,5 +98,13 @@ def test_a_candidate_that_cannot_be_executed_is_left_out() -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("python", "why"), [(sys.executable, "no compiled llamaproxy"), ("./nosuch", "cannot execute")]
+)
+def test_what_is_not_compiled_is_not_measured_as_if_it_were(python: str, why: str) -> None:
+    with pytest.raises(Unstartable, match=why), rivals.compiled(python).running():
+        pass
+
+
 def test_every_figure_has_its_unit() -> None:
     assert {figure for scenario in SCENARIOS.values() for figure in scenario.figures} == UNITS.keys()
