@@ -38,7 +38,7 @@ def with_usage(body: bytes) -> tuple[bytes, bool]:
     if not _may_have(_OPTIONS, body):
         return _rewritten_without_looking(body, _OPTIONS, _object(_ASKING)), False
     found = [member for member in members(body) if member.key == _OPTIONS]
-    options = body[found[-1].value] if found else b"null"
+    options = body[found[-1].value.start : found[-1].value.stop] if found else b"null"
     meant = orjson.loads(options)
     if isinstance(meant, dict):
         asked = meant.get("include_usage") is True

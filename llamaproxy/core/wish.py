@@ -62,7 +62,7 @@ def _model(fields: dict[str, Any]) -> str | None:
 
 def _form_model(body: bytes, content_type: str) -> str | None:
     found = model_part(body, content_type)
-    return body[found].decode("utf-8", "replace") or None if found else None
+    return body[found.start : found.stop].decode("utf-8", "replace") or None if found else None
 
 
 def _document(body: bytes) -> dict[str, Any] | list[Any]:

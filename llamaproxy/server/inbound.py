@@ -23,7 +23,7 @@ from llamaproxy.errors import GatewayError, InvalidRequest, RequestTimeout, Unsu
 from llamaproxy.server.answers import closing_answer
 from llamaproxy.server.incoming import Request, to_origin_form, without
 from llamaproxy.server.lane import Handler, Lanes
-from llamaproxy.server.passthrough import Sent, known
+from llamaproxy.server.passthrough import known
 from llamaproxy.server.stamp import fresh_id
 
 log = logging.getLogger(__name__)
@@ -44,13 +44,17 @@ _LONGEST_HEAD = 32 * 1024
 _BAD_FRAMING = "the framing of the body is broken"
 
 
-class Refusal(Sent):
+class Refusal(web.StreamResponse):
     """An answer after which the client is listened to for a moment, and never again."""
 
     def __init__(self, connection: "Connection", error: GatewayError, dialect: Dialect = Dialect.OPENAI) -> None:
-        super().__init__(error.status, keep_alive=False)
+        super().__init__(status=error.status)
+        self.force_close()
         self._connection = connection
         self._bytes = closing_answer(error, fresh_id(), dialect)
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Its head is with its bytes."""
 
     async def write_eof(self, data: Any = b"") -> None:
         await self._connection.part(self._bytes)

@@ -8,22 +8,37 @@ import pytest
 
 from llamaproxy.config import BreakerConfig
 from llamaproxy.core import events
-from llamaproxy.core.events import Effect, Event, Grant, LeaseReleased, News, RequestArrived
+from llamaproxy.core.events import Effect, Event, Grant, LeaseReleased, News, Outcome, RequestArrived
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.scheduler import Scheduler
 from llamaproxy.errors import Unavailable
 from tests.core.world import limits, models
 
 VALUES = {
-    **{"model": "a", "request": "r", "spawn": 1, "deadline": 9.0, "error": Unavailable("gone"), "outcome": "success"},
+    **{
+        "model": "a",
+        "request": "r",
+        "spawn": 1,
+        "deadline": 9.0,
+        "error": Unavailable("gone"),
+        "outcome": Outcome.SUCCESS,
+    },
     **{"footprint": Footprint(1), "measured": True, "models": models("a", "b")},
     **{"limits": limits(), "breaker": BreakerConfig()},
 }
 
 
-@pytest.mark.parametrize("kind", sorted({*typing.get_args(Event | Effect | News)}, key=str))
-def test_every_one_is_frozen_and_says_what_it_means(kind: type) -> None:
+EVERY = pytest.mark.parametrize("kind", sorted({*typing.get_args(Event | Effect | News)}, key=str))
+
+
+@pytest.mark.source
+@EVERY
+def test_every_one_says_what_it_means(kind: type) -> None:
     assert kind.__doc__
+
+
+@EVERY
+def test_every_one_is_frozen(kind: type) -> None:
     assert issubclass(kind, tuple) or kind.__dataclass_params__.frozen  # type: ignore[attr-defined]  # a dataclass has it
 
 

@@ -11,6 +11,8 @@ from llamaproxy.core.sse import MAX_EVENT, Event, Splitter, parse
 from . import recorded
 from .recorded import CUTS, Recording, pieces, single
 
+# Who is told is a class of the tests, which cannot extend one that is compiled.
+pytestmark = pytest.mark.source
 LINES = st.sampled_from(
     [
         b"",

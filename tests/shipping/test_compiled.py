@@ -2,8 +2,11 @@
 
 import importlib
 import importlib.util
+import inspect
+import pkgutil
 import tomllib
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +34,10 @@ def load() -> ModuleType:
 build = load()
 
 
+def dotted(module: str) -> str:
+    return module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
 def hook(target: str = "wheel") -> Any:
     return build.Build(str(ROOT), HOOK, None, ProjectMetadata(str(ROOT), None, PROJECT), "", target)
 
@@ -53,6 +60,15 @@ class TestList:
     def test_a_module_that_was_renamed_is_missed(self, gone: str) -> None:
         with pytest.raises(SystemExit, match="there is no such module"):
             build.modules(INSTALLED, ["llamaproxy/core/*.py", gone])
+
+    def test_no_class_of_the_source_extends_a_compiled_one(self) -> None:
+        """It could not be made. Named tuples and enumerations are left as they are."""
+        compiled = {dotted(module) for module in build.modules(INSTALLED, HOOK["compile"])}
+        there = {found.name for found in pkgutil.walk_packages(llamaproxy.__path__, "llamaproxy.")}
+        for module in sorted(there - compiled - {"llamaproxy.__main__"}):
+            for _, kind in inspect.getmembers(importlib.import_module(module), inspect.isclass):
+                bases = [base for base in kind.__mro__[1:] if not issubclass(base, tuple | Enum)]
+                assert kind.__module__ != module or compiled.isdisjoint(base.__module__ for base in bases), kind
 
 
 class TestHook:
@@ -88,5 +104,4 @@ class TestHook:
 @pytest.mark.parametrize("module", build.modules(INSTALLED, HOOK["compile"]))
 def test_what_is_tested_is_compiled(module: str) -> None:
     """Neither this process nor those that it starts here find the source."""
-    name = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    assert str(importlib.import_module(name).__file__).endswith((".so", ".pyd"))
+    assert str(importlib.import_module(dotted(module)).__file__).endswith((".so", ".pyd"))
