@@ -19,6 +19,9 @@ MAX_EXTRA = 16 * 1024
 # `find` asks for them: `in` makes an exception of bytes first, to see that they are no number.
 _TIMINGS = b',"timings":{'
 _GOES_ON = b'"finish_reason":null'
+_CHAT_GOES_ON = b'data: {"choices":[{"finish_reason":null,'
+_END_OF_EVENT = b"}\n\n"
+_LF = 0x0A
 _ENDS = b'"finish_reason":"'
 _DELTA = b".delta\n"
 """How the first line of an event of /v1/responses ends that has a part of the answer."""
@@ -40,10 +43,11 @@ def without_timings(block: bytes) -> bytes:
 
     A rest of the text that comes with the end has them, too; it loses them.
     """
-    at = block.find(_TIMINGS)
-    if at < 0 or (block.find(_GOES_ON) < 0 and not block[: block.find(b"\n") + 1].endswith(_DELTA)):
+    before, found, timings = block.partition(_TIMINGS)
+    if not found or (block.find(_GOES_ON) < 0 and not block[: block.find(b"\n") + 1].endswith(_DELTA)):
         return block
-    return block[:at] + block[block.index(b"}", at) + 1 :]
+    _, end, after = timings.partition(b"}")
+    return before + after if end else block
 
 
 def is_extra(block: bytes) -> bool:
@@ -105,6 +109,20 @@ class UsageStripper(Stripper):
 
 
 class TimingsStripper(Stripper):
+    def through(self, content: bytes) -> bytes:
+        """At once what nearly always comes: one event of a chat that goes on, with `timings` at its end."""
+        before, _, timings = content.rpartition(_TIMINGS)
+        counted, _, rest = timings.partition(b"}")
+        if (
+            before[: len(_CHAT_GOES_ON)] == _CHAT_GOES_ON
+            and rest == _END_OF_EVENT
+            and _LF not in before
+            and _LF not in counted
+            and not self._held
+        ):
+            return before + _END_OF_EVENT
+        return super().through(content)
+
     def kept(self, block: bytes) -> bytes:
         return without_timings(block)
 
@@ -116,4 +134,7 @@ class TimingsStripper(Stripper):
             return events
         if len(others) != events.count(_GOES_ON) or _ENDS in events:
             return None
-        return first + b"".join([other.partition(b"}")[2] for other in others])
+        cut = [other.partition(b"}") for other in others]
+        if any(_LF in timings for timings, _, _ in cut):
+            return None
+        return first + b"".join([rest for _, _, rest in cut])
