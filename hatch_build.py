@@ -30,7 +30,7 @@ class Build(BuildHookInterface[Any]):
         super().__init__(*arguments)
         page = run_path(str(Path(self.root, "dashboard", "hatch_build.py")))["PageHook"]
         self._page: BuildHookInterface[Any] = page(*arguments)
-        self._scratch: Path | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def dependencies(self) -> list[str]:
         """mypyc has to see the types of what the modules import."""
@@ -40,15 +40,17 @@ class Build(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         self._page.initialize(version, build_data)
         if self._compiles() and version != "editable":
-            self._scratch = Path(tempfile.mkdtemp(prefix="llamaproxy-compiled-"))
+            # What is in it is read after this; where it never is, the folder goes with the process.
+            self._scratch = tempfile.TemporaryDirectory(prefix="llamaproxy-compiled-")
+            scratch = Path(self._scratch.name)
             self.app.display_info("compiling; this takes minutes")
-            for library in compile_modules(Path(self.root), self.config["compile"], self._scratch):
-                build_data["force_include"][str(library)] = library.relative_to(self._scratch / "lib").as_posix()
+            for library in compile_modules(Path(self.root), self.config["compile"], scratch):
+                build_data["force_include"][str(library)] = library.relative_to(scratch / "lib").as_posix()
             build_data.update(pure_python=False, infer_tag=True)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if self._scratch:
-            shutil.rmtree(self._scratch)
+            self._scratch.cleanup()
 
     def _compiles(self) -> bool:
         return self.target_name == "wheel" and os.environ.get("LLAMAPROXY_COMPILE") == "1"
@@ -68,8 +70,8 @@ def modules(root: Path, patterns: Sequence[str]) -> list[str]:
 
 def compile_modules(root: Path, patterns: Sequence[str], scratch: Path) -> list[Path]:
     """The libraries, below `scratch`/lib as they shall lie in the wheel. Ends the process where it cannot be done."""
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    if os.name != "nt" and not shutil.which(os.environ.get("CC", compiler).split()[0]):
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if os.name != "nt" and not shutil.which(compiler):
         sys.exit(
             f"compiling needs a C compiler, and there is no {compiler}; without LLAMAPROXY_COMPILE=1 none is needed"
         )
