@@ -31,7 +31,7 @@ VALUES = {
 EVERY = pytest.mark.parametrize("kind", sorted({*typing.get_args(Event | Effect | News)}, key=str))
 
 
-@pytest.mark.source
+@pytest.mark.skipif(not str(events.__file__).endswith(".py"), reason="compiled classes have no docstrings")
 @EVERY
 def test_every_one_says_what_it_means(kind: type) -> None:
     assert kind.__doc__

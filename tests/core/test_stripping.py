@@ -46,7 +46,6 @@ class TestContent:
     def test_the_event_is_gone_and_nothing_else(self, recording: Recording, cuts: list[int]) -> None:
         assert stripped(pieces(recording.content, cuts)) == expected(recording.content) != recording.content
 
-    @pytest.mark.source
     @pytest.mark.parametrize("end", [b"\r\n", b"\r"], ids=["CRLF", "CR"])
     def test_line_ends_make_no_difference(self, end: bytes) -> None:
         content = ALL["chat-usage"].content
@@ -62,7 +61,6 @@ class TestContent:
     def test_what_is_no_stream_is_not_changed(self, data: bytes, cuts: list[int]) -> None:
         assert stripped(pieces(data, cuts)) == data
 
-    @pytest.mark.source
     def test_whole_events_are_never_held_back(self) -> None:
         stripper = UsageStripper()
         for block in collected([ALL["chat-usage"].content]).blocks:
@@ -102,7 +100,6 @@ class TestTimings:
         stripper = TimingsStripper()
         return b"".join([*map(stripper.through, parts), stripper.rest()])
 
-    @pytest.mark.source
     @pytest.mark.parametrize("name", ["chat-emoji-timings", "chat-emoji-left"])
     @given(cuts=CUTS)
     @settings(max_examples=30)

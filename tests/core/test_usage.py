@@ -93,7 +93,6 @@ class TestRecordings:
     def test_line_ends_make_no_difference(self, recording: Recording, end: bytes) -> None:
         assert usage(recording, recording.content.replace(b"\n", end)) == usage(recording)
 
-    @pytest.mark.source
     @pytest.mark.parametrize("recording", recorded.STREAMS, ids=lambda recording: recording.name)
     def test_live_counts_only_rise_and_never_above_the_end(self, recording: Recording) -> None:
         this, seen, told = meter(recording.dialect, True), 0, usage(recording)
@@ -110,7 +109,6 @@ class TestRecordings:
     def test_of_plain_text_the_live_count_is_exact(self, name: str) -> None:
         assert fed(ALL[name], [ALL[name].content]).tokens == usage(ALL[name]).completion
 
-    @pytest.mark.source
     @pytest.mark.parametrize("name", ["chat-emoji-timings", "chat-emoji-left", "native-left"])
     def test_what_every_event_tells_is_believed_before_the_end(self, name: str) -> None:
         """Several tokens for each character: the events alone would be too few."""
