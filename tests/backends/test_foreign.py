@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,6 @@ from tests.gateway import FAKE_ENGINE
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(60)]
 
 PROGRAM = (sys.executable, "-S", str(FAKE_ENGINE))
-
-
-@pytest.fixture
-def run_directory(short_path: Path) -> Iterator[RunDirectory]:
-    directory = RunDirectory(short_path / "run")
-    yield directory
-    directory.close()
 
 
 def model(*command: str, **settings: Any) -> ModelConfig:
