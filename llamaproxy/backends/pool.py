@@ -16,7 +16,7 @@ from llamaproxy.backends.breakers import BreakerWatch
 from llamaproxy.backends.fleet import Fleet, Launch
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
 from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
@@ -47,6 +47,7 @@ from llamaproxy.core.events import (
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.scheduler import Scheduler
 from llamaproxy.core.states import STOPPED, BackendState
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from llamaproxy.backends.life import Life
 from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.remote import Remote
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import EngineConfig, ModelConfig
+from llamaproxy.config import EngineConfig
 from llamaproxy.core.events import BackendExited, BackendReady
 from llamaproxy.errors import ModelStartFailed
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.tasks import spawn
 from tests.backends.processes import PATIENCE, alive
 from tests.gateway import FAKE_ENGINE

@@ -25,7 +25,7 @@ from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
 from llamaproxy.backends.vram import Devices
-from llamaproxy.config import BreakerConfig, Config, EngineConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, Config, EngineConfig, LimitsConfig
 from llamaproxy.core.events import (
     BackendAnswered,
     Effect,
@@ -48,6 +48,7 @@ from llamaproxy.errors import (
     ShuttingDown,
     Unavailable,
 )
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.tasks import spawn
 from tests.backends.engines import fake_command
 from tests.backends.processes import PATIENCE, alive, known, until, within
