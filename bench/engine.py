@@ -36,7 +36,12 @@ _PACE = re.compile(rb'"pace_ms"\s*:\s*(\d{1,9})')
 _GOLDEN = 0.6180339887
 """Multiples of it, modulo 1, spread evenly however many there are."""
 
-_COMMON = {"created": 1_700_000_000, "id": "chatcmpl-0KqvZ8mS3nXrT5yB1cDfGhJk2LpW4uE7", "model": "m"}
+_COMMON = {
+    "created": 1_700_000_000,
+    "id": "chatcmpl-0KqvZ8mS3nXrT5yB1cDfGhJk2LpW4uE7",
+    "model": "m",
+    "system_fingerprint": "b0-bench",
+}
 _TIMINGS = {"cache_n": 0, "prompt_n": 12, "prompt_ms": 41.2, "predicted_n": 16, "predicted_ms": 230.5}
 _SPEEDS = {
     "prompt_per_token_ms": 3.4333333333333336,
@@ -47,8 +52,10 @@ _SPEEDS = {
 _USAGE = {"completion_tokens": 16, "prompt_tokens": 12, "total_tokens": 28}
 
 
-def _json(**fields: object) -> bytes:
-    return json.dumps({**fields, **_COMMON}, separators=(",", ":")).encode()
+def _json(kind: str, choice: object, **counts: object) -> bytes:
+    """Its members in the order in which llama-server has them."""
+    members = {"choices": [choice], **_COMMON, "object": kind, **counts}
+    return json.dumps(members, separators=(",", ":")).encode()
 
 
 def _chunk(data: bytes) -> bytes:
@@ -57,14 +64,14 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-def _delta(reason: str | None, **more: object) -> bytes:
+def _delta(reason: str | None, **counts: object) -> bytes:
     choice = {"finish_reason": reason, "index": 0, "delta": {} if reason else {"content": " token"}}
-    return _json(choices=[choice], object="chat.completion.chunk", system_fingerprint="b0-bench", **more)
+    return _json("chat.completion.chunk", choice, **counts)
 
 
 UNARY = _json(
-    choices=[{"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "It is a lake."}}],
-    object="chat.completion",
+    "chat.completion",
+    {"finish_reason": "stop", "index": 0, "message": {"role": "assistant", "content": "It is a lake."}},
     usage=_USAGE,
     timings=_TIMINGS,
 )

@@ -43,7 +43,12 @@ def body_of(head: Head, payload: Payload | None = None) -> Body:
 
 def chunk(content: bytes) -> bytes:
     """The content as one chunk; it must not be empty, which would be the end."""
-    return b"%x\r\n%s\r\n" % (len(content), content)
+    return b"".join((_size_line(len(content)), content, b"\r\n"))
+
+
+@lru_cache(maxsize=4096)
+def _size_line(size: int) -> bytes:
+    return b"%x\r\n" % size
 
 
 @lru_cache(maxsize=4096)
@@ -51,8 +56,8 @@ def _only_line(length: int) -> bytes:
     """How a piece of so many bytes begins that is one chunk; no chunk has some lengths, and nothing begins so."""
     for digits in range(1, 16):
         size = length - digits - len(b"\r\n\r\n")
-        if size > 0 and len(line := b"%x" % size) == digits:
-            return line + b"\r\n"
+        if size > 0 and len(line := _size_line(size)) == digits + 2:
+            return line
     return bytes(length + 1)
 
 
@@ -120,7 +125,7 @@ class ChunkedBody:
         # As the chunks of a stream come: each in a piece, its size spelled as engines do, or some together.
         if self.between_chunks:
             line = _only_line(len(data))
-            only = data.startswith(line) and data.endswith(b"\r\n")
+            only = data[: len(line)] == line and data[-2:] == b"\r\n"
             if content := data[len(line) : -2] if only else whole_chunks(data):
                 if self._payload:
                     self._payload(content)

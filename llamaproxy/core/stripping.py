@@ -19,6 +19,9 @@ MAX_EXTRA = 16 * 1024
 # `find` asks for them: `in` makes an exception of bytes first, to see that they are no number.
 _TIMINGS = b',"timings":{'
 _GOES_ON = b'"finish_reason":null'
+_CHAT_GOES_ON = b'data: {"choices":[{"finish_reason":null,'
+_END_OF_EVENT = b"}\n\n"
+_LF = 0x0A
 _ENDS = b'"finish_reason":"'
 _DELTA = b".delta\n"
 """How the first line of an event of /v1/responses ends that has a part of the answer."""
@@ -105,6 +108,20 @@ class UsageStripper(Stripper):
 
 
 class TimingsStripper(Stripper):
+    def through(self, content: bytes) -> bytes:
+        """At once what nearly always comes: one event of a chat that goes on, with `timings` at its end."""
+        before, _, timings = content.rpartition(_TIMINGS)
+        counted, _, rest = timings.partition(b"}")
+        if (
+            before[: len(_CHAT_GOES_ON)] == _CHAT_GOES_ON
+            and rest == _END_OF_EVENT
+            and _LF not in before
+            and _LF not in counted
+            and not self._held
+        ):
+            return before + _END_OF_EVENT
+        return super().through(content)
+
     def kept(self, block: bytes) -> bytes:
         return without_timings(block)
 

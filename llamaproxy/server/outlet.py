@@ -86,10 +86,11 @@ class Stripped:
 
     def __init__(self, unasked: Unasked, to_chunks: bool) -> None:
         self._stripper = stripper(unasked)
+        self._strip = self._stripper.through
         self._to_chunks = to_chunks
 
     def through(self, data: bytes) -> bytes:
-        left = self._stripper.through(data)
+        left = self._strip(data)
         return chunk(left) if left and self._to_chunks else left
 
     def insert(self, content: bytes) -> bytes:

@@ -121,6 +121,33 @@ class TestTimings:
             documents.append(document)
         assert any("timings" in document for document in documents) == (not ALL[name].left)
 
+    @pytest.mark.parametrize("name", ["chat-emoji-timings", "chat-emoji-left"])
+    def test_events_that_come_one_by_one_are_as_those_that_come_together(self, name: str) -> None:
+        content = ALL[name].content
+        assert self.stripped(collected([content]).blocks) == self.stripped([content]) != content
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            EVENT[:-3] + TIMINGS + b',"id":"x"}\n\n',
+            EVENT[:-3] + TIMINGS + b',"x":{}}\n\n',
+            EVENT[:-3] + TIMINGS + b"}\ndata:\n\n",
+            EVENT[:-3] + TIMINGS[:-1] + b"\n\n}}\n\n",
+            EVENT[:-3] + TIMINGS + b"}\n\n" + EVENT[:-3] + TIMINGS + b"}\n\n",
+            b": waiting\n\n" + EVENT[:-3] + TIMINGS + b"}\n\n",
+            EVENT[:-3].replace(b"null", b'"stop"') + TIMINGS + b"}\n\n",
+            EVENT.replace(b"%b", TIMINGS.replace(b'"', b'\\"')),
+        ],
+    )
+    def test_what_is_not_as_usual_loses_no_more(self, odd: bytes) -> None:
+        assert self.stripped([odd]) == b"".join(map(without_timings, collected([odd]).blocks))
+
+    def test_an_event_that_was_begun_before_is_taken_whole(self) -> None:
+        whole = self.EVENT[:-3] + self.TIMINGS + b"}\n\n"
+        for cut in range(1, len(whole)):
+            assert self.stripped([whole[:cut], whole[cut:] + whole]) == 2 * self.EVENT, cut
+        assert self.stripped([b": ", whole]) == b": " + self.EVENT
+
     @pytest.mark.parametrize(
         "recording",
         [r for r in recorded.STREAMS if r.name not in ASKED and r.name != "chat-stop"],

@@ -62,6 +62,8 @@ async def _refused(url: str, framing: str, piece: bytes) -> tuple[bytes, int]:
                 writer.write(piece)
                 await writer.drain()
                 sent += len(piece)
+                # Nothing here waits while the gateway takes it as fast as it comes: an answer must be seen.
+                await asyncio.sleep(0)
 
     async with connected(url) as (reader, writer), asyncio.TaskGroup() as group:
         head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n{framing}\r\n\r\n"
