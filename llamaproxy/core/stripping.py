@@ -43,10 +43,11 @@ def without_timings(block: bytes) -> bytes:
 
     A rest of the text that comes with the end has them, too; it loses them.
     """
-    at = block.find(_TIMINGS)
-    if at < 0 or (block.find(_GOES_ON) < 0 and not block[: block.find(b"\n") + 1].endswith(_DELTA)):
+    before, found, timings = block.partition(_TIMINGS)
+    if not found or (block.find(_GOES_ON) < 0 and not block[: block.find(b"\n") + 1].endswith(_DELTA)):
         return block
-    return block[:at] + block[block.index(b"}", at) + 1 :]
+    _, end, after = timings.partition(b"}")
+    return before + after if end else block
 
 
 def is_extra(block: bytes) -> bool:
@@ -133,4 +134,7 @@ class TimingsStripper(Stripper):
             return events
         if len(others) != events.count(_GOES_ON) or _ENDS in events:
             return None
-        return first + b"".join([other.partition(b"}")[2] for other in others])
+        cut = [other.partition(b"}") for other in others]
+        if any(_LF in timings for timings, _, _ in cut):
+            return None
+        return first + b"".join([rest for _, _, rest in cut])
