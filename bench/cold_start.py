@@ -23,7 +23,8 @@ from pathlib import Path
 
 from llamaproxy.backends import command, engine
 from llamaproxy.backends.command import Address
-from llamaproxy.config import EngineConfig, ModelConfig
+from llamaproxy.config import EngineConfig
+from llamaproxy.modelconfig import ModelConfig
 
 POLL = 0.002
 PATIENCE = 60.0

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from llamaproxy.config import MEANINGLESS, Config, KeyConfig, ModelConfig
+from llamaproxy.config import Config, KeyConfig
+from llamaproxy.modelconfig import MEANINGLESS, ModelConfig
 
 HERE = Path(__file__).parent
 TARGET = HERE / "configuration.md"

@@ -1,16 +1,18 @@
 """What a gateway can be told: every configuration key with its type, range, default and meaning.
 
-Frozen values and the rules between them. Must not read anything: `configfile` does, and nothing here looks
-for a model or tries a port.
+Frozen values and the rules between them; the table of one model stands in `modelconfig`. Must not read anything:
+`configfile` does, and nothing here looks for a model or tries a port.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from llamaproxy import placeholders
+from llamaproxy.modelconfig import ModelConfig
+from llamaproxy.section import Section
 from llamaproxy.values import (
+    LARGEST_COUNT,
     Arguments,
     BasePath,
     Environment,
@@ -19,37 +21,16 @@ from llamaproxy.values import (
     ModelName,
     ModelNames,
     Moment,
-    Name,
     Origins,
-    ParameterNames,
-    Parameters,
     PositiveSeconds,
-    RequestPath,
     Seconds,
-    Secret,
     Size,
     Text,
-    Url,
     split,
 )
 
-_LARGEST_COUNT = 2**31 - 1
-"""What fits llama-server's own integers."""
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
-        """Left to itself, pydantic takes `port = true` for port 1."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError(f"must not be {str(value).lower()}")
-        return value
-
-
-class ServerConfig(_Section):
+class ServerConfig(Section):
     host: str = Field(
         "127.0.0.1", min_length=1, description="address to listen on; a non-loopback one needs at least one key"
     )
@@ -79,7 +60,7 @@ LISTENERS = ("port", "ollama_port", "lmstudio_port")
 """The keys of `server` that name a port to listen on."""
 
 
-class EngineConfig(_Section):
+class EngineConfig(Section):
     binary: Text = Field("auto", min_length=1, description='"auto", "embedded", or the path of a llama-server')
     args: Arguments = Field((), description="llama-server arguments for every model")
     env: Environment = Field({}, description="environment variables for every engine process")
@@ -92,7 +73,7 @@ class EngineConfig(_Section):
     allow_unsafe_args: bool = Field(False, description="lift the allow-list of llama-server arguments")
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     models_max: int = Field(2, ge=1, le=1000, description="most backends alive at once, starting and stopping ones too")
     memory_budget: Size | None = Field(
         None, description="RAM that all backends may take together, measured or else estimated; unset: no limit"
@@ -112,14 +93,14 @@ class LimitsConfig(_Section):
     )
 
 
-class BreakerConfig(_Section):
+class BreakerConfig(Section):
     start_failures: int = Field(3, ge=1, le=1000, description="failed starts in a row that open a model's breaker")
     request_failures: int = Field(5, ge=1, le=1000, description="failed requests in a row that open a model's breaker")
     open: PositiveSeconds = Field(10.0, description="first time a breaker stays open; doubles with each failed probe")
     open_max: PositiveSeconds = Field(300.0, description="longest time a breaker stays open")
 
 
-class CatalogConfig(_Section):
+class CatalogConfig(Section):
     models_dir: Text | None = Field(
         None, min_length=1, description="directory of models: GGUF files, and folders with one model each; unset: none"
     )
@@ -131,7 +112,7 @@ class CatalogConfig(_Section):
     )
 
 
-class KvConfig(_Section):
+class KvConfig(Section):
     carry: bool = Field(True, description="carry the slots' KV caches over from one process of a model to the next")
     directory: Text | None = Field(
         None, min_length=1, description="where they are kept; unset: llamaproxy/kv in the user's cache directory"
@@ -143,149 +124,18 @@ class KvConfig(_Section):
     )
 
 
-class ModelConfig(_Section):
-    """One model: a `path` for llama-server, or a `command` that serves it, or the `url` of who does."""
-
-    path: Name | None = Field(None, description="the GGUF file; unset: command or url says who serves it")
-    command: Arguments | None = Field(
-        None,
-        min_length=1,
-        max_length=1000,
-        description="argument list of another server, with ${port} or ${socket}; unset: none",
-    )
-    url: Url | None = Field(
-        None, description="address of an OpenAI-compatible server, with or without /v1; unset: none"
-    )
-    api_key: Secret | None = Field(None, description="key for that server, sent with every request; unset: none")
-    upstream_name: Text | None = Field(
-        None, min_length=1, max_length=500, description="the model's name at that server; unset: its name here"
-    )
-    health_path: RequestPath | None = Field(
-        None, description="path that tells its health; unset: /health, else /v1/models of a url"
-    )
-    health_interval: PositiveSeconds = Field(10.0, description="time between two looks at the health of a url in use")
-    mmproj: Text | None = Field(None, description="the multimodal projector's GGUF file; unset: none")
-    args: Arguments = Field((), description="llama-server arguments for this model")
-    env: Environment = Field({}, description="environment variables for this model's process")
-    aliases: ModelNames = Field((), description="further names clients may use")
-    ctx_size: int | None = Field(
-        None,
-        ge=0,
-        le=_LARGEST_COUNT,
-        description="context size in tokens, all slots together; unset or 0: the model's own",
-    )
-    batch_size: int | None = Field(
-        None, ge=1, le=_LARGEST_COUNT, description="logical batch size in tokens; unset: the engine's choice"
-    )
-    threads: int | None = Field(None, ge=1, le=1024, description="threads for generation; unset: the engine's choice")
-    gpu_layers: int | None = Field(
-        None, ge=-1, le=10_000, description="layers kept on the GPU; -1: all; unset: the engine's choice"
-    )
-    parallel: int | None = Field(None, ge=1, le=256, description="slots; unset: the engine's choice, which is 4")
-    port: int | None = Field(
-        None, ge=1024, le=32767, description="TCP port of the engine; unset: a Unix socket, or a free one for ${port}"
-    )
-    ttl: PositiveSeconds | None = Field(None, description="stop when idle for this long; unset: never")
-    kv_carry: bool = Field(True, description="carry slots over where kv.carry does")
-    pinned: bool = Field(False, description="never evicted to make room")
-    preload: bool = Field(False, description="started with the gateway")
-    priority: int = Field(0, ge=-1000, le=1000, description="models of lower priority are evicted first")
-    concurrency: int | None = Field(
-        None, ge=1, le=10_000, description="leases at once; unset: twice the slots, for a url 64"
-    )
-    queue_size: int | None = Field(
-        None, ge=0, le=100_000, description="most requests waiting for this model; unset: no own limit"
-    )
-    set_params: Parameters = Field({}, max_length=100, description="put into every JSON request, over the client's own")
-    strip_params: ParameterNames = Field((), max_length=100, description="taken out of every JSON request")
-    description: str = Field("", max_length=1000, description="shown in lists of models")
-    unlisted: bool = Field(False, description="left out of /v1/models")
-
-    @field_validator("upstream_name")
-    @classmethod
-    def _stays_on_one_line(cls, value: str | None) -> str | None:
-        if value is not None and not value.isprintable():
-            raise ValueError("must be printable")
-        return value
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "ModelConfig":
-        """A setting that would do nothing is a mistake, and worth a word."""
-        kinds = [kind for kind in MEANINGLESS if getattr(self, kind) is not None]
-        if len(kinds) != 1:
-            given = f", not {' and '.join(kinds)}" if kinds else ""
-            raise ValueError(f"exactly one of {', '.join(MEANINGLESS)} must be set{given}")
-        fields = type(self).model_fields
-        wrong = [key for key in fields if key in MEANINGLESS[self.kind] and getattr(self, key) != fields[key].default]
-        if wrong:
-            raise ValueError(f"a model with {self.kind} takes no {', '.join(wrong)}")
-        return self
-
-    @model_validator(mode="after")
-    def _knows_where_to_listen(self) -> "ModelConfig":
-        if self.command is not None:
-            if placeholders.named(self.command[:1]):
-                raise ValueError("command: its first word is a program without placeholders, and no shell reads it")
-            placeholders.named(self.env.values())
-            ways = placeholders.named(self.command) & {"port", "socket"} | ({"port"} if self.port else set())
-            if len(ways) != 1:
-                raise ValueError("command: exactly one of ${port} and ${socket} must stand in it, or port must be set")
-        return self
-
-    @property
-    def kind(self) -> str:
-        """The key that says who serves it: "path", "command" or "url"."""
-        return next(kind for kind in MEANINGLESS if getattr(self, kind) is not None)
-
-    @property
-    def needs_port(self) -> bool:
-        """Whether its command cannot listen on a Unix socket."""
-        return "port" in placeholders.named(self.command or ())
-
-    def starts_like(self, other: "ModelConfig") -> bool:
-        """Whether a process started for the one serves the other: they differ in nothing but the scheduling."""
-        return self.model_dump(exclude=_SCHEDULING) == other.model_dump(exclude=_SCHEDULING)
-
-
-_LLAMA_SERVER = {"mmproj", "args", "ctx_size", "batch_size", "threads", "gpu_layers", "parallel"}
-MEANINGLESS = {
-    "path": {"api_key", "upstream_name", "health_path", "health_interval"},
-    "command": _LLAMA_SERVER | {"api_key", "health_interval", "kv_carry"},
-    "url": _LLAMA_SERVER | {"env", "kv_carry", "port", "ttl", "pinned", "priority"},
-}
-"""The keys that would do nothing, by the kind of the model: the key that says who serves it."""
-
-_SCHEDULING = {
-    *(
-        "upstream_name",
-        "aliases",
-        "ttl",
-        "pinned",
-        "preload",
-        "priority",
-        "concurrency",
-        "queue_size",
-        "set_params",
-        "strip_params",
-        "description",
-        "unlisted",
-    )
-}
-"""Settings of a model that its process knows nothing of."""
-
-
-class KeyConfig(_Section):
+class KeyConfig(Section):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, in hex")
     models: ModelNames = Field((), max_length=10_000, description="models it may use; empty: all")
-    rpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="requests a minute; unset: no limit")
-    tpm: int | None = Field(None, ge=1, le=_LARGEST_COUNT, description="tokens a minute; unset: no limit")
+    rpm: int | None = Field(None, ge=1, le=LARGEST_COUNT, description="requests a minute; unset: no limit")
+    tpm: int | None = Field(None, ge=1, le=LARGEST_COUNT, description="tokens a minute; unset: no limit")
     concurrency: int | None = Field(None, ge=1, le=100_000, description="requests at once; unset: no limit")
     priority: int = Field(0, ge=-1000, le=1000, description="higher ones go first in the queue")
     expires: Moment | None = Field(None, description="when it becomes invalid; unset: never")
     admin: bool = Field(False, description="may use /api, load and unload models")
 
 
-class TelemetryConfig(_Section):
+class TelemetryConfig(Section):
     database: Text | None = Field(
         None, description='SQLite file of requests and the log; "off": none; unset: in the user\'s state directory'
     )
@@ -307,7 +157,7 @@ class TelemetryConfig(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """Everything a gateway is told."""
 
     server: ServerConfig = ServerConfig()

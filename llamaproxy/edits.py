@@ -13,9 +13,10 @@ from typing import Any
 
 from llamaproxy import document as files
 from llamaproxy import toml
-from llamaproxy.config import LISTENERS, MEANINGLESS, BreakerConfig, LimitsConfig
+from llamaproxy.config import LISTENERS, BreakerConfig, LimitsConfig
 from llamaproxy.effective import Origin, Origins
 from llamaproxy.errors import ConfigError, Conflict
+from llamaproxy.modelconfig import MEANINGLESS
 from llamaproxy.statefile import state_directory
 
 Document = Mapping[str, Mapping[str, Any]]

@@ -28,6 +28,9 @@ _SECRET = re.compile(r"[!-~]{1,4096}")
 _LARGEST_SIZE = 2**53
 """Bytes: the last integer that every reader of JSON understands."""
 
+LARGEST_COUNT = 2**31 - 1
+"""What fits llama-server's own integers."""
+
 
 def parse_duration(value: object) -> object:
     """Seconds from `90`, `"90s"`, `"5m"`, `"1.5h"`; anything that is not such a text is left for the type to judge."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from llamaproxy.config import Config, KeyConfig, ModelConfig
+from llamaproxy.config import Config, KeyConfig
 from llamaproxy.document import FILE_VARIABLE
+from llamaproxy.modelconfig import ModelConfig
 
 PREFIX = "LLAMAPROXY_"
 _NOT_SETTINGS = {FILE_VARIABLE, "LLAMAPROXY_URL", "LLAMAPROXY_API_KEY", "LLAMAPROXY_API_KEY_FILE"}

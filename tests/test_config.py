@@ -1,6 +1,5 @@
-"""llamaproxy.config: defaults, ranges and the rules between keys; no file, no environment, no clock."""
+"""llamaproxy.config: defaults, ranges and the rules between tables; no file, no environment, no clock."""
 
-from datetime import date
 from typing import Any
 
 import pytest
@@ -13,10 +12,10 @@ from llamaproxy.config import (
     EngineConfig,
     KeyConfig,
     LimitsConfig,
-    ModelConfig,
     ServerConfig,
     TelemetryConfig,
 )
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.values import check_name
 
 SECTIONS: list[type[BaseModel]] = [
@@ -84,118 +83,6 @@ def test_defaults_are_those_of_the_contract(section: str, key: str, value: objec
     assert getattr(getattr(Config(), section), key) == value
 
 
-def test_a_model_needs_nothing_but_its_path() -> None:
-    assert ModelConfig(path="m.gguf").model_dump(exclude_defaults=True) == {"path": "m.gguf"}
-    assert faults(models={"m": {}}) == {
-        "models.m": "Value error, exactly one of path, command, url must be set",
-    }
-
-
-class TestOtherServers:
-    """A model that no llama-server of ours serves."""
-
-    @pytest.mark.parametrize(
-        ("settings", "told"),
-        [
-            ({"path": "m", "url": "http://h"}, "exactly one of path, command, url must be set, not path and url"),
-            ({"path": "m", "command": ["x", "${port}"]}, "must be set, not path and command"),
-            ({"url": "http://h", "gpu_layers": 1, "mmproj": "p"}, "a model with url takes no mmproj, gpu_layers"),
-            ({"url": "http://h", "env": {"A": "1"}}, "a model with url takes no env"),
-            ({"url": "http://h", "ttl": 5, "pinned": True}, "a model with url takes no ttl, pinned"),
-            ({"command": ["x", "${port}"], "args": ["-v"]}, "a model with command takes no args"),
-            ({"command": ["x", "${port}"], "api_key": "k"}, "a model with command takes no api_key"),
-            ({"path": "m", "upstream_name": "n"}, "a model with path takes no upstream_name"),
-            ({"command": ["x"]}, "exactly one of ${port} and ${socket}"),
-            ({"command": ["x", "${port}", "${socket}"]}, "exactly one of ${port} and ${socket}"),
-            ({"command": ["x", "${socket}"], "port": 9000}, "exactly one of ${port} and ${socket}"),
-            ({"command": ["x", "${PORT}"]}, "${PORT} is no placeholder"),
-            ({"command": ["x", "${port}"], "env": {"A": "${home}"}}, "${home} is no placeholder"),
-            ({"command": ["serve --port ${port}"]}, "its first word is a program"),
-        ],
-    )
-    def test_what_does_not_go_together(self, settings: dict[str, Any], told: str) -> None:
-        assert told in faults(models={"m": settings})["models.m"]
-
-    @pytest.mark.parametrize(
-        ("settings", "needs_port"),
-        [
-            ({"command": ["x", "${port}"]}, True),
-            ({"command": ["x", "--listen=127.0.0.1:${port}"], "port": 9000}, True),
-            ({"command": ["x", "9000"], "port": 9000}, False),
-            ({"command": ["x", "${socket}", "${name}"], "env": {"KEY": "${api_key}"}}, False),
-            ({"url": "http://h"}, False),
-            ({"path": "m"}, False),
-        ],
-    )
-    def test_where_it_listens(self, settings: dict[str, Any], needs_port: bool) -> None:
-        model = ModelConfig.model_validate(settings)
-        assert (model.kind in settings, model.needs_port) == (True, needs_port)
-
-    @pytest.mark.parametrize(
-        ("url", "base"),
-        [
-            ("http://10.0.0.5:8000", "http://10.0.0.5:8000"),
-            ("http://10.0.0.5:8000/", "http://10.0.0.5:8000"),
-            ("https://llm.example.com/v1", "https://llm.example.com"),
-            ("https://llm.example.com/v1/", "https://llm.example.com"),
-            ("https://example.com/team-a/v1//", "https://example.com/team-a"),
-            ("https://example.com/api/v10", "https://example.com/api/v10"),
-            ("HTTP://[::1]:8000", "HTTP://[::1]:8000"),
-        ],
-    )
-    def test_addresses_with_and_without_v1_mean_the_same(self, url: str, base: str) -> None:
-        assert ModelConfig(url=url).url == base
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "",
-            "10.0.0.5:8000",
-            "ftp://h",
-            "http://",
-            "http:///v1",
-            "http://h:0",
-            "http://h:99999",
-            "http://h/?a=b",
-            "http://h/#a",
-            "http://h\r\nX: y",
-            "http://h /",
-            "file:///etc/passwd",
-            "http://[::1",
-            "http://" + "h" * 2000,
-        ],
-    )
-    def test_what_is_no_address(self, url: str) -> None:
-        assert list(faults(models={"m": {"url": url}})) == ["models.m.url"]
-
-    def test_a_key_in_an_address_is_sent_to_its_place(self) -> None:
-        assert "api_key" in faults(models={"m": {"url": "http://user:secret@h"}})["models.m.url"]
-
-    @pytest.mark.parametrize("key", ["", "a b", "a\r\nX: y", "clé", "x" * 4097])
-    def test_a_key_must_fit_a_header_and_is_not_told(self, key: str) -> None:
-        fault = faults(models={"m": {"url": "http://h", "api_key": key}})
-        assert list(fault) == ["models.m.api_key"]
-        assert not key or key not in fault["models.m.api_key"]
-
-    @pytest.mark.parametrize(
-        ("key", "value"),
-        [
-            ("health_path", "health"),
-            ("health_path", "/a b"),
-            ("health_path", "/a#b"),
-            ("health_interval", 0),
-            ("upstream_name", ""),
-            ("upstream_name", "a\r\nb"),
-        ],
-    )
-    def test_what_else_is_refused(self, key: str, value: object) -> None:
-        assert list(faults(models={"m": {"url": "http://h", key: value}})) == [f"models.m.{key}"]
-
-    def test_a_key_is_nowhere_to_be_read(self) -> None:
-        config = make(models={"m": {"url": "http://h", "api_key": "hunter2"}})
-        assert "hunter2" not in f"{config!r} {config.model_dump_json()}"
-
-
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
 def test_every_key_says_what_it_means(section: type[BaseModel]) -> None:
     for key, field in section.model_fields.items():
@@ -248,33 +135,6 @@ def test_what_a_section_refuses(section: str, key: str, value: object) -> None:
     assert [where.split(".")[:2] for where in faults(**{section: {key: value}})] == [[section, key]]
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("path", ""),
-        ("path", "a\0b"),
-        ("mmproj", "a\0b"),
-        ("ctx_size", -1),
-        ("ctx_size", 2**31),
-        ("batch_size", 0),
-        ("batch_size", 2**31),
-        ("threads", 0),
-        ("gpu_layers", -2),
-        ("parallel", 0),
-        ("port", 80),
-        ("port", 32768),
-        ("ttl", 0),
-        ("ttl", "-1s"),
-        ("priority", 1001),
-        ("concurrency", 0),
-        ("queue_size", -1),
-        ("description", "x" * 1001),
-    ],
-)
-def test_what_a_model_refuses(key: str, value: object) -> None:
-    assert list(faults(models={"m": model(**{key: value})})) == [f"models.m.{key}"]
-
-
 def test_the_edges_are_inside() -> None:
     config = make(
         server={"port": 0, "max_body": 1, "drain_timeout": 0},
@@ -282,15 +142,6 @@ def test_the_edges_are_inside() -> None:
         models={"m": model(ctx_size=0, gpu_layers=-1, port=32767, queue_size=0, ttl="1ms", priority=-1000)},
     )
     assert (config.server.port, config.limits.linger, config.models["m"].ttl) == (0, 0, 0.001)
-
-
-@pytest.mark.parametrize("value", [True, False])
-def test_truth_is_no_number(value: bool) -> None:
-    told = f"Value error, must not be {str(value).lower()}"
-    assert faults(server={"port": value}) == {"server.port": told}
-    assert faults(engine={"stop_timeout": value}) == {"engine.stop_timeout": told}
-    assert faults(models={"m": model(parallel=value)}) == {"models.m.parallel": told}
-    assert make(engine={"allow_unsafe_args": value}).engine.allow_unsafe_args is value
 
 
 @pytest.mark.parametrize(
@@ -500,45 +351,3 @@ def test_a_configuration_does_not_change() -> None:
     for part, key in ((config, "server"), (config.server, "port"), (config.models["m"], "path")):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(part, key, getattr(part, key))
-
-
-class TestParameters:
-    def model(self, **settings: Any) -> ModelConfig:
-        return ModelConfig.model_validate({"path": "a.gguf", **settings})
-
-    def test_any_json_can_be_put_and_any_names_taken_out(self) -> None:
-        values = {"temperature": 0.5, "a": {"b": [None, True, "x"]}}
-        assert self.model(set_params=values).set_params == values
-        assert self.model(strip_params=["top_k", "seed"]).strip_params == ("top_k", "seed")
-
-    def test_from_the_environment_they_come_as_text(self) -> None:
-        assert self.model(set_params='{"temperature": 0.5}').set_params == {"temperature": 0.5}
-        assert self.model(strip_params="top_k, seed").strip_params == ("top_k", "seed")
-
-    @pytest.mark.parametrize(
-        "settings",
-        [
-            {"set_params": {"model": "x"}},
-            {"strip_params": ["model"]},
-            {"set_params": {"stream": True}},
-            {"strip_params": "stream"},
-            {"set_params": {"": 1}},
-            {"set_params": {"größe": 1}},
-            {"strip_params": ["a b"]},
-            {"set_params": {"t": float("nan")}},
-            {"set_params": {"t": [float("inf")]}},
-            {"set_params": {"t": 2**70}},
-            {"set_params": {"t": date(2026, 1, 1)}},
-            {"set_params": "{"},
-            {"set_params": "[1]"},
-            {"set_params": [1]},
-            {"set_params": {str(number): 1 for number in range(101)}},
-            {"strip_params": ["x" * 129]},
-        ],
-    )
-    def test_what_cannot_be_sent_or_is_the_clients_own(self, settings: dict[str, Any]) -> None:
-        with pytest.raises(ValidationError):
-            self.model(**settings)
-
-    def test_a_process_knows_nothing_of_them(self) -> None:
-        assert self.model().starts_like(self.model(set_params={"a": 1}, strip_params=["b"]))

@@ -16,8 +16,9 @@ import pytest
 from pydantic import BaseModel
 
 from llamaproxy import cli, configfile, errors, secretfiles, variables
-from llamaproxy.config import MEANINGLESS, Config, KeyConfig, ModelConfig
+from llamaproxy.config import Config, KeyConfig
 from llamaproxy.errors import GatewayError
+from llamaproxy.modelconfig import MEANINGLESS, ModelConfig
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "config.example.toml"

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from llamaproxy import edits
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
 from llamaproxy.effective import Origin, effective
 from llamaproxy.errors import ConfigError, Conflict
+from llamaproxy.modelconfig import ModelConfig
 
 DANGEROUS = {
     "server": {

@@ -9,10 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from llamaproxy import configfile, secretfiles
-from llamaproxy.config import ModelConfig
 from llamaproxy.configfile import Source
 from llamaproxy.effective import effective, shown_origins
 from llamaproxy.errors import ConfigError
+from llamaproxy.modelconfig import ModelConfig
 from tests import nowhere
 from tests.nowhere import told
 

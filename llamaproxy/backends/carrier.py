@@ -19,7 +19,8 @@ import platformdirs
 from llamaproxy.backends.engine import Engine
 from llamaproxy.backends.slot_files import SlotFiles
 from llamaproxy.backends.slots import Carry, Counts
-from llamaproxy.config import EngineConfig, KvConfig, ModelConfig
+from llamaproxy.config import EngineConfig, KvConfig
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from llamaproxy import placeholders
-from llamaproxy.config import EngineConfig, ModelConfig
+from llamaproxy.config import EngineConfig
+from llamaproxy.modelconfig import ModelConfig
 
 # What an engine may need of the gateway's environment. LLAMA_ARG_* would set options behind our back, and
 # LLAMA_SERVER_ROUTER_PORT would make it the child of a router.

@@ -14,8 +14,9 @@ from llamaproxy.backends.orphans import UNIX_SOCKETS, RunDirectory
 from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.remote import Remote
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import EngineConfig, ModelConfig
+from llamaproxy.config import EngineConfig
 from llamaproxy.errors import ModelStartFailed
+from llamaproxy.modelconfig import ModelConfig
 
 
 def check(name: str, model: ModelConfig, settings: EngineConfig, inherited: Mapping[str, str]) -> None:

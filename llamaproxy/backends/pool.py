@@ -1,23 +1,22 @@
 """The pool: the scheduler's hands.
 
-Owns the scheduler, the clock it is told, and the running spawns. `lease` is the only way to a backend. Every effect
-is carried out here and every end of an effect comes back as an event; no decision is made here.
+Owns the scheduler, the clock it is told, and those who wait. `lease` is the only way to a backend. Every effect is
+carried out, by the `fleet` where it is on a backend's life, and every end of an effect comes back as an event; no
+decision is made here.
 """
 
 import asyncio
-import functools
 import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
 
-from llamaproxy import scope
 from llamaproxy.backends.alarm import Alarm
 from llamaproxy.backends.breakers import BreakerWatch
+from llamaproxy.backends.fleet import Fleet, Launch
 from llamaproxy.backends.lease import Lease
 from llamaproxy.backends.life import Life
-from llamaproxy.backends.memory import Scale
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
 from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
@@ -48,13 +47,10 @@ from llamaproxy.core.events import (
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.scheduler import Scheduler
 from llamaproxy.core.states import STOPPED, BackendState
-from llamaproxy.errors import GatewayError, ModelStartFailed
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.tasks import spawn
 
 log = logging.getLogger(__name__)
-
-Launch = Callable[[str, int], Life]
-"""Prepares, and does not run, spawn number N of a model. Raises GatewayError."""
 
 Check = Callable[[str], Footprint | None]
 """How much memory a model is thought to take, where that is known. Raises GatewayError where it is plain that it cannot
@@ -82,16 +78,15 @@ class Pool:
         self._scheduler = Scheduler(models, config.limits, config.breaker)
         self.backends = self._scheduler.backends
         self._queue_timeout = config.limits.queue_timeout
-        self._launch = launch
         self._check = check
         self._expect = expect
         self._observe = observe
         self._breakers = BreakerWatch(self.backends, observe)
-        self._scale = Scale()
+        self._fleet = Fleet(launch, self._report, self._weighed)
+        self._lives = self._fleet.lives
+        """The fleet's own mapping: every request looks its backend up."""
         self._loop = asyncio.get_running_loop()
-        self._spawns: dict[str, Life] = {}
         self._waiters: dict[str, asyncio.Future[Life]] = {}
-        self._runs: set[asyncio.Task[None]] = set()
         self._alarm = Alarm(lambda: self._emit(TimePassed()))
         self._emptied = asyncio.Event()
         self._closing = False
@@ -104,7 +99,7 @@ class Pool:
         return self._scheduler
 
     def running(self, model: str) -> Life | None:
-        return self._spawns.get(model)
+        return self._lives.get(model)
 
     def ticket(self, model: str) -> str:
         """A name for one wait, to ask about it while it lasts."""
@@ -170,7 +165,7 @@ class Pool:
             self._examine(model)
         effects = self._tell(arrival)
         if len(effects) == 1 and isinstance(effects[0], Grant) and effects[0].request == request:
-            return self._spawns[model]
+            return self._lives[model]
         self._waiters[request] = self._loop.create_future()
         self._follow(effects)
         return None
@@ -213,12 +208,8 @@ class Pool:
 
     async def stop_all(self) -> None:
         """Stop every backend, whatever it is doing. A process that not even KILL ends is left behind."""
-        patience = max((running.longest_stop for running in self._spawns.values()), default=0.0)
         self._emit(ShutdownDue())
-        if self._runs:
-            await asyncio.wait(self._runs, timeout=patience)
-        for running in self._spawns.values():
-            log.error("%s: process %s does not end, not even by KILL; leaving it behind", running.model, running.pid)
+        await self._fleet.ended()
         self._alarm.set(None)
         self._breakers.close()
 
@@ -226,8 +217,7 @@ class Pool:
         """End a drain now, and kill whatever is still running."""
         self._hurried.set()
         self._emit(ShutdownDue())
-        for running in self._spawns.values():
-            spawn(running.kill(), name=f"kill-{running.model}")
+        self._fleet.kill()
 
     async def _empty(self, timeout: float) -> bool:
         """Whether nothing is in flight or queued any more, within `timeout` seconds and unless told to hurry."""
@@ -279,30 +269,23 @@ class Pool:
                     waiter.set_exception(effect.error)
             case Start():
                 self._observe(effect)
-                self._start(effect)
+                self._fleet.start(effect.model, effect.spawn)
             case Drain():
-                log.info(
-                    "%s: draining (%s)%s", effect.model, effect.reason, _for(effect.successor), extra=_about(effect)
-                )
-                self._observe(effect)
-                self._announce(effect.successor)
+                self._announce(effect, "draining")
             case Resume():
                 self._observe(effect)
-                log.info("%s: no longer draining", effect.model, extra=_about(effect))
+                log.info("%s: no longer draining", effect.model, extra={"model": effect.model})
             case Stop():
-                log.info(
-                    "%s: stopping (%s)%s", effect.model, effect.reason, _for(effect.successor), extra=_about(effect)
-                )
-                self._observe(effect)
-                self._announce(effect.successor)
-                if running := self._spawns.get(effect.model):
-                    spawn(
-                        running.stop(effect.reason), name=f"stop-{effect.model}", context=scope.of_model(effect.model)
-                    )
+                self._announce(effect, "stopping")
+                self._fleet.stop(effect.model, effect.reason)
 
-    def _announce(self, successor: str | None) -> None:
-        if successor:
-            self._expect(successor)
+    def _announce(self, effect: Drain | Stop, what: str) -> None:
+        """The line is the model's own, whoever was the occasion."""
+        room = f" to make room for {effect.successor}" if effect.successor else ""
+        log.info("%s: %s (%s)%s", effect.model, what, effect.reason, room, extra={"model": effect.model})
+        self._observe(effect)
+        if effect.successor:
+            self._expect(effect.successor)
 
     def _grant(self, effect: Grant) -> None:
         waiter = self._waiters[effect.request]
@@ -310,37 +293,8 @@ class Pool:
             # Cancelled, and its task has not run yet to say so; an effect may not cause an event at once.
             self._loop.call_soon(self._emit, LeaseReleased(effect.request, Outcome.NEUTRAL))
         else:
-            waiter.set_result(self._spawns[effect.model])
-
-    def _start(self, effect: Start) -> None:
-        try:
-            self._spawns[effect.model] = started = self._launch(effect.model, effect.spawn)
-        except GatewayError as error:
-            self._loop.call_soon(self._report, BackendExited(effect.model, effect.spawn, error))
-        except Exception as error:  # whatever it is, those who wait must hear of it
-            log.exception("%s: cannot be prepared", effect.model)
-            failed = BackendExited(effect.model, effect.spawn, ModelStartFailed(f"{effect.model}: {error}"))
-            self._loop.call_soon(self._report, failed)
-        else:
-            name, context = f"run-{effect.model}-{effect.spawn}", scope.of_model(effect.model)
-            run = spawn(started.run(self._report), name=name, context=context)
-            self._runs.add(run)
-            run.add_done_callback(self._runs.discard)
+            waiter.set_result(self._lives[effect.model])
 
     def _report(self, event: BackendReady | BackendExited) -> None:
         self._observe(event)
-        if isinstance(event, BackendExited):
-            self._spawns.pop(event.model, None)
-        elif (running := self._spawns.get(event.model)) and running.pid:
-            report = functools.partial(self._weighed, event.model)
-            spawn(self._scale.watch(running.pid, running.exited, report), name=f"weigh-{event.model}")
         self._emit(event)
-
-
-def _about(effect: Drain | Resume | Stop) -> dict[str, str]:
-    """Whose line it is, whoever was the occasion."""
-    return {"model": effect.model}
-
-
-def _for(successor: str | None) -> str:
-    return f" to make room for {successor}" if successor else ""

@@ -19,8 +19,9 @@ from pathlib import Path
 from llamaproxy.backends import engine, orphans
 from llamaproxy.backends.engine import Engine
 from llamaproxy.cli.table import size
-from llamaproxy.config import LISTENERS, Config, ModelConfig
+from llamaproxy.config import LISTENERS, Config
 from llamaproxy.errors import EngineMissing, InvalidModelFile
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models import staging
 from llamaproxy.models.estimate import files
 from llamaproxy.models.gguf import read

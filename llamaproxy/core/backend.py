@@ -7,11 +7,11 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from llamaproxy.config import ModelConfig
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import StopReason
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import READY, BackendState, transition
+from llamaproxy.modelconfig import ModelConfig
 
 DEFAULT_SLOTS = 4
 """llama-server's number of slots when it is not told one."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import GatewayError
+from llamaproxy.modelconfig import ModelConfig
 
 
 class Outcome(StrEnum):

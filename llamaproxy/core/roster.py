@@ -6,11 +6,12 @@ Takes the new settings in, and says whose process is of no use any more. Rejects
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llamaproxy.config import BreakerConfig, ModelConfig
+from llamaproxy.config import BreakerConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import ModelsChanged
 from llamaproxy.core.states import BackendState
+from llamaproxy.modelconfig import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ brings about what the laws of the contract ask for:
 from collections.abc import Mapping
 from typing import assert_never
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.admission import Admission, isolated
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import BreakerState
@@ -46,6 +46,7 @@ from llamaproxy.core.roster import Roster
 from llamaproxy.core.states import BackendState
 from llamaproxy.core.waiting import WaitingRoom, patience
 from llamaproxy.errors import GatewayError, ModelNotFound, ModelOutOfMemory, QueueTimeout, ShuttingDown, Unavailable
+from llamaproxy.modelconfig import ModelConfig
 
 
 class Scheduler:

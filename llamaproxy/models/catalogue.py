@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
 from llamaproxy.errors import InvalidRequest, ModelNotFound
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models.scan import FoundModel
 
 BUNDLED_NAME = "smollm2-135m"

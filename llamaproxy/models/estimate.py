@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from llamaproxy.config import ModelConfig
 from llamaproxy.core.footprint import Footprint
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models import options
 from llamaproxy.models.footprint import PROCESS, estimate_bytes
 from llamaproxy.models.gguf import GgufInfo

@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from llamaproxy import toml
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models import llama_swap, preset_ini
 from llamaproxy.models.draft import Draft, Faults, Plan, shown
 from llamaproxy.values import check_name

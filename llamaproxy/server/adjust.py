@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llamaproxy.config import MEANINGLESS, BreakerConfig, Config, LimitsConfig, TelemetryConfig
+from llamaproxy.config import BreakerConfig, Config, LimitsConfig, TelemetryConfig
 from llamaproxy.effective import Origin, Origins
 from llamaproxy.errors import InvalidRequest
+from llamaproxy.modelconfig import MEANINGLESS
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.server.loaded import Loaded
 

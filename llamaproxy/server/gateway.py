@@ -19,13 +19,14 @@ from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.readahead import ReadAhead
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
 from llamaproxy.core.events import News
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.edits import RESTART
 from llamaproxy.effective import model_values
 from llamaproxy.errors import ConfigError, EngineMissing, GatewayError, InvalidModelFile, ModelStartFailed
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models import staging
 from llamaproxy.models.catalogue import Catalogue
 from llamaproxy.models.estimate import Read, estimate, files

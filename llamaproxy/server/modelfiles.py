@@ -7,8 +7,8 @@ disk: call it in a thread.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llamaproxy.config import ModelConfig
 from llamaproxy.errors import Conflict, InvalidModelFile, InvalidRequest
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models import gguf
 from llamaproxy.models.catalogue import Model
 from llamaproxy.models.estimate import files

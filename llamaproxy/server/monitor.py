@@ -14,11 +14,11 @@ from typing import Any
 from llamaproxy.backends.life import Life
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.upstream import UpstreamLost
-from llamaproxy.config import ModelConfig
 from llamaproxy.core.renaming import in_query
 from llamaproxy.core.states import BackendState, is_live
 from llamaproxy.core.throughput import Throughput
 from llamaproxy.errors import Exhausted
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.server.current import Current
 from llamaproxy.server.flights import Flights
 from llamaproxy.tasks import spawn

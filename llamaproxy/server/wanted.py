@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
 from llamaproxy import edits
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.values import ModelName, Name
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from llamaproxy.telemetry.ledger import RequestRow
 
 MOST_ROWS = 20_000
-"""Rows of a minute with 300 requests a second, about 20 MB."""
+"""Rows of a minute with 300 requests a second, about 30 MB."""
 
 
 class Spool:

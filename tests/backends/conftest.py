@@ -11,6 +11,7 @@ import psutil
 import pytest
 import uvloop
 
+from llamaproxy.backends.orphans import RunDirectory
 from tests.folders import short_folder
 
 
@@ -24,6 +25,13 @@ def pytest_asyncio_loop_factories(
 def short_path() -> Path:
     """A directory whose path leaves room for a socket's name: pytest's own are too long for that."""
     return short_folder()
+
+
+@pytest.fixture
+def run_directory(short_path: Path) -> Iterator[RunDirectory]:
+    directory = RunDirectory(short_path / "run")
+    yield directory
+    directory.close()
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from llamaproxy.backends import command
 from llamaproxy.backends.command import Address, Command
-from llamaproxy.config import EngineConfig, ModelConfig
+from llamaproxy.config import EngineConfig
+from llamaproxy.modelconfig import ModelConfig
 
 FAKE = (sys.executable, "-S", str(Path(__file__).parents[1] / "fake" / "llama_server.py"))
 

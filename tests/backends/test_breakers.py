@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from llamaproxy.backends.breakers import BreakerWatch
-from llamaproxy.config import BreakerConfig, ModelConfig
+from llamaproxy.config import BreakerConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import (
@@ -19,6 +19,7 @@ from llamaproxy.core.events import (
     RequestLeft,
 )
 from llamaproxy.errors import Unavailable
+from llamaproxy.modelconfig import ModelConfig
 from tests.backends.processes import until
 
 FAILED = LeaseReleased("r", Outcome.FAILURE)

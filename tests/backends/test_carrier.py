@@ -12,7 +12,8 @@ import pytest
 from llamaproxy.backends.carrier import Carrier
 from llamaproxy.backends.engine import Engine
 from llamaproxy.backends.slots import Carry
-from llamaproxy.config import EngineConfig, KvConfig, ModelConfig
+from llamaproxy.config import EngineConfig, KvConfig
+from llamaproxy.modelconfig import ModelConfig
 from tests.gateway import until
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from llamaproxy.backends.command import Address, Command, build, build_other
-from llamaproxy.config import EngineConfig, ModelConfig
+from llamaproxy.config import EngineConfig
+from llamaproxy.modelconfig import ModelConfig
 
 SOCKET = Address(socket=Path("/run/x/1.sock"))
 TCP = Address(port=20123, key="s3cret-of-this-spawn")

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from llamaproxy.backends.life import Life
 from llamaproxy.backends.orphans import RunDirectory
 from llamaproxy.backends.remote import Remote
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import EngineConfig, ModelConfig
+from llamaproxy.config import EngineConfig
 from llamaproxy.core.events import BackendExited, BackendReady
 from llamaproxy.errors import ModelStartFailed
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.tasks import spawn
 from tests.backends.processes import PATIENCE, alive
 from tests.gateway import FAKE_ENGINE
@@ -25,13 +25,6 @@ from tests.gateway import FAKE_ENGINE
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(60)]
 
 PROGRAM = (sys.executable, "-S", str(FAKE_ENGINE))
-
-
-@pytest.fixture
-def run_directory(short_path: Path) -> Iterator[RunDirectory]:
-    directory = RunDirectory(short_path / "run")
-    yield directory
-    directory.close()
 
 
 def model(*command: str, **settings: Any) -> ModelConfig:

@@ -11,24 +11,23 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamaproxy.backends.command import Address, Command
+from llamaproxy.backends.command import Address
+from llamaproxy.backends.fleet import Launch
 from llamaproxy.backends.lease import Lease
-from llamaproxy.backends.life import Report
 from llamaproxy.backends.orphans import RunDirectory
-from llamaproxy.backends.pool import Launch, Pool
+from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import BreakerConfig, Config, EngineConfig, LimitsConfig, ModelConfig
+from llamaproxy.backends.vram import Devices
+from llamaproxy.config import BreakerConfig, Config, EngineConfig, LimitsConfig
 from llamaproxy.core.events import (
     BackendAnswered,
-    BackendExited,
-    BackendReady,
     Effect,
     Event,
     Grant,
@@ -38,8 +37,8 @@ from llamaproxy.core.events import (
     RequestArrived,
     RequestLeft,
     Start,
-    StopReason,
 )
+from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import (
     EngineMissing,
     GatewayError,
@@ -49,48 +48,13 @@ from llamaproxy.errors import (
     ShuttingDown,
     Unavailable,
 )
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.tasks import spawn
 from tests.backends.engines import fake_command
 from tests.backends.processes import PATIENCE, alive, known, until, within
+from tests.backends.puppets import Puppet, turn
 
 pytestmark = [pytest.mark.usefixtures("nothing_left"), pytest.mark.timeout(60)]
-
-
-class Puppet(Spawn):
-    """A spawn without a process; `stubborn` ones end only when they are killed."""
-
-    stubborn = False
-
-    def __init__(self, model: str, number: int, run: RunDirectory) -> None:
-        super().__init__(model, number, Address(port=1), Command((), {}), EngineConfig(), run)
-        self.begun = asyncio.Event()
-        self.asked: list[str] = []
-        self._report: Report
-        self._over: asyncio.Future[tuple[GatewayError, bool]] = asyncio.get_running_loop().create_future()
-
-    async def run(self, report: Report) -> None:
-        self._report = report
-        self.begun.set()
-        error, retry = await self._over
-        await self.upstream.close()
-        self.exited.set()
-        report(BackendExited(self.model, self.number, error, retry))
-
-    def ready(self) -> None:
-        self._report(BackendReady(self.model, self.number))
-
-    def die(self, message: str = "the engine was killed by SIGKILL", *, retry: bool = True) -> None:
-        if not self._over.done():
-            self._over.set_result((Unavailable(message), retry))
-
-    async def stop(self, reason: StopReason = StopReason.REQUESTED) -> None:
-        self.asked.append("stop")
-        if not self.stubborn:
-            self.die("stopped")
-
-    async def kill(self) -> None:
-        self.asked.append("kill")
-        self.die("stopped")
 
 
 class Journal:
@@ -134,7 +98,7 @@ class House:
         self.puppets: list[Puppet] = []
         self.launch: Launch = self._launch
         self._run = run
-        self.check: Callable[[str], None] = lambda model: None
+        self.check: Callable[[str], Footprint | None] = lambda model: None
         self.pool = Pool(
             config.models, config, lambda model, number: self.launch(model, number), lambda model: self.check(model)
         )
@@ -205,20 +169,7 @@ class Client:
         return self.task.exception()
 
 
-async def turn(times: int = 3) -> None:
-    """Let everything happen that can happen without time going by."""
-    for _ in range(times):
-        await asyncio.sleep(0)
-
-
 Houses = Callable[..., House]
-
-
-@pytest.fixture
-def run_directory(short_path: Path) -> Iterator[RunDirectory]:
-    directory = RunDirectory(short_path / "run")
-    yield directory
-    directory.close()
 
 
 @pytest.fixture
@@ -527,22 +478,6 @@ class TestLaunchThatFails:
             assert isinstance(error, EngineMissing)
             assert str(error) == "install it"
 
-    async def test_a_bug_is_no_excuse_for_letting_them_wait(
-        self, houses: Houses, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        house = houses()
-
-        def launch(model: str, number: int) -> Spawn:
-            raise LookupError("a bug")
-
-        house.launch = launch
-        clients = [house.client() for _ in range(3)]
-        for client in clients:
-            error = await client.refused()
-            assert isinstance(error, ModelStartFailed)
-            assert str(error) == "a: a bug"
-        assert "a: cannot be prepared" in caplog.text
-
     async def test_the_next_one_is_tried(self, houses: Houses) -> None:
         house = houses()
         launch = house.launch
@@ -608,6 +543,26 @@ class TestCheck:
         house.check = self.refuse
         async with asyncio.timeout(PATIENCE), house.pool.lease("a"):
             pass
+
+
+class TestWeight:
+    """What is measured takes the place of what was thought, as far as it is known."""
+
+    async def test_what_the_driver_does_not_tell_stays_as_it_was_thought_to_be(
+        self, houses: Houses, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Devices, "used", lambda self, pids: ())
+        house = houses()
+        house.check = lambda model: Footprint(1, (5, 6))
+        house.client()
+        puppet = await house.puppet()
+        puppet.process = os.getpid()
+        backend = house.pool.backends["a"]
+        assert backend.footprint == Footprint(1, (5, 6))
+        puppet.ready()
+        await until(lambda: backend.footprint != Footprint(1, (5, 6)))
+        assert backend.footprint
+        assert (backend.footprint.ram > 1, backend.footprint.devices) == (True, (5, 6))
 
 
 class TestRoom:
@@ -794,29 +749,6 @@ class TestClosing:
         await within(PATIENCE, house.pool.stop_all())
         assert puppet.asked == ["stop"]
         assert isinstance(await client.refused(), ShuttingDown)
-
-    async def test_every_backend_is_waited_for(self, houses: Houses) -> None:
-        house = houses(models_max=3)
-        puppets = [await house.ready(model) for model in "abc"]
-        for puppet in puppets:
-            puppet.stubborn = True
-        stopping = spawn(house.pool.stop_all(), name="stop-all")
-        for puppet in puppets:
-            await turn()
-            assert not stopping.done()
-            puppet.die()
-        await within(PATIENCE, stopping)
-
-    async def test_a_process_that_nothing_ends_is_left_behind_and_told(
-        self, houses: Houses, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        house = houses()
-        puppet = await house.ready()
-        puppet.stubborn = True
-        monkeypatch.setattr(Spawn, "longest_stop", 0.05)
-        await within(PATIENCE, house.pool.stop_all())
-        assert puppet.asked == ["stop"]
-        assert "a: process None does not end" in caplog.text
 
     async def test_afterwards_nothing_is_granted_or_started(self, houses: Houses) -> None:
         house = houses()

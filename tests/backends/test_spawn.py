@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,6 @@ class Life:
             await self.spawn.kill()
             await asyncio.wait_for(self.task, PATIENCE)
         await self.spawn.upstream.close()
-
-
-@pytest.fixture
-def run_directory(short_path: Path) -> Iterator[RunDirectory]:
-    directory = RunDirectory(short_path / "run")
-    yield directory
-    directory.close()
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.events import (
     Effect,
     StopReason,
 )
 from llamaproxy.core.scheduler import Scheduler
+from llamaproxy.modelconfig import ModelConfig
 from tests.core.ledger import Ledger
 
 SLOTS = 4

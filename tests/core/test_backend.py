@@ -2,12 +2,13 @@
 
 import pytest
 
-from llamaproxy.config import BreakerConfig, ModelConfig
+from llamaproxy.config import BreakerConfig
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import StopReason
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
+from llamaproxy.modelconfig import ModelConfig
 
 
 def backend(**settings: object) -> Backend:

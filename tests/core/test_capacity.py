@@ -1,11 +1,12 @@
 """Who fits beside whom."""
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.capacity import Capacity, Plan
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
+from llamaproxy.modelconfig import ModelConfig
 
 LIMITS = LimitsConfig(models_max=3, memory_budget=10, vram_budgets=(8, 4))
 

@@ -1,6 +1,6 @@
 """Who makes room, and when."""
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.capacity import Capacity
@@ -8,6 +8,7 @@ from llamaproxy.core.events import Grounds
 from llamaproxy.core.eviction import Victims, busy_victims, enough, grounds, idle_victims, linger, relief
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import BackendState
+from llamaproxy.modelconfig import ModelConfig
 
 LIMITS = LimitsConfig(linger=1, min_residency=5)
 NOBODY = Victims([], None)

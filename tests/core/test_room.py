@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamaproxy.config import BreakerConfig, ModelConfig
+from llamaproxy.config import BreakerConfig
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import Drain, Effect, Grounds, Resume, Start, Stop, StopReason
@@ -10,6 +10,7 @@ from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.room import Room
 from llamaproxy.core.states import BackendState
 from llamaproxy.errors import Unavailable
+from llamaproxy.modelconfig import ModelConfig
 from tests.core.world import limits
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.events import ModelsChanged
 from llamaproxy.core.roster import Changes, Roster
 from llamaproxy.core.states import BackendState
+from llamaproxy.modelconfig import ModelConfig
 from tests.core.world import models
 
 RULES = BreakerConfig(open=7)

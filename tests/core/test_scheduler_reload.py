@@ -2,9 +2,9 @@
 
 import pytest
 
-from llamaproxy.config import ModelConfig
 from llamaproxy.core.breaker import BreakerState
 from llamaproxy.core.events import Drain, Grant, Outcome, Start, Stop, StopReason
+from llamaproxy.modelconfig import ModelConfig
 from tests.core.script import arrival, put, ready, remove, world
 from tests.core.world import World
 

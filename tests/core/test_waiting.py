@@ -1,10 +1,11 @@
 """The waiting room's books agree with each other."""
 
-from llamaproxy.config import BreakerConfig, ModelConfig
+from llamaproxy.config import BreakerConfig
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.states import BackendState
 from llamaproxy.core.waiting import MAX_RETRY_AFTER, WaitingRoom, patience
+from llamaproxy.modelconfig import ModelConfig
 
 
 def backend(name: str = "m", **settings: object) -> Backend:

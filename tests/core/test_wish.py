@@ -115,6 +115,17 @@ def test_many_brackets_side_by_side_are_not_deep() -> None:
     assert read(b'{"text": "' + b"[{" * 500 + b'"}', JSON) == Wish(None, False)
 
 
+@pytest.mark.parametrize("space", [0, 5_000, 20_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_depth_is_counted_where_brackets_stand_side_by_side(opening: bytes, closing: bytes, space: int) -> None:
+    def body(depth: int) -> bytes:
+        return opening * (depth - 2) + b"[" + b" " * space + b"[],{}]" + closing * (depth - 2)
+
+    assert read(body(100), JSON) == Wish(None, False)
+    with pytest.raises(InvalidJson, match="nested more than 100 levels"):
+        read(body(101), JSON)
+
+
 def test_form_has_nothing_of_what_json_needs() -> None:
     assert read(form(("model", b"m")), FORM, ENDPOINTS["/v1/audio/transcriptions"]).model == "m"
     with pytest.raises(InvalidRequest):

@@ -3,8 +3,9 @@
 import random
 from collections.abc import Callable, Iterable
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.events import Outcome
+from llamaproxy.modelconfig import ModelConfig
 from tests.core.books import Phase
 from tests.core.world import World, remote
 

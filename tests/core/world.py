@@ -6,7 +6,7 @@ It keeps its own books, which stand in `books` and `ledger`; the laws stand in `
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from llamaproxy.config import BreakerConfig, LimitsConfig, ModelConfig
+from llamaproxy.config import BreakerConfig, LimitsConfig
 from llamaproxy.core.events import (
     BackendAnswered,
     BackendExited,
@@ -36,6 +36,7 @@ from llamaproxy.core.events import (
 )
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import ModelNotFound, ModelOutOfMemory, ModelStartFailed, QueueTimeout, ShuttingDown
+from llamaproxy.modelconfig import ModelConfig
 from tests.core.books import Phase, Process, Request
 from tests.core.laws import TO_MAKE_ROOM, Laws
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaproxy.config import Config, ModelConfig
+from llamaproxy.config import Config
 from llamaproxy.errors import InvalidRequest, ModelNotFound
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models.catalogue import BUNDLED_NAME, Catalogue, Model, build
 
 

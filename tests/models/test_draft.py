@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from llamaproxy.config import ModelConfig
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models.draft import Draft, shown
 from llamaproxy.models.options import argument
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from llamaproxy.config import ModelConfig
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.errors import InvalidModelFile
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models.estimate import estimate, files
 from llamaproxy.models.footprint import PROCESS, estimate_bytes
 from llamaproxy.models.gguf import GgufInfo, read

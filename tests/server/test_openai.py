@@ -7,10 +7,11 @@ import pytest
 
 from llamaproxy.backends.pool import Pool
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.config import BreakerConfig, Config, ModelConfig
+from llamaproxy.config import BreakerConfig, Config
 from llamaproxy.core.backend import Backend
 from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.states import BackendState
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models.catalogue import Catalogue, Model
 from llamaproxy.models.headers import Headers
 from llamaproxy.server.openai import describe, model_list

@@ -5,11 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
-from llamaproxy.config import ModelConfig
 from llamaproxy.core.ollama_answer import Occasion, Telling, as_message
 from llamaproxy.core.routing import ENDPOINTS, Dialect, upstream
 from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import InvalidRequest
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server.outgoing import Outgoing, Translated, outgoing_below, outgoing_to, outgoing_translated
 from tests.server.mocked import mocked_request

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from llamaproxy.config import ModelConfig
 from llamaproxy.core import routing
 from llamaproxy.core.keys import Key
 from llamaproxy.core.limits import Limits
 from llamaproxy.core.routing import Endpoint
 from llamaproxy.errors import ModelNotAllowed, RateLimitExceeded, RequestCancelled
+from llamaproxy.modelconfig import ModelConfig
 from llamaproxy.models.catalogue import Model
 from llamaproxy.server import quota
 from llamaproxy.server.passthrough import ClientGone

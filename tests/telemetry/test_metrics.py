@@ -1,7 +1,7 @@
 """llamaproxy.telemetry.metrics: counters and histograms, as Prometheus' own parser reads them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -55,6 +55,7 @@ def test_histogram_is_whole(observed: list[float]) -> None:
 
 
 @given(st.lists(st.one_of(st.floats(0, 100), st.sampled_from((0.5, 5.0, 50.0)))))
+@example([0.5, 5.0, 50.0])
 def test_many_at_once_are_what_they_are_one_by_one(observed: list[float]) -> None:
     one, all_ = (histograms("lp_s", "s", (0.5, 5, 50)).child() for _ in range(2))
     for value in sorted(observed):
@@ -78,3 +79,5 @@ def test_page_of_a_histogram_is_never_an_old_one() -> None:
     assert child.text().endswith("h_sum 0.5\nh_count 1\n")
     child.observe(2)
     assert child.text().endswith("h_sum 2.5\nh_count 2\n")
+    child.observe_all([0.25, 4])
+    assert child.text().endswith("h_sum 6.75\nh_count 4\n")
