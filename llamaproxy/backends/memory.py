@@ -24,13 +24,14 @@ class Scale:
     def weigh(self, pid: int) -> Footprint | None:
         """RAM as the proportional set size where the kernel tells it: pages that two engines map count half for each.
 
-        None where the process is gone. Takes a tenth of a second for a large engine.
+        None where the process is gone, or no descriptor is left to look with: there will be another look. Takes a tenth
+        of a second for a large engine.
         """
         try:
             process = psutil.Process(pid)
             family = [process, *process.children(recursive=True)]
             ram = sum(_resident(member) for member in family)
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return None
         return Footprint(ram, self._devices.used({member.pid for member in family})) if ram else None
 

@@ -3,6 +3,7 @@
 import asyncio
 import mmap
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,18 @@ def test_its_children_are_counted_with_it(heavy: subprocess.Popen[bytes]) -> Non
     assert footprint
     assert footprint.ram > 64 * MIB
     assert footprint.devices[0] >= 2
+
+
+def test_without_a_descriptor_to_look_with_nothing_is_known(scale: Scale) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        assert scale.weigh(os.getpid()) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert scale.weigh(os.getpid())
 
 
 def test_process_that_is_gone_weighs_nothing(scale: Scale, heavy: subprocess.Popen[bytes]) -> None:
