@@ -1,5 +1,6 @@
 """Memory budgets with real engines, whose memory is measured."""
 
+import shutil
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +14,12 @@ MIB = 1024**2
 
 @pytest.fixture
 def gateway(binary: str, model_file: Path, tmp_path: Path) -> GatewayProcess:
-    """Two models of about 190 MiB each, of which only one fits the budget, and one that never does."""
-    small = {"path": str(model_file), "ctx_size": 2048, "parallel": 1}
+    """Two models of about 190 MiB each, of which only one fits the budget, and one that never does.
+
+    Of a file that no other engine maps: of pages that it did, each would be told a part.
+    """
+    own = shutil.copyfile(model_file, tmp_path / "own.gguf")
+    small = {"path": str(own), "ctx_size": 2048, "parallel": 1}
     return GatewayProcess(
         tmp_path,
         {
