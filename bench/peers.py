@@ -63,7 +63,7 @@ class Peer:
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._listening()
-        except BaseException:
+        except BaseException:  # its process must not outlive a start that was interrupted
             await self.__aexit__()
             raise
         return self

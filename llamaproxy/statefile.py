@@ -33,7 +33,7 @@ def replace(path: Path, content: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-    except BaseException:
+    except BaseException:  # a draft is of no use to anybody, whatever cut it off
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
         raise

@@ -58,7 +58,7 @@ class Connections:
             except ConnectionLost as lost:
                 if lost.heard or connection.exchanges < 2 or self.closed:
                     raise
-            except BaseException:
+            except BaseException:  # cancelled in the middle of an exchange, it can serve no other
                 self._drop(connection)
                 raise
 

@@ -163,11 +163,10 @@ class Pool:
         known = self.backends.get(model)
         if known and known.state is STOPPED:
             self._examine(model)
-        effects = self._tell(arrival)
-        if len(effects) == 1 and isinstance(effects[0], Grant) and effects[0].request == request:
+        if self._scheduler.grants(arrival, time.monotonic()):
             return self._lives[model]
         self._waiters[request] = self._loop.create_future()
-        self._follow(effects)
+        self._emit(arrival)
         return None
 
     async def grant(self, arrival: RequestArrived) -> tuple[Life, float]:

@@ -54,7 +54,7 @@ class EngineProcess:
                 lambda: _Reader(self._log, self._pipe_closed), self._process.stdout
             )
             threading.Thread(target=self._watch, args=(transport,), name=f"reap-{self.pid}", daemon=True).start()
-        except BaseException:
+        except BaseException:  # nobody would ever reap a process that is not watched
             self._abandon(transport)
             raise
 

@@ -14,12 +14,14 @@ FOR_EVER = math.inf
 class Silence:
     """Calls `too_long` once nothing was heard for as long as is borne.
 
-    `heard_at` in seconds of the event loop's clock. While `suspended` nothing is expected to come.
+    `heard_at` in seconds of the event loop's clock; `elsewhere` tells when others have heard something,
+    where there are any. While `suspended` nothing is expected to come.
     """
 
-    def __init__(self, too_long: Callable[[], None]) -> None:
+    def __init__(self, too_long: Callable[[], None], elsewhere: Callable[[], float] = lambda: 0.0) -> None:
         self._loop = asyncio.get_running_loop()
         self._too_long = too_long
+        self._elsewhere = elsewhere
         self._patience = FOR_EVER
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = FOR_EVER
@@ -56,7 +58,7 @@ class Silence:
         self._timer, self._rings_at = None, FOR_EVER
         if self._patience == FOR_EVER:
             return
-        lasted = 0.0 if self.suspended else self._loop.time() - self.heard_at
+        lasted = 0.0 if self.suspended else self._loop.time() - max(self.heard_at, self._elsewhere())
         if lasted < self._patience:
             self._ring_in(self._patience - lasted)
         else:

@@ -48,24 +48,6 @@ class Counts:
     reused_tokens: int = 0
 
 
-class Serving:
-    """One request on a slot."""
-
-    def __init__(self, carry: "Carry", body: bytes, returning: Fingerprint | None) -> None:
-        self._carry = carry
-        self._body = body
-        self._share = Fingerprint.of(body).share_of(returning) if returning else 0.0
-
-    @property
-    def returning(self) -> bool:
-        """Its conversation is one that was restored, some of it at least: its answer tells whether that was of use."""
-        return self._share > 0
-
-    def finished(self, prompt: int | None, cached: int | None) -> None:
-        """The answer is complete and good, and tells so many tokens of its prompt. Not to be called for any other."""
-        self._carry.served(Fingerprint.of(self._body), self._share, prompt, cached)
-
-
 class Carry:
     """One model under one key, through any number of processes, one at a time.
 
@@ -97,14 +79,21 @@ class Carry:
         """Seconds that `save` takes at most."""
         return self._settings.save_timeout
 
-    def serving(self, body: bytes) -> Serving:
-        """A request begins. Only the first one after a restore finds every slot as it was restored."""
-        returning, self._returning, self._last = self._returning, None, None
-        return Serving(self, body, returning)
+    def begin(self, body: bytes) -> float:
+        """A request begins. The part of it, from 0 to 1, that is of a conversation which was restored: its answer tells
+        whether that was of use.
 
-    def served(self, request: Fingerprint, share: float, prompt: int | None, cached: int | None) -> None:
-        """A request has ended; until another begins, its conversation is surely in a slot."""
-        self._last = request
+        Only the first one after a restore finds every slot as it was restored.
+        """
+        returning, self._returning, self._last = self._returning, None, None
+        return Fingerprint.of(body).share_of(returning) if returning else 0.0
+
+    def served(self, body: bytes, share: float, prompt: int | None, cached: int | None) -> None:
+        """Its answer is complete and good, and tells so many tokens of its prompt. Not to be called for any other.
+
+        Until another begins, its conversation is surely in a slot.
+        """
+        self._last = Fingerprint.of(body)
         if share and prompt is not None and cached is not None:
             self._counts.reused_tokens += min(cached, self.restored_tokens)
             useful = was_of_use(prompt, cached, share, self.restored_tokens)

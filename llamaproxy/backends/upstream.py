@@ -5,16 +5,17 @@ exits. Bodies of answers are handed on as they come: reading them is for the gat
 is followed.
 """
 
+import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Self
+from typing import Self
 
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.connections import Connections, P
 from llamaproxy.backends.route import route_to
 from llamaproxy.backends.silence import FOR_EVER
-from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent, Sink
+from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent, Diversion, Sink
 from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.errors import Exhausted
 
@@ -65,12 +66,21 @@ class Answer:
     async def __aexit__(self, *error: object) -> None:
         self._connections.give_back(self._connection)
 
+    @property
+    def begun(self) -> bool:
+        """Some of the body is here."""
+        return self._connection.begun
+
     async def begin(self) -> None:
         """Returns when the first byte of the body is here, or its end. Raises UpstreamLost."""
         try:
             await self._connection.begin()
         except (ConnectionLost, BadResponse) as error:
             raise _lost(error) from error
+
+    def whole(self) -> bytes | None:
+        """See `Connection`, as of `relay` and what follows it."""
+        return self._connection.whole()
 
     async def read(self, most: int = _LONGEST_ANSWER) -> bytes:
         """The content of the whole body. Raises UpstreamLost, also where it is larger than `most` bytes."""
@@ -89,9 +99,11 @@ class Answer:
             raise UpstreamLost(f"its answer is larger than {most} bytes")
         return bytes(content)
 
-    def relay(self, sink: Sink | None, content: Sink | None = None) -> Coroutine[Any, Any, None]:
-        """See `Connection`, as of the following."""
+    def relay(self, sink: Sink | None, content: Sink | None = None) -> asyncio.Future[None]:
         return self._connection.relay(sink, content)
+
+    def divert(self, by: Callable[[Connection], Diversion]) -> None:
+        self._connection.divert(by)
 
     def bear(self, patience: float) -> None:
         self._connection.bear(patience)

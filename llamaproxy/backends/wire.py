@@ -1,16 +1,17 @@
 """HTTP/1.1 on one connection to an engine: a request goes out in one piece, bytes of the response come as they are.
 
 Owns the connection and the order of what happens on it. The bytes of a body are handed on untouched, chunked framing
-included; where the body ends is `core.framing`'s word. Must not know what a request is for.
+included, unless somebody makes something else of them; where the body ends is `core.framing`'s word. Must not know what
+a request is for.
 """
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from llamaproxy.backends.silence import FOR_EVER, Silence
 from llamaproxy.core.framing import Body, ChunkedBody, body_of
-from llamaproxy.core.response import CHUNKED, MAX_HEAD, BadResponse, Head, parse
+from llamaproxy.core.response import CHUNKED, LENGTH, MAX_HEAD, BadResponse, Head, parse
 
 _END_OF_HEAD = b"\r\n\r\n"
 _MOST_INTERIM = 8
@@ -20,6 +21,20 @@ _MOST_EARLY = 256 * 1024
 """Bytes of a body that are taken in before anybody relays it."""
 
 Sink = Callable[[bytes], None]
+
+
+class Diversion(Protocol):
+    """A protocol (asyncio's) that hears the transport in front of its connection, and passes on what it does not take:
+    `data_received` all pieces of the body but whole chunks, everything else always.
+
+    `heard_at`: when it took something last, in seconds of the event loop's clock.
+    """
+
+    heard_at: float
+
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
 
 
 class ConnectionLost(Exception):
@@ -51,19 +66,20 @@ class Connection(asyncio.Protocol):
         self._parsed: Head | None = None
         self._body: Body | None = None
         self._sink: Sink | None = None
+        self._diversion: Diversion | None = None
         self._relaying = False
         self._buffer = b""
         self._interim = 0
         self._to_head = False
         self._garbled = False
-        self._silence = Silence(self._fall_silent)
+        self._silence = Silence(self._fall_silent, self._heard_on_diversion)
         self.exchanges = 0
         self.idle_since = self._loop.time()
 
     # What the exchange's owner does
 
-    async def ask(self, *request: bytes, to_head: bool = False, patience: float = FOR_EVER) -> Head:
-        """Send a whole request, in one piece or several, and return the head of the answer.
+    def ask(self, *request: bytes, to_head: bool = False, patience: float = FOR_EVER) -> asyncio.Future[Head]:
+        """Send a whole request, in one piece or several; the head of the answer is to be waited for.
 
         The engine may be silent for `patience` seconds, from now to the end of the answer. Raises ConnectionLost, or
         BadResponse; the connection is closed then.
@@ -77,10 +93,16 @@ class Connection(asyncio.Protocol):
         self._silence.bear(patience)
         self._to_head, self._interim, self._buffer = to_head, 0, b""
         self._parsed = self._body = self._first = None
-        self._head, self._end = self._loop.create_future(), self._loop.create_future()
+        self._head = head = self._loop.create_future()
+        self._end = self._loop.create_future()
         for piece in request:
             self._transport.write(piece)
-        return await self._head
+        return head
+
+    @property
+    def begun(self) -> bool:
+        """Some of the body is here, and was not relayed yet."""
+        return bool(self._buffer)
 
     async def begin(self) -> None:
         """Returns when the first byte of the body is here, or its end: an engine that dies before has answered nothing.
@@ -95,8 +117,8 @@ class Connection(asyncio.Protocol):
         self._first = self._loop.create_future()
         await self._first
 
-    async def relay(self, sink: Sink | None, content: Sink | None = None) -> None:
-        """Hand on the body's bytes as they come, those that are here at once; returns at its end.
+    def relay(self, sink: Sink | None, content: Sink | None = None) -> asyncio.Future[None]:
+        """Hand on the body's bytes as they come, those that are here at once; its end is to be waited for.
 
         `content` is told what they hold, without framing, before `sink` gets them. Raises ConnectionLost or BadResponse
         where it breaks off.
@@ -111,7 +133,27 @@ class Connection(asyncio.Protocol):
             self._listen(early, content)
         if early and sink:
             sink(early)
-        await self._end
+        return self._end
+
+    def whole(self) -> bytes | None:
+        """A body with a length that is here as a whole, and was not relayed; nothing is left of it then. Or None."""
+        assert self._end and self._parsed
+        if self._parsed.framing is not LENGTH or not self._end.done() or self._end.exception():
+            return None
+        body, self._buffer = self._buffer, b""
+        return body
+
+    def divert(self, by: Callable[["Connection"], Diversion]) -> None:
+        """Let somebody stand in front, until what is being relayed has come to its end."""
+        if self._relaying and self._transport:
+            self._diversion = by(self)
+            self._transport.set_protocol(cast(asyncio.BaseProtocol, self._diversion))
+
+    @property
+    def between_chunks(self) -> bool:
+        """The next byte begins a chunk of the body, or its end; False where it has none."""
+        body = self._body
+        return isinstance(body, ChunkedBody) and body.between_chunks
 
     def _listen(self, early: bytes, content: Sink) -> None:
         """The body is followed anew, with somebody to listen. What is here already of one without chunks is content."""
@@ -189,6 +231,7 @@ class Connection(asyncio.Protocol):
         if self._body and error is None and not self._body.ended:
             self._close_body(self._body)
         self._silence.close()
+        self._diversion = None
         heard = bool(self._buffer or self._parsed or self._interim)
         self._fail(ConnectionLost(str(error) if error else "the engine closed the connection", heard))
         self._on_lost(self)
@@ -207,14 +250,21 @@ class Connection(asyncio.Protocol):
             if head.status < 200:
                 self._pass_over(head, rest)
                 continue
-            self._parsed, self._body, self._buffer = head, body_of(head), b""
+            self._parsed, self._buffer = head, b""
             if not self._head.done():
                 self._head.set_result(head)
-            if rest or self._body.ended:
-                self._take_body(self._body, rest)
+            self._begin_body(head, rest)
             return
         if len(self._buffer) > MAX_HEAD:
             raise BadResponse(f"its head is larger than {MAX_HEAD} bytes")
+
+    def _begin_body(self, head: Head, data: bytes) -> None:
+        if head.framing is LENGTH and head.length == len(data):
+            self._buffer = data
+            return self._finish()
+        self._body = body = body_of(head)
+        if data or body.ended:
+            self._take_body(body, data)
 
     def _pass_over(self, head: Head, rest: bytes) -> None:
         self._interim += 1
@@ -242,7 +292,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """What was not relayed yet stays in the buffer for whoever does."""
-        assert self._end and self._parsed
+        assert self._end and self._parsed and self._transport
         _settle(self._end)
         self.idle_since = self._loop.time()
         self._silence.end()
@@ -252,6 +302,12 @@ class Connection(asyncio.Protocol):
             self.abort()
         self._body = self._sink = None
         self._relaying = False
+        if self._diversion:
+            self._transport.set_protocol(self)
+            self._diversion = None
+
+    def _heard_on_diversion(self) -> float:
+        return self._diversion.heard_at if self._diversion else 0.0
 
     def _fall_silent(self) -> None:
         self._fail(ConnectionSilent("nothing came in time", heard=True))

@@ -152,7 +152,7 @@ def _write(path: Path, text: str) -> None:
                     os.fchown(fd, status.st_uid, status.st_gid)
                 os.fchmod(fd, status.st_mode & 0o7777)
         os.replace(draft, path)
-    except BaseException:
+    except BaseException:  # a draft is of no use to anybody, whatever cut it off
         with suppress(FileNotFoundError):
             os.unlink(draft)
         raise

@@ -37,6 +37,10 @@ class Breaker:
         self._probe_until: float | None = None
         self._proven = False
 
+    @property
+    def closed(self) -> bool:
+        return self._open_until is None
+
     def state(self, now: float) -> BreakerState:
         if self._open_until is None:
             return BreakerState.CLOSED

@@ -173,8 +173,8 @@ def _timed(tokens: _Tokens, timings: Mapping[str, Any]) -> Counts:
         cached = reused
     if completion is None:
         completion = _count(timings.get("predicted_n"))
-    speeds = _speed(timings.get("prompt_per_second")), _speed(timings.get("predicted_per_second"))
-    return Counts(prompt, cached, completion, *speeds)
+    prompt_tps, generation_tps = timings.get("prompt_per_second"), timings.get("predicted_per_second")
+    return Counts(prompt, cached, completion, _speed(prompt_tps), _speed(generation_tps))
 
 
 def _progress(document: Mapping[str, Any]) -> Counts:

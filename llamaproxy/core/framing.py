@@ -46,9 +46,8 @@ def chunk(content: bytes) -> bytes:
     return b"".join((_size_line(len(content)), content, b"\r\n"))
 
 
-@lru_cache(maxsize=4096)
 def _size_line(size: int) -> bytes:
-    return b"%x\r\n" % size
+    return SIZE_LINES[size] if size < SHORT else b"%x\r\n" % size
 
 
 @lru_cache(maxsize=4096)
@@ -59,6 +58,13 @@ def _only_line(length: int) -> bytes:
         if size > 0 and len(line := _size_line(size)) == digits + 2:
             return line
     return bytes(length + 1)
+
+
+SHORT = 2048
+SIZE_LINES = tuple(b"%x\r\n" % size for size in range(SHORT))
+"""How chunks of fewer bytes begin, by the size of their content."""
+ONLY_LINES = tuple(_only_line(length) for length in range(SHORT))
+"""The same by the length of all of them."""
 
 
 def whole_chunks(data: bytes) -> bytes:
@@ -117,7 +123,7 @@ class ChunkedBody:
         self._left = 0
         self._line = b""
         self._trailers = 0
-        self._expect = self._size
+        self._expect: Callable[[ChunkedBody, bytes], None] = ChunkedBody._size
         self.between_chunks = True
         """Whether the next byte begins a chunk, or the end."""
 
@@ -131,7 +137,7 @@ class ChunkedBody:
                     self._payload(content)
                 return
         self._follow(data, self._whole_chunks(data) if self.between_chunks else 0)
-        self.between_chunks = not self._left and not self._line and self._expect == self._size
+        self.between_chunks = not self._left and not self._line and self._expect is ChunkedBody._size
 
     def _follow(self, data: bytes, position: int) -> None:
         while position < len(data):
@@ -171,12 +177,12 @@ class ChunkedBody:
         The rest of a chunk that was begun is filled with it. Nothing where a line between chunks was begun, or where
         the end was: there is no place for it.
         """
-        if self.ended or self._line or self._expect == self._trailer:
+        if self.ended or self._line or self._expect is ChunkedBody._trailer:
             return b""
         if len(content) <= self._left:
             return content
         head, rest = content[: self._left], content[self._left :]
-        line_end = b"\r\n" if self._left or self._expect == self._end_of_chunk else b""
+        line_end = b"\r\n" if self._left or self._expect is ChunkedBody._end_of_chunk else b""
         return head + line_end + chunk(rest)
 
     def _read_line(self, data: bytes, position: int) -> int:
@@ -190,7 +196,7 @@ class ChunkedBody:
             if self._line[-2:] != b"\r\n":
                 raise BadResponse("a line between its chunks does not end properly")
             line, self._line = self._line[:-2], b""
-            self._expect(line)
+            self._expect(self, line)
         return stop
 
     def _size(self, line: bytes) -> None:
@@ -198,12 +204,12 @@ class ChunkedBody:
         if not match:
             raise BadResponse("the size of a chunk is malformed")
         self._left = int(match[1], 16)
-        self._expect = self._end_of_chunk if self._left else self._trailer
+        self._expect = ChunkedBody._end_of_chunk if self._left else ChunkedBody._trailer
 
     def _end_of_chunk(self, line: bytes) -> None:
         if line:
             raise BadResponse("a chunk is longer than it said")
-        self._expect = self._size
+        self._expect = ChunkedBody._size
 
     def _trailer(self, line: bytes) -> None:
         self._trailers += len(line)

@@ -5,7 +5,6 @@ well-formed or not, nothing is said here, and nothing is refused: None means tha
 """
 
 import re
-from dataclasses import dataclass
 
 from llamaproxy.core.routing import ENDPOINTS
 
@@ -18,9 +17,8 @@ Fields = tuple[tuple[bytes, bytes], ...]
 
 _TARGETS = {f"POST {path} HTTP/1.1".encode(): path for path, found in ENDPOINTS.items() if "POST" in found.methods}
 """By request line: the engine's routes as their table spells them, without a query."""
-_FIELDS = re.compile(rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~](?:[ -~]*[!-~])?)+\r\n\r\n")
+_FIELDS = re.compile(rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+: [!-~](?:[ -~]*[!-~])?)+")
 _FIELD = re.compile(rb"\r\n([^:]+): ([^\r]+)")
-_LENGTH = re.compile(rb"0|[1-9][0-9]{0,4}")
 _UNUSUAL = frozenset(
     {
         b"content-encoding",
@@ -36,28 +34,22 @@ _UNUSUAL = frozenset(
 """What has, or once had, a say in how a message is read."""
 
 
-@dataclass(slots=True)
-class Frame:
-    """`head` is that of the request, to its empty line and without its Content-Length: without what differs between
-    one request of a client and the next. The body goes from `begin` to `end`.
-    """
-
-    head: bytes
-    begin: int
-    end: int
+Frame = tuple[bytes, bytes, int]
+"""The head of a request without its Content-Length, and so without what differs between one request of a client and the
+next; what has come after it; how many bytes the body has."""
 
 
 def frame(data: bytes) -> Frame | None:
-    """Where what begins here ends, by its one Content-Length; whether the head is plain says `read`."""
-    begin = data.find(b"\r\n\r\n", 0, LONGEST_HEAD) + 4
-    head = data[:begin]
+    """What begins here, by its one Content-Length; whether the head is plain says `read`."""
+    head, end, rest = data.partition(b"\r\n\r\n")
     before, found, after = head.partition(b"\r\nContent-Length: ")
     if not found:
         before, found, after = head.partition(b"\r\ncontent-length: ")
     digits, line_end, after = after.partition(b"\r\n")
-    if begin < 4 or not _LENGTH.fullmatch(digits) or (length := int(digits)) > LONGEST_BODY:
+    if not end or len(head) > LONGEST_HEAD or not digits.isdigit() or len(digits) > 5 or b"0" < digits < b"1":
         return None
-    return Frame(before + line_end + after, begin, begin + length)
+    length = int(digits)
+    return (before + line_end + after, rest, length) if length <= LONGEST_BODY else None
 
 
 def read(head: bytes) -> tuple[str, Fields] | None:

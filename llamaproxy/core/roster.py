@@ -1,6 +1,6 @@
 """Which models there are: the records of all backends, and what a new configuration makes of them.
 
-Takes the new settings in, and says whose process is of no use any more. Rejects and stops nobody: `scheduler` does.
+Takes the new settings in, and says whose process is of no use any more. Rejects and stops nobody: `orders` does.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """The scheduler: events in, effects out.
 
-Owns every decision about requests, and asks `room` who is started, drained and stopped for them. It has no clock,
-socket or lock: `handle` takes the time, never waits, and leaves the state consistent. After every event `_settle`
-brings about what the laws of the contract ask for:
+Owns every decision about requests, asks `room` who is started, drained and stopped for them, and has `orders` do what
+people and a new configuration ask for. It has no clock, socket or lock: `handle` takes the time, never waits, and
+leaves the state consistent. After every event `_settle` brings about what the laws of the contract ask for:
 
 * no backend is started beyond `models_max` and the budgets, remote ones aside; who leaves counts until it is gone;
 * a backend with work in flight is never stopped, one that is loading is never evicted;
@@ -41,16 +41,18 @@ from llamaproxy.core.events import (
     StopRequested,
     TimePassed,
 )
+from llamaproxy.core.orders import Orders
 from llamaproxy.core.room import Room
 from llamaproxy.core.roster import Roster
 from llamaproxy.core.states import BackendState
 from llamaproxy.core.waiting import WaitingRoom, patience
-from llamaproxy.errors import GatewayError, ModelNotFound, ModelOutOfMemory, QueueTimeout, ShuttingDown, Unavailable
+from llamaproxy.errors import ModelOutOfMemory, QueueTimeout
 from llamaproxy.modelconfig import ModelConfig
 
 
 class Scheduler:
-    """Queues, leases and backends of all models. `handle` is the only way to change them.
+    """Queues, leases and backends of all models. Only `handle` changes them, and `grants`, which takes the commonest of
+    all arrivals.
 
     `backends` are there by model, and one that was removed until its process is gone; they are for looking at.
     `wake_at` is when TimePassed is due, if nothing happens before.
@@ -62,6 +64,7 @@ class Scheduler:
         self._room = Room(limits)
         self._waiting = WaitingRoom()
         self._admission = Admission(limits, self._room, self._waiting)
+        self._orders = Orders(self._roster, self._room, self._waiting, self._admission)
         self._granted: dict[str, tuple[Backend, float]] = {}
         self.wake_at: float | None = None
 
@@ -83,6 +86,19 @@ class Scheduler:
         turns = self.backends[model].in_turn(now, self._room.limits.max_wait)
         return next((place for place, waiter in enumerate(turns, 1) if waiter.request == request), 1)
 
+    def grants(self, event: RequestArrived, now: float) -> bool:
+        """Grant a place that is there, where nothing speaks against it and nothing else can follow.
+
+        False: nothing has happened, and `handle` must be told of the arrival.
+        """
+        backend = self.backends.get(event.model)
+        if backend is None or backend.removed or self._admission.closing or not backend.breaker.closed:
+            return False
+        if not backend.serves_at_once(event.light, event.exclusive):
+            return False
+        self._lease(backend, event, now)
+        return True
+
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in what happened at `now` and return what shall happen, in order."""
         out: list[Effect] = []
@@ -94,7 +110,7 @@ class Scheduler:
                 if self._released(event, now, out):
                     return out
             case RequestLeft():
-                self._left(event.request)
+                self._waiting.leave(event.request)
             case BackendAnswered():
                 self._answered(event.request)
             case BackendReady():
@@ -102,23 +118,22 @@ class Scheduler:
             case BackendExited():
                 self._exited(event, now, out)
             case StartRequested():
-                self._start_requested(event.model, now)
+                self._orders.start(event.model, now)
             case StopRequested():
-                self._stop_requested(event.model, out)
+                self._orders.stop(event.model, out)
             case RestartRequested():
-                self._restart_requested(event.model, now, out)
+                self._orders.restart(event.model, now, out)
             case BreakerResetRequested():
-                if backend := self._roster.model(event.model):
-                    backend.breaker.reset()
+                self._orders.reset(event.model)
             case FootprintKnown():
                 if backend := self.backends.get(event.model):
                     self._room.weigh(backend, event.footprint, event.measured)
             case ModelsChanged():
-                self._reconfigured(event, now, out)
+                self._orders.reconfigure(event, now, out)
             case DrainBegun():
-                self._admission.closing = True
+                self._orders.close()
             case ShutdownDue():
-                self._shut_down(out)
+                self._orders.shut_down(out)
             case TimePassed():
                 pass
             case _:
@@ -149,21 +164,13 @@ class Scheduler:
         return False
 
     def _grant(self, backend: Backend, to: RequestArrived | Waiter, now: float, out: list[Effect]) -> None:
-        request = to.request
-        backend.add_lease(request, to.light, to.exclusive)
-        backend.breaker.probe_begun(request, now)
-        self._granted[request] = (backend, now)
-        out.append(Grant(request, backend.name, backend.spawn))
+        self._lease(backend, to, now)
+        out.append(Grant(to.request, backend.name, backend.spawn))
 
-    def _reject_all(self, backend: Backend, error: GatewayError, out: list[Effect]) -> None:
-        for request in list(backend.queue):
-            self._left(request)
-            out.append(Reject(request, error.again()))
-        self._waiting.want_no_more(backend)
-
-    def _left(self, request: str) -> None:
-        if taken := self._waiting.take(request):
-            taken[0].breaker.probe_left(request)
+    def _lease(self, backend: Backend, to: RequestArrived | Waiter, now: float) -> None:
+        backend.add_lease(to.request, to.light, to.exclusive)
+        backend.breaker.probe_begun(to.request, now)
+        self._granted[to.request] = (backend, now)
 
     def _answered(self, request: str) -> None:
         if (grant := self._granted.get(request)) and grant[0].is_judged_by(request):
@@ -222,67 +229,14 @@ class Scheduler:
         if not event.blameless:
             backend.breaker.start_failed(now, event.error.message)
         if not event.retry or backend.breaker.state(now) is not BreakerState.CLOSED:
-            self._reject_all(backend, event.error, out)
+            self._waiting.reject_all(backend, event.error, out)
 
     def _isolate_if_open(self, backend: Backend, now: float, out: list[Effect]) -> None:
         """An open breaker empties the queue, and the process that earned it is replaced."""
         if backend.breaker.state(now) is BreakerState.OPEN:
-            self._reject_all(backend, isolated(backend, now), out)
+            self._waiting.reject_all(backend, isolated(backend, now), out)
             if backend.state in (BackendState.READY, BackendState.DRAINING):
                 self._room.drain(backend, StopReason.UNHEALTHY, out)
-
-    def _start_requested(self, model: str, now: float) -> None:
-        if (backend := self._roster.model(model)) is None:
-            return
-        backend.breaker.reset()
-        if backend.state not in (BackendState.STARTING, BackendState.READY) and not self._admission.closing:
-            self._waiting.want(backend, now)
-
-    def _stop_requested(self, model: str, out: list[Effect]) -> None:
-        if (backend := self._roster.model(model)) is None:
-            return
-        self._reject_all(backend, Unavailable(f"{model} was stopped by request", retry_after=1), out)
-        self._dismiss(backend, StopReason.REQUESTED, out)
-
-    def _restart_requested(self, model: str, now: float, out: list[Effect]) -> None:
-        if (backend := self._roster.model(model)) is None or self._admission.closing:
-            return
-        backend.breaker.reset()
-        self._waiting.want(backend, now)
-        self._dismiss(backend, StopReason.REQUESTED, out)
-
-    def _shut_down(self, out: list[Effect]) -> None:
-        self._admission.closing = True
-        for backend in self._waiting.wanted():
-            self._reject_all(backend, ShuttingDown("the gateway is shutting down", retry_after=5), out)
-        self._room.stop_all(StopReason.SHUTDOWN, out)
-
-    # Configuration
-
-    def _reconfigured(self, event: ModelsChanged, now: float, out: list[Effect]) -> None:
-        """Models that are no more, or others now, leave once their leases have ended; nobody else notices."""
-        self._room.limits = self._admission.limits = event.limits
-        changes = self._roster.adopt(event)
-        for backend in changes.removed:
-            error = ModelNotFound(f"the model {backend.name!r} was removed from the configuration", param="model")
-            self._reject_all(backend, error, out)
-            self._outdate(backend, out)
-            self._roster.drop_if_removed(backend)
-        for backend in changes.replaced:
-            if backend.stays and backend.config.preload and not self._admission.closing:
-                self._waiting.want(backend, now)
-            self._outdate(backend, out)
-
-    def _outdate(self, backend: Backend, out: list[Effect]) -> None:
-        self._dismiss(backend, StopReason.RELOADED, out)
-        backend.forget()
-
-    def _dismiss(self, backend: Backend, reason: StopReason, out: list[Effect]) -> None:
-        """Its process is of no use any more, but for what it is answering."""
-        if backend.state is BackendState.STARTING:
-            self._room.stop(backend, reason, out)
-        elif backend.state in (BackendState.READY, BackendState.DRAINING) and not backend.condemned:
-            self._room.drain(backend, reason, out)
 
     # What follows
 
@@ -295,7 +249,7 @@ class Scheduler:
             self._serve(backend, now, out)
         if walled := self._room.walled(self._waiting.cold()):
             for backend, error in walled:
-                self._reject_all(backend, error, out)
+                self._waiting.reject_all(backend, error, out)
             self._settle(now, out)
 
     def _expire(self, now: float, out: list[Effect]) -> None:

@@ -30,7 +30,8 @@ class Splitter:
 
     def __init__(self, most: int = MAX_EVENT) -> None:
         self._most = most
-        self._held = bytearray()
+        self.held = bytearray()
+        """What was fed and not passed on yet; the same object all the time."""
         self._too_large = False
 
     def block(self, block: bytes) -> None:
@@ -39,31 +40,26 @@ class Splitter:
     def fragment(self, part: bytes) -> None:
         """A part of what is no event, or too large for one."""
 
-    @property
-    def held(self) -> int:
-        """Bytes that were fed and not passed on yet."""
-        return len(self._held)
-
     def feed(self, data: bytes) -> None:
         # Engines send whole events with plain line ends: those are passed on as the pieces that they are.
-        if not self._held and b"\r" not in data:
+        if not self.held and b"\r" not in data:
             data = self._cut_all(data)
             if not data:
                 return
-        searched = max(0, len(self._held) - _OVERLAP)
-        self._held += data
+        searched = max(0, len(self.held) - _OVERLAP)
+        self.held += data
         start = 0
-        while blank := _BLANK.search(self._held, searched):
-            self._cut(bytes(self._held[start : blank.end()]))
+        while blank := _BLANK.search(self.held, searched):
+            self._cut(bytes(self.held[start : blank.end()]))
             start = searched = blank.end()
-        del self._held[:start]
-        if self._too_large or len(self._held) > self._most:
+        del self.held[:start]
+        if self._too_large or len(self.held) > self._most:
             self._too_large = True
-            self._release(len(self._held) - _OVERLAP)
+            self._release(len(self.held) - _OVERLAP)
 
     def end(self) -> None:
         """The stream has ended: what is left is no event."""
-        self._release(len(self._held))
+        self._release(len(self.held))
         self._too_large = False
 
     def _cut_all(self, data: bytes) -> bytes:
@@ -81,8 +77,8 @@ class Splitter:
 
     def _release(self, count: int) -> None:
         if count > 0:
-            self.fragment(bytes(self._held[:count]))
-            del self._held[:count]
+            self.fragment(bytes(self.held[:count]))
+            del self.held[:count]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,9 @@ MAX_EXTRA = 16 * 1024
 """Bytes of the extra event, which has counts and names only: what is larger is passed on as it comes."""
 # In JSON a quote within a text has a backslash before it: no text can look like these. On the way of every event
 # `find` asks for them: `in` makes an exception of bytes first, to see that they are no number.
-_TIMINGS = b',"timings":{'
+TIMINGS = b',"timings":{'
 _GOES_ON = b'"finish_reason":null'
-_CHAT_GOES_ON = b'data: {"choices":[{"finish_reason":null,'
-_END_OF_EVENT = b"}\n\n"
+END_OF_EVENT = b"}\n\n"
 _LF = 0x0A
 _ENDS = b'"finish_reason":"'
 _DELTA = b".delta\n"
@@ -43,7 +42,7 @@ def without_timings(block: bytes) -> bytes:
 
     A rest of the text that comes with the end has them, too; it loses them.
     """
-    before, found, timings = block.partition(_TIMINGS)
+    before, found, timings = block.partition(TIMINGS)
     if not found or (block.find(_GOES_ON) < 0 and not block[: block.find(b"\n") + 1].endswith(_DELTA)):
         return block
     _, end, after = timings.partition(b"}")
@@ -70,7 +69,7 @@ class Stripper(sse.Splitter):
 
     def through(self, content: bytes) -> bytes:
         """What the client gets now."""
-        if not self._held and content.endswith(b"\n\n") and (left := self.of_whole(content)) is not None:
+        if not self.held and content.endswith(b"\n\n") and (left := self.of_whole(content)) is not None:
             return left
         self.feed(content)
         return self._taken()
@@ -109,27 +108,13 @@ class UsageStripper(Stripper):
 
 
 class TimingsStripper(Stripper):
-    def through(self, content: bytes) -> bytes:
-        """At once what nearly always comes: one event of a chat that goes on, with `timings` at its end."""
-        before, _, timings = content.rpartition(_TIMINGS)
-        counted, _, rest = timings.partition(b"}")
-        if (
-            before[: len(_CHAT_GOES_ON)] == _CHAT_GOES_ON
-            and rest == _END_OF_EVENT
-            and _LF not in before
-            and _LF not in counted
-            and not self._held
-        ):
-            return before + _END_OF_EVENT
-        return super().through(content)
-
     def kept(self, block: bytes) -> bytes:
         return without_timings(block)
 
     def of_whole(self, events: bytes) -> bytes | None:
         if events.find(b"\n") == len(events) - 2:
             return without_timings(events)
-        first, *others = events.split(_TIMINGS)
+        first, *others = events.split(TIMINGS)
         if not others:
             return events
         if len(others) != events.count(_GOES_ON) or _ENDS in events:

@@ -13,10 +13,11 @@ in every event, other streams but those of /v1/messages with `timings_per_token`
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from llamaproxy.core import counts, sse
 from llamaproxy.core.counts import HEAD, TAIL, WHOLE, Counts, total
+from llamaproxy.core.deltas import FIRST, NEVER, UNKNOWN, Deltas, Ordinary
 from llamaproxy.core.routing import Dialect
 
 MAX_CHOICES = 1024
@@ -24,17 +25,7 @@ MAX_CHOICES = 1024
 
 # In JSON a quote within a text has a backslash before it: no text can look like these.
 _HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_TEXT = re.compile(
-    rb'"(?:content|reasoning_content|reasoning|text|refusal|arguments|name)"\s*:\s*"[^"]|"tokens"\s*:\s*\[\s*\d'
-)
 _INDEX = re.compile(rb'"index"\s*:\s*(\d{1,9})')
-_DELTA = re.compile(
-    rb'\s*(?:event: ?|data: ?\{\s*"type"\s*:\s*")(?:response\.(?:[a-z_]+\.)*[a-z_]*delta|content_block_delta)\b'
-)
-_TOKENS = b'"tokens":['
-_QUICK = {Dialect.OPENAI: (b'"delta":{"content":"', b'"'), Dialect.NATIVE: (_TOKENS, b"]")}
-"""How llama-server's ordinary events have their content, and what follows at once where there is none."""
-_FIRST = b'"index":0,'
 _ENDS = ("message_delta", "response.completed", "response.incomplete", "response.failed")
 _NOTHING = Counts()
 _SMALL = 2048
@@ -61,18 +52,6 @@ class Usage:
     def of(cls, told: Counts, completion: int, exact: bool) -> "Usage":
         prompt, cached, _, prompt_tps, generation_tps, _ = told
         return cls(prompt, cached, completion, prompt_tps, generation_tps, exact)
-
-
-class _Like(NamedTuple):
-    """What the ordinary events of a stream have in common: all before the content, and marks, once in each.
-
-    `empty` is in none that has content. In JSON a quote within a text has a backslash before it: no text can look like
-    any of them.
-    """
-
-    beginning: bytes
-    marks: tuple[bytes, ...]
-    empty: bytes
 
 
 class Meter(Protocol):
@@ -125,8 +104,10 @@ class StreamMeter(sse.Splitter):
         self._patience = 2
         self._tokens = 0
         self._by_name = dialect in (Dialect.RESPONSES, Dialect.ANTHROPIC)
-        self._quick, self._empty = _QUICK.get(dialect, (b"", b" "))
-        self._like = _Like(b"", (), b"")
+        self._deltas = Deltas(dialect)
+        self._like = UNKNOWN
+        self._ordinary: Ordinary | None = None
+        self._beginning = NEVER
         self._choices = {0}
         self._since_end = 0
         self._done = False
@@ -136,7 +117,19 @@ class StreamMeter(sse.Splitter):
         self._of_all: list[Counts] = []
         self._shared_prompt = False
 
+    def count_by(self, ordinary: Ordinary) -> None:
+        """From now on some events are not fed here, but told in sum."""
+        self._ordinary = ordinary
+        ordinary.beginning = self._beginning
+
+    def _know(self, beginning: bytes) -> None:
+        self._beginning = beginning
+        if self._ordinary:
+            self._ordinary.beginning = beginning
+
     def feed(self, content: bytes) -> None:
+        if self._ordinary and self._ordinary.events:
+            self._look()
         self._pieces.append(content)
         if len(content) > _SMALL or len(self._pieces) >= self._patience:
             # What ordinary events are like is to be seen early.
@@ -144,36 +137,28 @@ class StreamMeter(sse.Splitter):
             self._look()
 
     def _look(self) -> None:
+        """At pieces, and at what was counted after them."""
         pieces, self._pieces = self._pieces, []
         if pieces and (self.held or not self._count(b"".join(pieces))):
             # Mostly it is the end that is not ordinary, and nothing before it.
-            ordinary = 0
-            while not self.held and ordinary < len(pieces) and self._count(pieces[ordinary]):
-                ordinary += 1
-            super().feed(b"".join(pieces[ordinary:]))
+            counted = 0
+            while not self.held and counted < len(pieces) and self._count(pieces[counted]):
+                counted += 1
+            super().feed(b"".join(pieces[counted:]))
+        if (ordinary := self._ordinary) and ordinary.events:
+            self._passed(ordinary.events, ordinary.latest)
+            ordinary.events = 0
 
     def _count(self, together: bytes) -> bool:
-        """Count events of one token each, which need not be taken apart; False where others may be among them.
+        """Count events of one token each, which need not be taken apart; False where others may be among them."""
+        if events := self._like.events(together):
+            self._passed(events, together[together.rfind(b"\n\n", 0, -2) + 2 if events > 1 else 0 :])
+        return events > 0
 
-        All begin like one that was looked at.
-        """
-        beginning, marks, empty = self._like
-        events = together.count(b"\n\n")
-        if (
-            not beginning
-            or not together.startswith(beginning)
-            or not together.endswith(b"\n\n")
-            or together.count(b"\n\n" + beginning) != events - 1
-            or together.find(empty) >= 0
-            or together.find(b'"usage"') >= 0
-            or together.find(b"\r") >= 0
-            or (marks and any(together.count(mark) != events for mark in marks))
-        ):
-            return False
+    def _passed(self, events: int, latest: bytes) -> None:
         self._tokens += events
         self._since_end += events
-        self._latest = together[together.rfind(b"\n\n", 0, -2) + 2 if events > 1 else 0 :]
-        return True
+        self._latest = latest
 
     @property
     def tokens(self) -> int:
@@ -182,40 +167,22 @@ class StreamMeter(sse.Splitter):
         return self._tokens
 
     def block(self, block: bytes) -> None:
-        content = self._has_content(block)
+        content = self._deltas.has_content(block)
         if content:
-            self._tokens += 1
-            self._since_end += 1
-            self._latest = block
-            if _FIRST not in block:
+            self._passed(1, block)
+            if FIRST not in block:
                 self._note_choice(block)
-            elif not block.startswith(self._like.beginning or b"\n"):
-                self._like = self._ordinary(block)
+            elif not block.startswith(self._like.beginning):
+                self._like = self._deltas.like(block)
+                self._know(self._like.going_on)
         # `timings` of an event with content are those of timings_per_token: they are read if they are asked for.
         if (b'"usage"' in block and _HAS_USAGE.search(block)) or (not content and b'"timings"' in block):
             self._read(block)
+            if content:
+                # Others of this stream may tell more, too: none is to be counted unread.
+                self._know(NEVER)
         elif not content and b"[DONE]" in block:
             self._done = True
-
-    def _has_content(self, block: bytes) -> bool:
-        if self._by_name:
-            return _DELTA.match(block) is not None
-        at = block.find(self._quick)
-        if at >= 0 and not block.startswith(self._empty, at + len(self._quick)):
-            return True
-        if block[:1] == b":" or b"\n:" in block:  # a comment may say anything
-            event = sse.parse(block)
-            block = event.data if event else b""
-        return _TEXT.search(block) is not None
-
-    def _ordinary(self, block: bytes) -> "_Like":
-        """How events are that are like this one, which has content."""
-        if self._quick == _TOKENS:
-            before, opening, _ = block.partition(b'"content":"')
-            return _Like(before + opening, (_TOKENS, _FIRST), _TOKENS + b"]")
-        text = None if self._by_name else _TEXT.search(block)
-        beginning = block[: text.end() - 1] if text else b""
-        return _Like(beginning, () if _FIRST in beginning else (_FIRST,), beginning + b'"')
 
     def _note_choice(self, block: bytes) -> None:
         found = _INDEX.search(block)

@@ -1,14 +1,16 @@
 """The waiting room: queued requests and wanted backends.
 
 Owns the bookkeeping that must agree: the queue of each backend, the request's way back to its backend, the order of
-deadlines, and which backends anybody wants. Decides nothing; `scheduler` does.
+deadlines, and which backends anybody wants. Decides nothing; `scheduler` and `orders` do.
 """
 
 import heapq
 from collections.abc import Iterator
 
 from llamaproxy.core.backend import Backend, Waiter
+from llamaproxy.core.events import Effect, Reject
 from llamaproxy.core.states import BackendState
+from llamaproxy.errors import GatewayError
 
 MAX_RETRY_AFTER = 60.0
 """Seconds: an estimate beyond this says less than "a minute"."""
@@ -43,6 +45,18 @@ class WaitingRoom:
     def take(self, request: str) -> tuple[Backend, Waiter] | None:
         """Remove a request, if it is here."""
         return self._remove(request) if request in self._queued else None
+
+    def leave(self, request: str) -> None:
+        """It waits no more, if it is here at all; where it was to be a probe, another may be one."""
+        if taken := self.take(request):
+            taken[0].breaker.probe_left(request)
+
+    def reject_all(self, backend: Backend, error: GatewayError, out: list[Effect]) -> None:
+        """The same answer for everybody who waits for the backend, and nobody wants it any more."""
+        for request in list(backend.queue):
+            self.leave(request)
+            out.append(Reject(request, error.again()))
+        self.want_no_more(backend)
 
     def want(self, backend: Backend, now: float) -> None:
         """Somebody wants the backend resident without a request of its own."""

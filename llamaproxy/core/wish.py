@@ -3,7 +3,6 @@
 Owns which bodies are refused. Bodies are looked at, never changed, and of large ones no whole copy is made.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -22,12 +21,8 @@ _LARGE = 2 * PIECE
 """Bytes from which looking for long strings costs less than it saves."""
 
 
-@dataclass(slots=True)
-class Wish:
-    """What a body says: `model` is None where it says nothing."""
-
-    model: str | None
-    stream: bool
+Wish = tuple[str | None, bool]
+"""What a body says: which model, None where it says nothing, and whether it wants a stream."""
 
 
 def read(body: bytes, content_type: str, endpoint: Endpoint | None = None) -> Wish:
@@ -41,7 +36,7 @@ def read(body: bytes, content_type: str, endpoint: Endpoint | None = None) -> Wi
     if endpoint:
         _check(fields, endpoint)
     model = _form_model(body, content_type) if form else _model(fields)
-    return Wish(model, fields.get("stream") is True)
+    return model, fields.get("stream") is True
 
 
 def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:

@@ -143,7 +143,7 @@ class Pull:
             async with asyncio.TaskGroup() as group:
                 for file in files:
                     group.create_task(self._fetch_one(file), name=f"pull {file.name}")
-        except BaseExceptionGroup as errors:
+        except BaseExceptionGroup as errors:  # one of them tells enough, and only that one has a status
             raise errors.exceptions[0] from errors
 
     async def _fetch_one(self, file: HubFile) -> None:

@@ -42,9 +42,12 @@ class Account:
         self._lease = lease
         self._endpoint = endpoint
         self._meter: usage.Meter | None = None
+        self.alone: usage.StreamMeter | None = None
+        """The meter, where nobody else wants to see the content of a stream."""
         self._complaint: Complaint | None = None
-        carry = None if endpoint.light else lease.backend.carry
-        self._serving = carry.serving(body) if carry else None
+        self._body = body
+        self._carry = None if endpoint.light else lease.backend.carry
+        self._share = self._carry.begin(body) if self._carry else 0.0
         self.sent: Callable[[int], None] = row.sent
         row.backend = backend_name(lease)
         row.queue_ms = lease.queue_seconds * 1000 + (row.queue_ms or 0)
@@ -68,6 +71,8 @@ class Account:
         if status != _OK or self._endpoint.light:
             return capture
         self._meter = usage.meter(self._endpoint.dialect, stream)
+        if isinstance(self._meter, usage.StreamMeter) and not capture:
+            self.alone = self._meter
         return _both(self._meter.feed, capture) if capture else self._meter.feed
 
     @property
@@ -96,8 +101,8 @@ class Account:
         ahead = 1 if left and used.completion and not used.exact else 0
         row.prompt_tokens, row.cached_tokens, row.completion_tokens = used.prompt, used.cached, used.completion + ahead
         row.prompt_tps, row.generation_tps = used.prompt_tps, used.generation_tps
-        if whole and self._serving:
-            self._serving.finished(used.prompt, used.cached)
+        if whole and self._carry:
+            self._carry.served(self._body, self._share, used.prompt, used.cached)
 
 
 def _both(first: Observe, second: Observe) -> Observe:

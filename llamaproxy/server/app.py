@@ -153,7 +153,8 @@ class Server:
         route = front.find(path) if front else None
         try:
             like = route.like if route else "/" if show_page else path
-            self._quota.enter(request, self._admit(request, like, guard))
+            if key := self._admit(request, like, guard):
+                self._quota.enter(request, key)
             if front:
                 response = await self._serve(request, path, route)
             else:
@@ -174,7 +175,7 @@ class Server:
                 cut_off(request)
             failure = GatewayError("the gateway failed; its log says why")
             response = error_response(failure, _dialect(path, front))
-        if not response.prepared and not isinstance(response, Sent):
+        if not isinstance(response, Sent) and not response.prepared:
             response.headers.update(stamp(request, guard))
             if not request.complete:
                 await close_after(request, response)

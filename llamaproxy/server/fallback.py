@@ -1,7 +1,7 @@
 """Forwarding an answer by nothing but what aiohttp documents, for a release whose inside is not known here, and for
 answers that are told in another way.
 
-The same as the relay of `splice`, at several times its cost: content is taken out of the engine's framing, and aiohttp
+The same as `relay`, at several times its cost: content is taken out of the engine's framing, and aiohttp
 frames it anew.
 """
 
@@ -17,7 +17,6 @@ from llamaproxy.core.response import Framing, Head
 from llamaproxy.core.stripping import Unasked
 from llamaproxy.server.outlet import Outlet, outlet
 from llamaproxy.server.passthrough import HIGH_WATER, ClientGone, written
-from llamaproxy.tasks import spawn
 
 Observe = Callable[[bytes], None]
 
@@ -53,7 +52,7 @@ class PublicRelay:
     async def _pass(self, observe: Observe | None) -> None:
         if not self.response.prepared:
             await self.response.prepare(self._request)
-        relaying = spawn(self._answer.relay(None, self._taking(observe)), name="relay")
+        relaying = self._answer.relay(None, self._taking(observe))
         relaying.add_done_callback(lambda _: self._pieces.put_nowait(None))
         try:
             while (piece := await self._pieces.get()) is not None:

@@ -4,9 +4,11 @@ Owns what of a request aiohttp does not keep, and the two forms of targets that 
 and one below the prefix of a proxy in front. What is refused is `inbound`'s to decide.
 """
 
+import asyncio
 from typing import Any, cast
 
 from aiohttp import HttpVersion, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDictProxy
@@ -38,8 +40,18 @@ class Request(web.Request):
     known_as: str | None = None
     """Its id, once `stamp` was asked for it."""
 
-    def __init__(self, message: RawRequestMessage, *parts: Any, **changes: Any) -> None:
-        super().__init__(message, *parts, **changes)
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: Any,
+        writer: AbstractStreamWriter,
+        task: Any,
+        loop: asyncio.AbstractEventLoop,
+        **changes: Any,
+    ) -> None:
+        # By name, and each part by its place: a list of parts costs as much as all the lines below.
+        web.Request.__init__(self, message, payload, protocol, writer, task, loop, **changes)
         self.method, self.raw_path, self.version = message.method, message.path, message.version
         self.headers, self.raw_headers, self.rel_url = message.headers, message.raw_headers, super().rel_url
 

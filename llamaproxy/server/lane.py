@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.base_protocol import BaseProtocol
@@ -130,13 +130,16 @@ class Lane(BaseProtocol):
         """What has come, if it is a request and nothing more."""
         data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
         frame = plain.frame(data)
-        message = _message(frame.head) if frame else None
-        if frame is None or message is None or len(data) > frame.end:
+        if frame is None:
+            return self.hand_over()
+        head, body, length = frame
+        message, missing = _message(head), length - len(body)
+        if message is None or missing < 0:
             self.hand_over()
-        elif len(data) < frame.end:
-            self._wait(frame.end)
+        elif missing:
+            self._wait(len(data) + missing)
         else:
-            self._begin(message, data[frame.begin :])
+            self._begin(message, body)
 
     def _wait(self, wanted: int) -> None:
         self._wanted = wanted
@@ -148,9 +151,7 @@ class Lane(BaseProtocol):
         self._held.clear()
         self._wanted = 0
         self._expecting = False
-        here: Any = self
-        no_task: Any = None
-        request = Request(message, EMPTY_PAYLOAD, here, StreamWriter(self, self._loop), no_task, self._loop)
+        request = Request(message, EMPTY_PAYLOAD, self, StreamWriter(self, self._loop), None, self._loop)
         request.whole = body
         # `spawn` would keep it, and tell what fails: the lane does the one, and `_serve` the other.
         self._serving = asyncio.Task(self._serve(request), loop=self._loop, name="request")

@@ -73,10 +73,10 @@ class LmStudio:
         endpoint, since = routing.ENDPOINTS[path], time.monotonic()
         with self._proxy.rows.recorded(request, name.lstrip("/"), self.dialect) as row:
             body = await self._proxy.read(request, row)
-            wanted = wish.read(body, JSON, endpoint)
-            model = self._current.catalogue.resolve(wanted.model)
+            wanted, stream = wish.read(body, JSON, endpoint)
+            model = self._current.catalogue.resolve(wanted)
             retelling = WithStats(Surroundings(lambda: self._info(model), lambda: time.monotonic() - since))
-            sent = Translated(path, endpoint, body, wanted.stream, self.dialect, retelling)
+            sent = Translated(path, endpoint, body, stream, self.dialect, retelling)
             return await self._proxy.translated(request, row, model, sent)
 
     def _shown(self, model: Model) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from llamaproxy.core.framing import chunk
 from llamaproxy.core.response import CHUNKED, CLOSE, LENGTH, Framing
-from llamaproxy.core.stripping import Unasked, stripper
+from llamaproxy.core.stripping import TimingsStripper, Unasked, stripper
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -98,6 +98,11 @@ class Stripped:
 
     def end(self) -> bytes:
         return self._framed(self._stripper.rest()) + (_LAST_CHUNK if self._to_chunks else b"")
+
+    @property
+    def timings(self) -> TimingsStripper | None:
+        """What takes them out on the way from chunks to chunks."""
+        return self._stripper if self._to_chunks and isinstance(self._stripper, TimingsStripper) else None
 
     def _framed(self, content: bytes) -> bytes:
         return chunk(content) if content and self._to_chunks else content

@@ -6,6 +6,7 @@ follow on the connection. `tests/server/test_passthrough.py` fails where an aioh
 """
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -34,7 +35,7 @@ class ClientGone(Exception):
 
 
 class Sent(web.StreamResponse):
-    """The answer has gone out on the transport already."""
+    """The answer has gone out on the transport already; nothing is to be changed of it."""
 
     def __init__(self, status: int, keep_alive: bool) -> None:
         super().__init__(status=status)
@@ -51,17 +52,23 @@ class Sent(web.StreamResponse):
         """Nor an end."""
 
 
+@lru_cache(maxsize=256)
+def sent(status: int, keep_alive: bool) -> Sent:
+    """One for all that are alike: to make it costs more than to send what it stands for."""
+    return Sent(status, keep_alive)
+
+
 class ClientConnection:
     """The connection that one request came on, to be written to as it is."""
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._transport = request.transport
+        self.transport = request.transport
         self._started = False
 
     def write(self, data: bytes) -> bool:
         """Never waits: returns whether it is `congested` now. Raises ClientGone."""
-        transport = self._transport
+        transport = self.transport
         if transport is None or transport.is_closing():
             raise ClientGone
         if not self._started:
@@ -72,7 +79,7 @@ class ClientConnection:
     @property
     def congested(self) -> bool:
         """Whether the client should take something before it is sent more."""
-        return self._transport is not None and self._transport.get_write_buffer_size() > HIGH_WATER
+        return self.transport is not None and self.transport.get_write_buffer_size() > HIGH_WATER
 
     async def drain(self, patience: float) -> None:
         """Returns when the client has taken enough. Raises ClientGone where it does not within `patience` seconds.
@@ -90,14 +97,14 @@ class ClientConnection:
 
     def close(self) -> None:
         """What was written still goes out; then the connection ends, whatever the answer had promised."""
-        if self._transport:
-            self._transport.close()
-            asyncio.get_running_loop().call_later(_LAST_PATIENCE, self._transport.abort)
+        if self.transport:
+            self.transport.close()
+            asyncio.get_running_loop().call_later(_LAST_PATIENCE, self.transport.abort)
 
     def abort(self) -> None:
         """At once."""
-        if self._transport:
-            self._transport.abort()
+        if self.transport:
+            self.transport.abort()
 
 
 async def written(response: web.StreamResponse, data: bytes, request: web.BaseRequest, patience: float) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from llamaproxy import scope
 from llamaproxy.backends.lease import DEATH_NOTICE, Lease
@@ -91,17 +91,17 @@ class Proxy:
                 raise MethodNotAllowed.taking(path, endpoint.methods)
             content = await self.content(request)
             row.bytes_in = len(content)
-            kind = request.headers.get("Content-Type", "")
-            wanted = wish.read(content, kind, endpoint)
+            kind = request.headers.get(hdrs.CONTENT_TYPE, "")
+            name, stream = wish.read(content, kind, endpoint)
             if forced:
                 content = renaming.in_body(content, kind, None, forced, ())
-                wanted = wish.read(content, kind, endpoint)
-            model = self._current.catalogue.resolve(wanted.model or request.query.get("model"))
-            row.model, row.stream = model.name, wanted.stream
+                name, stream = wish.read(content, kind, endpoint)
+            model = self._current.catalogue.resolve(name or request.query.get("model"))
+            row.model, row.stream = model.name, stream
             with quota.admit(request, row, model, endpoint, content):
-                outgoing = outgoing_to(request, path, content, model, endpoint, wanted.stream)
+                outgoing = outgoing_to(request, path, content, model, endpoint, stream)
                 return await self._run(_Job(request, row, model, endpoint, outgoing))
-        except BaseException as error:
+        except BaseException as error:  # whatever ends a request ends its row, a cancellation too
             self.rows.close_failed(row, error)
             raise
 
@@ -115,11 +115,11 @@ class Proxy:
             content = await self.content(request)
             row.bytes_in, row.model, row.dialect = len(content), model.name, str(endpoint.dialect)
             if request.method == "POST" and (endpoint.needs or endpoint.lists):
-                wish.read(content, request.headers.get("Content-Type", ""), endpoint)
+                wish.read(content, request.headers.get(hdrs.CONTENT_TYPE, ""), endpoint)
             with quota.admit(request, row, model, endpoint, content):
                 outgoing = outgoing_below(request, path, content, model, endpoint)
                 return await self._run(_Job(request, row, model, endpoint, outgoing))
-        except BaseException as error:
+        except BaseException as error:  # whatever ends a request ends its row, a cancellation too
             self.rows.close_failed(row, error)
             raise
 
@@ -151,30 +151,27 @@ class Proxy:
                 row.queue_ms, row.load_ms = lease.queue_seconds * 1000, lease.load_seconds * 1000
         self.rows.answered(row)
 
-    async def _run(self, job: _Job) -> web.StreamResponse:
-        """Until one try succeeds. A stream that waits long begins before its answer, and must end as a stream."""
+    def _run(self, job: _Job) -> Awaitable[web.StreamResponse]:
+        """Until one try succeeds."""
         scope.model.set(job.model.name)
         ticket = self._pool.ticket(job.model.name)
         waiting = self._waiting(job, ticket)
+        return self._comment(job, ticket, waiting) if waiting else self._try(job, ticket, None)
+
+    async def _comment(self, job: _Job, ticket: str, waiting: WaitingComments) -> web.StreamResponse:
+        """A stream that waits long begins before its answer, and must end as a stream."""
         try:
-            if waiting is None:
-                outcome = await self._try(job, ticket, None)
-            else:
-                async with waiting:
-                    outcome = await self._try(job, ticket, waiting)
+            async with waiting:
+                return await self._try(job, ticket, waiting)
         except (GatewayError, asyncio.CancelledError) as raised:
             error = reason(job.request, raised)
-            begun = await waiting.stop() if waiting else None
+            begun = await waiting.stop()
             if begun is None:
                 raise
             await refuse(job.request, begun, error, job.endpoint.dialect, self._current.deadlines.idle, job.row.sent)
             self.rows.close_failed(job.row, error)
             cut_off(job.request)
             return begun
-        self.rows.close(job.row, outcome)
-        if outcome.broken or outcome.refused:
-            cut_off(job.request)
-        return outcome.response
 
     def _waiting(self, job: _Job, ticket: str) -> WaitingComments | None:
         retelling = job.outgoing.retelling
@@ -189,10 +186,11 @@ class Proxy:
             job.row.sent,
         )
 
-    async def _try(self, job: _Job, ticket: str, waiting: WaitingComments | None) -> Outcome:
+    async def _try(self, job: _Job, ticket: str, waiting: WaitingComments | None) -> web.StreamResponse:
         since = time.monotonic()
         crashes = 0
-        while True:
+        outcome: Outcome | None = None
+        while outcome is None:
             async with self._pool.lease(
                 job.model.name,
                 light=job.endpoint.light,
@@ -203,7 +201,7 @@ class Proxy:
             ) as lease:
                 begun = await waiting.stop() if waiting else None
                 try:
-                    return await self._forward(job, lease, begun)
+                    outcome = await self._forward(job, lease, begun)
                 except UpstreamLost as lost:
                     await self._replay_or_raise(job, lease, lost, crashes)
                     crashes += lease.backend.crashed
@@ -212,6 +210,10 @@ class Proxy:
                 except UpstreamStalled as stalled:
                     lease.stalled(stalled.message)
                     raise
+        self.rows.close(job.row, outcome)
+        if outcome.broken or outcome.refused:
+            cut_off(job.request)
+        return outcome.response
 
     async def _forward(self, job: _Job, lease: Lease, begun: web.StreamResponse | None) -> Outcome:
         outgoing = job.outgoing
@@ -271,12 +273,11 @@ def _without_files(outgoing: Outgoing) -> Outgoing:
 
 
 def _about(job: _Job) -> bytes:
-    return _waits(job.model.name, round(job.row.queue_ms or 0), round(job.row.load_ms or 0))
+    return _waits(job.model.name, job.row.queue_ms or 0, job.row.load_ms or 0)
 
 
 @lru_cache(maxsize=256)
-def _waits(model: str, queue_ms: int, load_ms: int) -> bytes:
+def _waits(model: str, queue_ms: float, load_ms: float) -> bytes:
     """Most requests wait for nothing, and are told alike."""
-    return (
-        f"x-llamaproxy-model: {model}\r\nx-llamaproxy-queue-ms: {queue_ms}\r\nx-llamaproxy-load-ms: {load_ms}\r\n"
-    ).encode()
+    waits = f"x-llamaproxy-queue-ms: {queue_ms:.0f}\r\nx-llamaproxy-load-ms: {load_ms:.0f}\r\n"
+    return f"x-llamaproxy-model: {model}\r\n{waits}".encode()

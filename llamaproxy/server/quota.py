@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 from aiohttp import web
 
@@ -40,7 +40,9 @@ class _Caller:
 
 
 def _caller(request: web.Request) -> _Caller | None:
-    return getattr(request, "caller", None)
+    ours: Any = request
+    caller: _Caller | None = ours.caller
+    return caller
 
 
 class _Debt(NamedTuple):
@@ -61,11 +63,10 @@ class Quota:
         self._allowances: dict[str, Allowance] = {}
         self._room = _ROOM
 
-    def enter(self, request: web.Request, key: Key | None) -> None:
-        """It is this key's request; None where nobody needs one."""
-        if key:
-            caller = _Caller(key, self._allowance(key.name) if key.limits else None, self._clock)
-            cast(Request, request).caller = caller
+    def enter(self, request: web.Request, key: Key) -> None:
+        """It is this key's request."""
+        caller = _Caller(key, self._allowance(key.name) if key.limits else None, self._clock)
+        cast(Request, request).caller = caller
 
     def _allowance(self, name: str) -> Allowance:
         found = self._allowances.get(name)

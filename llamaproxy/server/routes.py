@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, MethodNotAllowed, NotFound
 from llamaproxy.server.answers import error_response
+from llamaproxy.server.passthrough import Sent
 from llamaproxy.server.posted import as_value, read_as
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
@@ -86,7 +87,7 @@ class Routes:
             response = await self._answer(request)
         except GatewayError as error:
             response = error_response(error, Dialect.OPENAI)
-        if not response.prepared:
+        if not isinstance(response, Sent) and not response.prepared:
             response.headers.setdefault("Cache-Control", _NOT_STORED["Cache-Control"])
         return response
 

@@ -48,7 +48,7 @@ class Rows:
         row = self.open(request, endpoint, dialect)
         try:
             yield row
-        except BaseException as error:
+        except BaseException as error:  # whatever ends a request ends its row, a cancellation too
             self.close_failed(row, error)
             raise
 

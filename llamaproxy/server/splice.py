@@ -1,30 +1,27 @@
 """Forwarding one exchange: the engine's response to the client, as it comes.
 
-The seam of the data plane: `forward` is all the rest of the gateway knows of it. Owns deadlines while bytes flow,
-backpressure in both directions and the honest end of what breaks off.
+The seam of the data plane: `forward` is all the rest of the gateway knows of it. Owns which way an answer takes,
+deadlines while bytes flow and the honest end of what breaks off.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from aiohttp import HttpVersion11, web
 
 from llamaproxy.backends.upstream import Answer, Upstream, UpstreamLost, UpstreamSilent
 from llamaproxy.backends.wire import ConnectionLost, ConnectionSilent
 from llamaproxy.core import headers
-from llamaproxy.core.response import CHUNKED, CLOSE, BadResponse, Head
+from llamaproxy.core.response import BadResponse
 from llamaproxy.core.routing import Dialect
-from llamaproxy.core.stripping import Unasked
 from llamaproxy.errors import GatewayError, UpstreamError, UpstreamStalled
 from llamaproxy.server import fallback, flights, retold
 from llamaproxy.server.answers import error_event
 from llamaproxy.server.fallback import PublicRelay
 from llamaproxy.server.outgoing import Outgoing
-from llamaproxy.server.outlet import AsIs, Outlet, outlet
-from llamaproxy.server.passthrough import ClientConnection, ClientGone, Sent, known, written
-from llamaproxy.tasks import spawn
+from llamaproxy.server.passthrough import ClientConnection, known, sent, written
+from llamaproxy.server.relay import Observe, Relay, Witness
 
 _STREAM = b"text/event-stream"
 _LONGEST_ECHO = 4096
@@ -32,18 +29,6 @@ _NOTHING = b":\n\n"
 """A comment, to have everything sent that was written before."""
 
 _KNOWN = known()
-
-Observe = Callable[[bytes], None]
-
-
-class Witness(Protocol):
-    """Who is told of an answer on its way."""
-
-    sent: Callable[[int], None]
-    """So many bytes of the body were given to the client's connection, with their framing."""
-
-    def began(self, head: Head) -> Observe | None:
-        """The engine has answered; returns who wants to see the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +72,10 @@ async def forward(
     try:
         async with upstream.exchange(method, target, outgoing.fields, outgoing.body, deadlines.first_byte) as answer:
             # An engine that dies between head and body has sent nothing worth keeping.
-            await answer.begin()
+            if not answer.begun:
+                await answer.begin()
+            if begun is None and _KNOWN and not outgoing.retelling and (content := answer.whole()) is not None:
+                return await _at_once(request, answer, content, own_lines, deadlines.idle, witness)
             answer.bear(deadlines.idle)
             if outgoing.retelling and begun is None and answer.head.content_type != _STREAM:
                 return await _told_whole(answer, outgoing.retelling, own_lines, deadlines.idle, witness)
@@ -96,10 +84,29 @@ async def forward(
                 return await _refused(request, begun, answer, outgoing.dialect, deadlines.idle, witness.sent, observe)
             if begun is not None:
                 await written(begun, _NOTHING, request, deadlines.idle)
-            relay = _relay_of(request, outgoing, answer, own_lines, begun, deadlines.idle, witness.sent)
+            relay = _relay_of(request, outgoing, answer, own_lines, begun, deadlines.idle, witness)
             return await _relayed(relay, request, answer, outgoing.dialect, deadlines.idle, observe)
     except UpstreamSilent as error:
         raise UpstreamStalled(f"the engine sent nothing for {deadlines.first_byte:.0f} s") from error
+
+
+async def _at_once(
+    request: web.Request, answer: Answer, content: bytes, own: bytes, idle: float, witness: Witness
+) -> Outcome:
+    """An answer that is here as a whole, with its length. All that can still happen is that its client is slow."""
+    if observe := witness.began(answer.head):
+        observe(content)
+    goes_on = request.version >= HttpVersion11 and bool(request.keep_alive)
+    client = ClientConnection(request)
+    congested = client.write(headers.answer_head(answer.head, own, False, goes_on) + content)
+    witness.sent(len(content))
+    broken: GatewayError | None = None
+    try:
+        if congested:
+            await client.drain(idle)
+    except asyncio.CancelledError as cancelled:
+        broken = flights.reason(request, cancelled)
+    return Outcome(sent(answer.status, goes_on), answer.status, broken)
 
 
 def _relay_of(
@@ -109,13 +116,15 @@ def _relay_of(
     own: bytes,
     begun: web.StreamResponse | None,
     idle: float,
-    on_sent: Callable[[int], None],
-) -> "_Relay | PublicRelay":
+    witness: Witness,
+) -> "Relay | PublicRelay":
     stream = answer.head.content_type == _STREAM
     if outgoing.retelling and stream:
-        return retold.relay(request, answer, own, begun, outgoing.retelling, idle, on_sent)
-    way = _Relay if _KNOWN else fallback.as_it_is
-    return way(request, answer, own, begun, outgoing.unasked if stream else None, idle, on_sent)
+        return retold.relay(request, answer, own, begun, outgoing.retelling, idle, witness.sent)
+    unasked = outgoing.unasked if stream else None
+    if _KNOWN:
+        return Relay(request, answer, own, begun, unasked, idle, witness)
+    return fallback.as_it_is(request, answer, own, begun, unasked, idle, witness.sent)
 
 
 async def _told_whole(
@@ -131,7 +140,7 @@ async def _told_whole(
 
 
 async def _relayed(
-    relay: "_Relay | PublicRelay",
+    relay: "Relay | PublicRelay",
     request: web.Request,
     answer: Answer,
     dialect: Dialect,
@@ -194,91 +203,3 @@ async def _refused(
     error = UpstreamError(f"the engine answered {answer.status}", detail=text)
     await refuse(request, begun, error, dialect, patience, on_sent)
     return Outcome(begun, answer.status, refused=True)
-
-
-class _Relay:
-    """One answer on its way."""
-
-    def __init__(
-        self,
-        request: web.Request,
-        answer: Answer,
-        own: bytes,
-        begun: web.StreamResponse | None,
-        strip: Unasked | None,
-        idle: float,
-        on_sent: Callable[[int], None],
-    ) -> None:
-        newest = request.version >= HttpVersion11
-        framing = answer.head.framing
-        to_chunks = newest and begun is not None
-        goes_on = newest and bool(request.keep_alive) and (to_chunks or framing is not CLOSE)
-        self.response = Sent(answer.status, goes_on)
-        self._on_sent = on_sent
-        self._answer = answer
-        self._client = ClientConnection(request)
-        self._chunked = newest and framing is CHUNKED
-        self._outlet: Outlet = outlet(framing, to_chunks, not newest, strip)
-        self._through = self._outlet.through
-        self._observe: Observe | None = None
-        self._pending = b"" if begun is not None else headers.answer_head(answer.head, own, self._chunked, goes_on)
-        self._idle = idle
-        self._draining: asyncio.Task[None] | None = None
-        self._gone = False
-
-    async def run(self, observe: Observe | None) -> None:
-        """Returns at the proper end. Raises ConnectionLost or BadResponse where it broke off, or ClientGone."""
-        try:
-            if isinstance(self._outlet, AsIs):
-                await self._answer.relay(self._take, observe)
-            else:
-                self._observe = observe
-                await self._answer.relay(None, self._take)
-        except (ConnectionLost, BadResponse) as error:
-            if self._gone:
-                raise ClientGone from error
-            raise
-        finally:
-            if self._draining:
-                self._draining.cancel()
-                self._answer.resume()
-        if last := self._pending + self._outlet.end():
-            self._client.write(last)
-        if self._client.congested:
-            await self._client.drain(self._idle)
-
-    async def insert(self, event: bytes) -> None:
-        """Say why it broke off, where there is a place for it."""
-        place = self._outlet.insert(event) or (self._answer.insert(event) if self._chunked else b"")
-        if place:
-            self._on_sent(len(place))
-            self._client.write(self._pending + place)
-
-    def _take(self, data: bytes) -> None:
-        if self._observe:
-            self._observe(data)
-        if self._gone:
-            return
-        piece = self._through(data)
-        try:
-            congested = self._client.write(self._pending + piece if self._pending else piece)
-        except ClientGone:
-            return self._leave()
-        self._pending = b""
-        self._on_sent(len(piece))
-        if congested and self._draining is None:
-            self._answer.pause()
-            self._draining = spawn(self._drain(), name="drain-client")
-
-    async def _drain(self) -> None:
-        try:
-            await self._client.drain(self._idle)
-        except ClientGone:
-            self._leave()
-        else:
-            self._draining = None
-            self._answer.resume()
-
-    def _leave(self) -> None:
-        self._gone = True
-        self._answer.abort()

@@ -4,15 +4,16 @@ browser may do with it."""
 import itertools
 import re
 import secrets
-from typing import cast
+from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 from llamaproxy.core import headers
 from llamaproxy.server import quota
 from llamaproxy.server.guard import Guard
-from llamaproxy.server.incoming import Request
 
+_FIELD = istr("X-Request-Id")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _OURS = f"{secrets.token_hex(8)}-"
 """The beginning of every id that this process makes: unique among all gateways, and never guessed."""
@@ -21,11 +22,12 @@ _numbers = itertools.count()
 
 def request_id(request: web.Request) -> str:
     """The client's own id where it is harmless, else a new one; the same for the whole request."""
-    ours = cast(Request, request)
-    if ours.known_as is None:
-        given = request.headers.get("X-Request-Id")
-        ours.known_as = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
-    return ours.known_as
+    ours: Any = request
+    known: str | None = ours.known_as
+    if known is None:
+        given = request.headers.get(_FIELD)
+        known = ours.known_as = given if given and _REQUEST_ID.fullmatch(given) else fresh_id()
+    return known
 
 
 def fresh_id() -> str:
@@ -48,7 +50,7 @@ def stamped(request: web.Request, guard: Guard) -> bytes:
 def _for_some(request: web.Request, guard: Guard) -> dict[str, str]:
     """What only answers to limited keys and to pages of allowed origins have."""
     fields = quota.fields(request)
-    origin = request.headers.get("Origin")
+    origin = request.headers.get(hdrs.ORIGIN)
     if origin and guard.allows_origin(origin):
         fields |= {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
     return fields

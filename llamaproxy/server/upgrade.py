@@ -68,7 +68,7 @@ class Upgrades:
                 raise InvalidRequest("the path must not contain `..`")
             with quota.admit(request, row, model, endpoint, b"", Want()):
                 await self._lease(request, row, model, path, key)
-        except BaseException as error:
+        except BaseException as error:  # whatever ends a request ends its row, a cancellation too
             self._ledger.close(row, *_end(row, error, self._flights.end(row)))
             raise
         self._flights.end(row)
@@ -114,7 +114,7 @@ class Upgrades:
                 far = await reach(lease.upstream, f"{path}?{query}" if query else path, fields)
                 head, rest = await far.head
             websocket.check_answer(head, key)
-        except BaseException as error:
+        except BaseException as error:  # nobody else knows of the connection yet
             if far:
                 far.abort()
             if isinstance(error, TimeoutError):

@@ -5,6 +5,7 @@ client_abort + upstream_error + rejected + truncated + in flight, at any moment.
 Writes nothing itself, because it is on the way of every request: `journal` and `writer` are told.
 """
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from operator import attrgetter
 from typing import Any
 
 ROWS_KEPT = 1000
+NULL = math.nan
+"""What SQLite stores as NULL, and JSON as null."""
 
 
 class RequestState(StrEnum):
@@ -83,8 +86,9 @@ values = attrgetter(*FIELDS)
 
 
 def stored(run: int, row: RequestRow) -> tuple[str | float | None, ...]:
-    """The same as they are written, after the numbers of process and row: plain texts and numbers, because SQLite
-    looks for an adapter for everything else.
+    """The same as they are written, after the numbers of process and row: plain texts and numbers, because SQLite's
+    binding looks for an adapter for everything else. So what most rows have not is `NULL`, other values that are not
+    known stay None.
 
     Spelled out, because each request needs it twice: `values` takes twice as long.
     """
@@ -97,7 +101,7 @@ def stored(run: int, row: RequestRow) -> tuple[str | float | None, ...]:
         row.client,
         row.started_at,
         row.model,
-        row.key,
+        NULL if row.key is None else row.key,
         row.backend,
         1 if row.stream else 0,
         row.status,
@@ -114,7 +118,7 @@ def stored(run: int, row: RequestRow) -> tuple[str | float | None, ...]:
         row.bytes_in,
         row.bytes_out,
         row.replays,
-        row.error,
+        NULL if row.error is None else row.error,
     )
 
 

@@ -53,7 +53,7 @@ class LogRows:
         taken, self._waiting = self._waiting, deque()
         try:
             self.dropped += await store.insert([self._cells(entry) for entry in taken], INSERT)
-        except BaseException:
+        except BaseException:  # cancelled at the end, too: what was taken is not written yet
             if self._forget is None:
                 self._put_back(taken)
             raise

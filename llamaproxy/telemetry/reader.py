@@ -49,7 +49,7 @@ class Reader:
             self._connection = await connect(self._address, uri=True, timeout=_BUSY)
         try:
             return [tuple(row) for row in await self._connection.execute_fetchall(text, values)]
-        except BaseException:
+        except BaseException:  # cancelled, SQLite would go on reading in its thread
             await self._connection.interrupt()
             await self._close()
             raise

@@ -6,16 +6,17 @@ Decides nothing about when: `writer` does, and hears of every failure as an exce
 
 import asyncio
 import contextlib
-import math
 import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
 
+from llamaproxy.telemetry.ledger import NULL
 from llamaproxy.telemetry.schema import (
     INSERT,
     INSERTS,
@@ -38,8 +39,9 @@ _CORRUPT_KEPT = 3
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_VALUE = (OverflowError, UnicodeError)
 """What SQLite cannot hold: numbers beyond 64 bits, text that is no Unicode."""
-_NULL = math.nan
-"""What SQLite stores as NULL, and the binding takes as it is: for each None it looks for an adapter."""
+
+# The binding looks for an adapter for each None, and for longer where there is none.
+sqlite3.register_adapter(type(None), {None: NULL}.get)
 
 Values = Sequence[Any]
 
@@ -78,7 +80,7 @@ async def connect(address: str | Path, **options: Any) -> aiosqlite.Connection:
     connection = aiosqlite.connect(address, **options)
     try:
         return await connection
-    except BaseException:
+    except BaseException:  # cancelled or not, its thread must have ended
         await asyncio.to_thread(connection._thread.join)
         raise
 
@@ -89,12 +91,8 @@ def _together(rows: Sequence[Values]) -> Iterator[tuple[str, list[Values]]]:
     for count, statement in INSERTS.items():
         end = len(rows) - (len(rows) - begin) % count
         if begin < end:
-            yield statement, [_joined(rows[at : at + count]) for at in range(begin, end, count)]
+            yield statement, [list(chain.from_iterable(rows[at : at + count])) for at in range(begin, end, count)]
         begin = end
-
-
-def _joined(rows: Sequence[Values]) -> Values:
-    return [_NULL if cell is None else cell for row in rows for cell in row]
 
 
 class Store:
@@ -111,7 +109,7 @@ class Store:
         try:
             store = cls(connection)
             await store._set_up()
-        except BaseException:
+        except BaseException:  # nobody else would close it, cancelled or not
             await connection.close()
             raise
         return store
@@ -148,7 +146,7 @@ class Store:
             for statement, cells in _together(rows) if sql == INSERT else [(sql, rows)]:
                 await self._connection.executemany(statement, cells)
             await self._connection.commit()
-        except BaseException:
+        except BaseException:  # cancelled or not, no transaction stays open
             await self._connection.rollback()
             raise
 
@@ -159,7 +157,7 @@ class Store:
             await self._connection.executemany(PUT_METRICS, rows)
             await self._connection.executemany(SHORTEN_METRICS, tiers)
             await self._connection.commit()
-        except BaseException:
+        except BaseException:  # cancelled or not, no transaction stays open
             await self._connection.rollback()
             raise
 
@@ -198,7 +196,7 @@ class Store:
         try:
             cursor = await self._connection.execute(sql, values)
             await self._connection.commit()
-        except BaseException:
+        except BaseException:  # cancelled or not, no transaction stays open
             await self._connection.rollback()
             raise
         # One step frees one page, and `execute` takes one step.

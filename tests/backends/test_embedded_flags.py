@@ -221,7 +221,7 @@ def test_only_a_context_of_zero_forbids_to_shrink_it() -> None:
 
 
 def test_every_flag_fits_the_wheel() -> None:
-    xllamacpp = pytest.importorskip("xllamacpp")
+    xllamacpp = pytest.importorskip("xllamacpp", reason="no wheel of the engine for this platform")
     for flag, value, path, expected in ACCEPTED:
         got = embedded_flags.to_params(parse(flag) if value is None else parse(flag, value), xllamacpp)
         for name in path.split("."):

@@ -63,7 +63,7 @@ class Journal:
     def __init__(self, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
         self.events: list[Event] = []
         self.effects: list[Effect] = []
-        handle = pool.scheduler.handle
+        handle, grants = pool.scheduler.handle, pool.scheduler.grants
 
         def write_down(event: Event, now: float) -> list[Effect]:
             effects = handle(event, now)
@@ -71,7 +71,14 @@ class Journal:
             self.effects += effects
             return effects
 
+        def write_down_at_once(event: RequestArrived, now: float) -> bool:
+            if granted := grants(event, now):
+                self.events.append(event)
+                self.effects.append(Grant(event.request, event.model, pool.backends[event.model].spawn))
+            return granted
+
         monkeypatch.setattr(pool.scheduler, "handle", write_down)
+        monkeypatch.setattr(pool.scheduler, "grants", write_down_at_once)
 
     def check(self) -> None:
         """Every request is granted, rejected or gone; every grant is released, and only once."""

@@ -113,3 +113,15 @@ async def test_closing_leaves_no_timer(clock: Clock, silence: Silence) -> None:
     silence.bear(10)
     silence.close()
     assert clock.pending == []
+
+
+async def test_what_others_have_heard_counts(clock: Clock, told: list[str]) -> None:
+    heard = clock.now
+    silence = Silence(lambda: told.append("too long"), lambda: heard)
+    silence.bear(10)
+    clock.go(6)
+    heard = clock.now
+    clock.go(4)
+    assert (told, clock.pending) == ([], [heard + 10])
+    clock.go(6)
+    assert told == ["too long"]

@@ -99,10 +99,10 @@ async def cached(upstream: Upstream, prompt: str) -> int:
 
 async def serve(carry: Carry, upstream: Upstream, prompt: str) -> bool:
     """One request as the data plane has it; whether its answer tells of a restore."""
-    serving = carry.serving(body(prompt))
+    share = carry.begin(body(prompt))
     timings = json.loads(await post(upstream, prompt))["timings"]
-    serving.finished(timings["cache_n"] + timings["prompt_n"], timings["cache_n"])
-    return serving.returning
+    carry.served(body(prompt), share, timings["cache_n"] + timings["prompt_n"], timings["cache_n"])
+    return share > 0
 
 
 async def swap(house: House, carry: Carry, environment: Mapping[str, str] | None = None, *prompts: str) -> list[bool]:
@@ -279,7 +279,7 @@ class TestVerdict:
         carry = house.carry()
         async with house.engine() as upstream:
             await serve(carry, upstream, BEES)
-            carry.serving(body(WASPS))  # its client leaves
+            carry.begin(body(WASPS))  # its client leaves
             await carry.save(upstream)
         assert await swap(house, carry, {"FAKE_RESTORE": "useless"}, BEES) == [False]
 

@@ -160,7 +160,7 @@ class TestFolders:
 
 
 def test_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="descriptors are counted on POSIX only")
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 65536))
     finding = only(checks.descriptors())
     assert (finding.level, "ulimit -n 65536" in str(finding.remedy)) == (Level.WARNING, True)

@@ -67,7 +67,7 @@ class TestContent:
             head, last = block[:-1], block[-1:]
             assert stripper.through(head) == b""
             assert stripper.through(last) == (b"" if is_extra(block) else block)
-            assert stripper.held == 0
+            assert not stripper.held
 
     def test_large_events_are_not_held_back_either(self) -> None:
         stripper, large = UsageStripper(), b"data: " + b"x" * MAX_EXTRA * 3

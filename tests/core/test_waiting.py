@@ -3,8 +3,10 @@
 from llamaproxy.config import BreakerConfig
 from llamaproxy.core.backend import Backend, Waiter
 from llamaproxy.core.breaker import Breaker
+from llamaproxy.core.events import Effect, Reject
 from llamaproxy.core.states import BackendState
 from llamaproxy.core.waiting import MAX_RETRY_AFTER, WaitingRoom, patience
+from llamaproxy.errors import ShuttingDown
 from llamaproxy.modelconfig import ModelConfig
 
 
@@ -23,6 +25,32 @@ def test_who_is_taken_is_nowhere_any_more() -> None:
     taken = room.take("r")
     assert taken and taken[0] is b and taken[1].request == "r"
     assert (len(room), room.wanted(), list(b.queue), room.take("r")) == (0, [], [], None)
+
+
+def test_each_who_waits_is_told_once_and_nobody_wants_it_any_more() -> None:
+    room, b, other = WaitingRoom(), backend("m"), backend("other")
+    for request in ("first", "second"):
+        room.add(b, waiter(request))
+    room.add(other, waiter("stays"))
+    room.want(b, 5)
+    out: list[Effect] = []
+    room.reject_all(b, ShuttingDown("over"), out)
+    assert [effect.request for effect in out if isinstance(effect, Reject)] == ["first", "second"]
+    assert (room.wanted(), len(room), b.start_wanted) == ([other], 1, None)
+    room.reject_all(b, ShuttingDown("over"), out)
+    assert len(out) == 2
+
+
+def test_probe_that_leaves_makes_way_for_another() -> None:
+    room, b = WaitingRoom(), backend()
+    for _ in range(3):
+        b.breaker.start_failed(0, "broken")
+    assert b.breaker.admits("probe", 1000) and not b.breaker.admits("second", 1000)
+    room.add(b, waiter("probe"))
+    room.leave("probe")
+    assert b.breaker.admits("second", 1000)
+    room.leave("probe")
+    assert len(room) == 0
 
 
 def test_wanting_without_a_request_keeps_it_wanted() -> None:

@@ -24,7 +24,7 @@ async def test_a_page_says_that_it_is_old_and_is_right_again_after_a_restart(
         session = await stack.enter_async_context(aiohttp.ClientSession())
         page = await open_page("models", url=gateway.url)
         await row(page, MODEL).get_by_role("button", name="Start", exact=True).click()
-        await expect(row(page, MODEL).get_by_text("Ready")).to_be_visible()
+        await expect(row(page, MODEL).get_by_text("Ready", exact=True)).to_be_visible()
         await Client(gateway, session).state_is(MODEL, "ready")
 
         await gateway.stop()
@@ -35,4 +35,4 @@ async def test_a_page_says_that_it_is_old_and_is_right_again_after_a_restart(
         gateway.write({**settings(), "server": {"port": port}})
         await gateway.start()
         await expect(page.get_by_text("Disconnected, data from")).to_have_count(0)
-        await expect(row(page, MODEL).get_by_text("Stopped")).to_be_visible()
+        await expect(row(page, MODEL).get_by_text("Stopped", exact=True)).to_be_visible()

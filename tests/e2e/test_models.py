@@ -23,7 +23,7 @@ async def test_a_model_is_loaded_and_stopped_after_a_question(open_page: Open, c
     page = await open_page("models")
     model = row(page, MODEL)
     await model.get_by_role("button", name=re.compile("^(Start|Retry)$")).click()
-    await expect(model.get_by_text("Ready")).to_be_visible()
+    await expect(model.get_by_text("Ready", exact=True)).to_be_visible()
     assert (await client.model(MODEL))["state"] == "ready"
 
     await model.get_by_role("button", name="Stop", exact=True).click()
@@ -34,7 +34,7 @@ async def test_a_model_is_loaded_and_stopped_after_a_question(open_page: Open, c
 
     await model.get_by_role("button", name="Stop", exact=True).click()
     await question.get_by_role("button", name="Stop").click()
-    await expect(model.get_by_text("Stopped")).to_be_visible()
+    await expect(model.get_by_text("Stopped", exact=True)).to_be_visible()
     assert (await client.model(MODEL))["state"] == "stopped"
 
 

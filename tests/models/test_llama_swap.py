@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llamaproxy.errors import ConfigError
 from llamaproxy.models.draft import Draft, Plan
 from llamaproxy.models.llama_swap import parse
-
-yaml = pytest.importorskip("yaml")
 
 
 def nothing(args: Sequence[str]) -> Iterable[str]:

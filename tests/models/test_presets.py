@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,8 +16,6 @@ from llamaproxy.config import Config
 from llamaproxy.errors import ConfigError
 from llamaproxy.models import presets
 from llamaproxy.models.presets import Imported, import_presets
-
-yaml = pytest.importorskip("yaml")
 
 INI = """\
 version = 1

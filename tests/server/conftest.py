@@ -10,6 +10,7 @@ from aiohttp.test_utils import BaseTestServer, TestClient
 
 from llamaproxy.config import Config
 from llamaproxy.configfile import Fixed, Source
+from llamaproxy.server import splice
 from llamaproxy.server.app import Server
 from llamaproxy.server.gateway import Gateway
 from tests.folders import short_folder
@@ -79,3 +80,10 @@ async def beside(serve: Serve) -> AsyncIterator[Beside]:
     yield start
     for client in clients:
         await client.close()
+
+
+@pytest.fixture(params=["as it comes", "by documented means"])
+def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the inside of aiohttp is known: what the client sees must not depend on it."""
+    monkeypatch.setattr(splice, "_KNOWN", request.param == "as it comes")
+    return bool(request.param == "as it comes")

@@ -28,9 +28,13 @@ class Carrying:
         self.bodies: list[bytes] = []
         self.prompts: list[tuple[int | None, int | None]] = []
 
-    def serving(self, body: bytes) -> Any:
+    def begin(self, body: bytes) -> float:
         self.bodies.append(body)
-        return SimpleNamespace(finished=lambda prompt, cached: self.prompts.append((prompt, cached)))
+        return 0.5
+
+    def served(self, body: bytes, share: float, prompt: int | None, cached: int | None) -> None:
+        assert (body, share) == (self.bodies[-1], 0.5)
+        self.prompts.append((prompt, cached))
 
 
 class Scene:
@@ -151,6 +155,16 @@ def test_capture_sees_every_answer_beside_the_meter(endpoint: Endpoint, head: by
     seen: list[bytes] = []
     Scene(endpoint, capture=seen.append).answer(head, b"{", b"}")
     assert seen == [b"{", b"}"]
+
+
+def test_the_meter_is_alone_with_a_stream_that_nobody_captures() -> None:
+    scene, captured, document = Scene(), Scene(capture=lambda data: None), Scene()
+    for one, head in ((scene, STREAM), (captured, STREAM), (document, UNARY)):
+        one.answer(head)
+    assert (captured.account.alone, document.account.alone) == (None, None)
+    assert scene.account.alone
+    scene.account.alone.feed(EVENT)
+    assert scene.account.tokens == 1
 
 
 def test_meter_counts_beside_a_capture() -> None:

@@ -1,6 +1,7 @@
 """The table of routes, the door, and errors that are always JSON."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from llamaproxy.config import Config
+from llamaproxy.core.usage import StreamMeter
 from llamaproxy.errors import ConfigError
-from llamaproxy.server import splice
+from llamaproxy.server.express import Express
 from llamaproxy.server.gateway import check
 from llamaproxy.server.guard import fingerprint
+from llamaproxy.server.relay import Relay
 from llamaproxy.tasks import spawn
 from tests.gateway import fake_model
 from tests.models.ggufs import write as write_model
@@ -79,15 +82,32 @@ async def test_wrong_method_is_told_the_right_ones(serve: Serve) -> None:
     assert (await client.delete("/models")).headers["Allow"] == "GET"
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_streams_leave_nothing_to_the_collector(serve: Serve, path: str) -> None:
+    """It looks seldom, and stops everything when it does."""
+    client = await serve()
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}], "prompt": "x"}
+    await (await client.post(path, json=body)).read()
+    gc.collect()
+    gc.disable()
+    try:
+        await (await client.post(path, json=body)).read()
+        await (await client.get("/api/health")).read()
+        kinds = Relay | Express | StreamMeter
+        assert not [found for found in gc.get_objects() if isinstance(found, kinds)]
+    finally:
+        gc.enable()
+
+
 async def test_failure_of_our_own_in_the_middle_of_a_stream_cuts_it_off(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(relay: splice._Relay, observe: object) -> None:
+    async def fail(relay: Relay, observe: object) -> None:
         relay._client.write(relay._pending)
         raise RuntimeError("a bug")
 
     client = await serve()
-    monkeypatch.setattr(splice._Relay, "run", fail)
+    monkeypatch.setattr(Relay, "run", fail)
     response = await client.post("/v1/completions", json={"model": "m", "prompt": "x", "stream": True})
     with pytest.raises(aiohttp.ClientPayloadError):
         await response.read()

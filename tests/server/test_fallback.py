@@ -40,9 +40,12 @@ class Fast:
         self.content = content
         self.paused = False
 
-    async def relay(self, sink: Any, content: Any) -> None:
+    def relay(self, sink: Any, content: Any) -> asyncio.Future[None]:
         for piece in self.content:
             content(piece)
+        ended = asyncio.get_running_loop().create_future()
+        ended.set_result(None)
+        return ended
 
     def pause(self) -> None:
         self.paused = True

@@ -206,12 +206,13 @@ async def told(port: int | None) -> list[bytes]:
 
     async def hold(data: bytes) -> bytes:
         frame = plain.frame(data)
+        end = len(data) - len(frame[1]) + frame[2] if frame else len(data)
         async with free, connected(port) as (reader, writer):
-            writer.write(data[: frame.end] if frame else data)
+            writer.write(data[:end])
             first = b""
             if frame:
                 first = await one_answer(reader, bare=data.startswith(b"HEAD "))
-                writer.write(data[frame.end :])
+                writer.write(data[end:])
             return _DIFFERENT.sub(b"", first + (await until_closed(reader)).text)
 
     line = b"POST /v1/completions HTTP/1.1\r\n"

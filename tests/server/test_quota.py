@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
 
 from llamaproxy.core import routing
 from llamaproxy.core.keys import Key
@@ -17,6 +16,7 @@ from llamaproxy.server import quota
 from llamaproxy.server.passthrough import ClientGone
 from llamaproxy.server.quota import Quota, spell_duration
 from llamaproxy.telemetry.ledger import RequestRow
+from tests.server.mocked import mocked_request
 
 MODEL = Model("m", ModelConfig(path="/m.gguf", aliases=("gpt",)), "configured")
 BODY = b'{"max_tokens": 60}' + b" " * 14
@@ -36,7 +36,7 @@ class World:
         self.quota = Quota(lambda: self.now)
 
     def request(self, key: Key | None = None) -> Any:
-        request = make_mocked_request("POST", "/v1/chat/completions", headers={"Content-Type": "application/json"})
+        request = mocked_request("POST", "/v1/chat/completions", {"Content-Type": "application/json"})
         self.quota.enter(request, key or self.key)
         return request
 
@@ -103,8 +103,7 @@ class TestSettling:
 
 class TestWho:
     def test_without_a_key_nothing_is_asked_and_nothing_told(self) -> None:
-        request = make_mocked_request("GET", "/")
-        Quota().enter(request, None)
+        request = mocked_request("GET", "/")
         with quota.admit(request, row(), MODEL, chat(), BODY):
             assert quota.fields(request) == {}
         assert quota.key_name(request) is None
@@ -192,4 +191,4 @@ class TestFields:
 def test_the_priority_is_the_keys() -> None:
     request = World().request(Key("vip", priority=7))
     assert quota.priority(request) == 7
-    assert quota.priority(make_mocked_request("POST", "/")) == 0, "without a key nobody is more than another"
+    assert quota.priority(mocked_request("POST", "/")) == 0, "without a key nobody is more than another"

@@ -9,7 +9,7 @@ from llamaproxy.core.response import BadResponse
 from llamaproxy.core.routing import Dialect
 from llamaproxy.server import retold
 from llamaproxy.server.outlet import Outlet
-from tests.server.test_splice import SSE, chunk, says, spliced
+from tests.server.splicing import SSE, chunk, says, spliced
 
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 

@@ -13,5 +13,5 @@ def ended(number: int, **fields: Any) -> RequestRow:
 
 
 def cells(row: RequestRow, run: int = 1) -> tuple[Any, ...]:
-    """As the database takes it."""
-    return ledger.stored(run, row)
+    """As the database gives it back."""
+    return tuple(None if cell is ledger.NULL else cell for cell in ledger.stored(run, row))
