@@ -16,7 +16,7 @@ from llamaproxy.errors import GatewayError
 from llamaproxy.server import body, inbound
 from llamaproxy.server.inbound import Inbound, close_after
 from llamaproxy.server.incoming import Request
-from tests.faults.framings import corpus
+from tests.faults.framings import Conversation, corpus
 from tests.server.conftest import InboundServer, Serve
 from tests.server.raw import Answers, connected, one_answer, say, until_closed
 
@@ -171,7 +171,11 @@ async def test_what_is_not_served_has_its_status(serve: Serve, parser: str, name
 async def test_every_conversation_has_the_answers_that_it_has_without_a_short_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of the corpus of framings, on an engine's route."""
+    """Of the corpus of framings, on an engine's route.
+
+    A machine that stands still for a second lets a deadline pass, which it does not do each time: what is different
+    is asked again, and is still different if the way makes the difference.
+    """
     monkeypatch.setattr(inbound, "KEEP_ALIVE", 3.0)
     ways: Counter[str] = Counter()
 
@@ -187,20 +191,26 @@ async def test_every_conversation_has_the_answers_that_it_has_without_a_short_wa
         return response
 
     async with InboundServer(Inbound(judge, lambda: 1.0)) as server:
-        short = await told(server.port)
+
+        async def told_apart(conversations: list[Conversation]) -> dict[Conversation, tuple[bytes, bytes]]:
+            short = await told(server.port, conversations)
+            lanes = ways["Lane"]
+            with monkeypatch.context() as patch:
+                patch.setattr(inbound, "_KNOWN", False)
+                long = await told(server.port, conversations)
+            assert ways["Lane"] == lanes
+            pairs = zip(short, long, strict=True)
+            return {case: pair for case, pair in zip(conversations, pairs, strict=True) if pair[0] != pair[1]}
+
+        different = await told_apart(corpus())
         assert ways["Lane"] > 40
-        monkeypatch.setattr(inbound, "_KNOWN", False)
-        ways.clear()
-        long = await told(server.port)
-        assert ways["Lane"] == 0
-    different = {
-        case.name: (one, other) for case, one, other in zip(corpus(), short, long, strict=True) if one != other
-    }
+        for _ in range(2):
+            different = await told_apart(list(different))
     assert not different
-    assert len(short) >= 1000
+    assert len(corpus()) >= 1000
 
 
-async def told(port: int | None) -> list[bytes]:
+async def told(port: int | None, conversations: list[Conversation]) -> list[bytes]:
     """What comes back in each conversation, in which the second request waits for the answer to a plain first one."""
     free = asyncio.Semaphore(128)
 
@@ -216,4 +226,4 @@ async def told(port: int | None) -> list[bytes]:
             return _DIFFERENT.sub(b"", first + (await until_closed(reader)).text)
 
     line = b"POST /v1/completions HTTP/1.1\r\n"
-    return list(await asyncio.gather(*(hold(case.data.replace(_START, line)) for case in corpus())))
+    return list(await asyncio.gather(*(hold(case.data.replace(_START, line)) for case in conversations)))
