@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from llamaproxy.backends.lost import ConnectionLost, ConnectionSilent
 from llamaproxy.backends.silence import FOR_EVER
-from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
+from llamaproxy.backends.wire import Connection
 from llamaproxy.core.response import Head
 from llamaproxy.errors import Exhausted
 

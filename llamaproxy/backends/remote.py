@@ -11,9 +11,10 @@ import time
 
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.life import Report
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.output import OutputLog
 from llamaproxy.backends.slots import Carry
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.backends.upstream import Upstream
 from llamaproxy.core.events import BackendExited, BackendReady, StopReason
 from llamaproxy.errors import Exhausted, GatewayError, ModelStartFailed, Unavailable
 from llamaproxy.tasks import spawn

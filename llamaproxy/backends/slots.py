@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.slot_actions import SlotsRefused, list_slots, restore_slot, save_slot
 from llamaproxy.backends.slot_files import SlotFile, SlotFiles, draft_name, remove
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import KvConfig
 from llamaproxy.core.reuse import Fingerprint, Trial, was_of_use
 from llamaproxy.errors import Exhausted

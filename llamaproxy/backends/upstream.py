@@ -13,9 +13,10 @@ from typing import Self
 
 from llamaproxy.backends.command import Address
 from llamaproxy.backends.connections import Connections, P
+from llamaproxy.backends.lost import ConnectionLost, UpstreamLost, unanswered
 from llamaproxy.backends.route import route_to
 from llamaproxy.backends.silence import FOR_EVER
-from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent, Diversion, Sink
+from llamaproxy.backends.wire import Connection, Diversion, Sink
 from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.errors import Exhausted
 
@@ -29,14 +30,6 @@ _LONGEST_ANSWER = 8 * 1024**2
 
 _NO_FIELDS = b""
 _JSON = b"Content-Type: application/json\r\n"
-
-
-class UpstreamLost(Exception):
-    """No answer, or none that can be understood, and nothing of it has gone anywhere."""
-
-
-class UpstreamSilent(UpstreamLost):
-    """No answer within the time that it was given."""
 
 
 class Answer:
@@ -59,7 +52,7 @@ class Answer:
         try:
             self._connection, self.head = await self._connections.ask(self._request, self._to_head, self._patience)
         except (ConnectionLost, BadResponse) as error:
-            raise _lost(error) from error
+            raise unanswered(error) from error
         self.status = self.head.status
         return self
 
@@ -76,7 +69,7 @@ class Answer:
         try:
             await self._connection.begin()
         except (ConnectionLost, BadResponse) as error:
-            raise _lost(error) from error
+            raise unanswered(error) from error
 
     def whole(self) -> bytes | None:
         """See `Connection`, as of `relay` and what follows it."""
@@ -119,10 +112,6 @@ class Answer:
 
     def abort(self) -> None:
         self._connection.abort()
-
-
-def _lost(error: ConnectionLost | BadResponse) -> UpstreamLost:
-    return UpstreamSilent(str(error)) if isinstance(error, ConnectionSilent) else UpstreamLost(str(error))
 
 
 class Upstream:

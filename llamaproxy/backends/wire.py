@@ -9,13 +9,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from llamaproxy.backends.lost import ConnectionLost, ConnectionSilent
 from llamaproxy.backends.silence import FOR_EVER, Silence
 from llamaproxy.core.framing import Body, ChunkedBody, body_of
-from llamaproxy.core.response import CHUNKED, LENGTH, MAX_HEAD, BadResponse, Head, parse
-
-_END_OF_HEAD = b"\r\n\r\n"
-_MOST_INTERIM = 8
-"""Interim responses (1xx) before the real one; llama-server sends none."""
+from llamaproxy.core.response import CHUNKED, LENGTH, BadResponse, Head, HeadReader
 
 _MOST_EARLY = 256 * 1024
 """Bytes of a body that are taken in before anybody relays it."""
@@ -37,18 +34,6 @@ class Diversion(Protocol):
     def connection_lost(self, exc: Exception | None) -> None: ...
 
 
-class ConnectionLost(Exception):
-    """The engine closed the connection, or it broke. `heard`: some of the response had come."""
-
-    def __init__(self, reason: str, heard: bool) -> None:
-        super().__init__(reason)
-        self.heard = heard
-
-
-class ConnectionSilent(ConnectionLost):
-    """Nothing came for as long as was waited, and the connection was closed for it."""
-
-
 class Connection(asyncio.Protocol):
     """One exchange at a time: `ask`, then maybe `begin`, then `relay`.
 
@@ -67,10 +52,8 @@ class Connection(asyncio.Protocol):
         self._body: Body | None = None
         self._sink: Sink | None = None
         self._diversion: Diversion | None = None
-        self._relaying = False
+        self._heads = HeadReader()
         self._buffer = b""
-        self._interim = 0
-        self._to_head = False
         self._garbled = False
         self._silence = Silence(self._fall_silent, self._heard_on_diversion)
         self.exchanges = 0
@@ -91,7 +74,8 @@ class Connection(asyncio.Protocol):
         if self._silence.suspended:
             self.resume()
         self._silence.bear(patience)
-        self._to_head, self._interim, self._buffer = to_head, 0, b""
+        self._heads.expect(to_head)
+        self._buffer = b""
         self._parsed = self._body = self._first = None
         self._head = head = self._loop.create_future()
         self._end = self._loop.create_future()
@@ -126,7 +110,7 @@ class Connection(asyncio.Protocol):
         assert self._end
         early, self._buffer = self._buffer, b""
         if not self._end.done():
-            self._relaying, self._sink = True, sink
+            self._sink = sink or _swallow
             if self._silence.suspended:
                 self.resume()
         if content:
@@ -145,7 +129,7 @@ class Connection(asyncio.Protocol):
 
     def divert(self, by: Callable[["Connection"], Diversion]) -> None:
         """Let somebody stand in front, until what is being relayed has come to its end."""
-        if self._relaying and self._transport:
+        if self._sink and self._transport:
             self._diversion = by(self)
             self._transport.set_protocol(cast(asyncio.BaseProtocol, self._diversion))
 
@@ -232,7 +216,7 @@ class Connection(asyncio.Protocol):
             self._close_body(self._body)
         self._silence.close()
         self._diversion = None
-        heard = bool(self._buffer or self._parsed or self._interim)
+        heard = bool(self._parsed or self._heads.begun)
         self._fail(ConnectionLost(str(error) if error else "the engine closed the connection", heard))
         self._on_lost(self)
 
@@ -241,22 +225,12 @@ class Connection(asyncio.Protocol):
     def _take_head(self, data: bytes) -> None:
         if self._head is None:
             raise BadResponse("it comes without a request")
-        self._buffer += data
-        while (end := self._buffer.find(_END_OF_HEAD)) >= 0:
-            size = end + len(_END_OF_HEAD)
-            if size > MAX_HEAD:
-                break
-            head, rest = parse(self._buffer[:size], self._to_head), self._buffer[size:]
-            if head.status < 200:
-                self._pass_over(head, rest)
-                continue
-            self._parsed, self._buffer = head, b""
+        if found := self._heads.take(data):
+            head, rest = found
+            self._parsed = head
             if not self._head.done():
                 self._head.set_result(head)
             self._begin_body(head, rest)
-            return
-        if len(self._buffer) > MAX_HEAD:
-            raise BadResponse(f"its head is larger than {MAX_HEAD} bytes")
 
     def _begin_body(self, head: Head, data: bytes) -> None:
         if head.framing is LENGTH and head.length == len(data):
@@ -266,20 +240,13 @@ class Connection(asyncio.Protocol):
         if data or body.ended:
             self._take_body(body, data)
 
-    def _pass_over(self, head: Head, rest: bytes) -> None:
-        self._interim += 1
-        if head.status == 101 or self._interim > _MOST_INTERIM:
-            raise BadResponse("it changes the protocol, or never comes")
-        self._buffer = rest
-
     def _take_body(self, body: Body, data: bytes) -> None:
         if body.ended and data:
             raise BadResponse("it goes on after its end")
         body.feed(data)
-        if self._relaying:
+        if self._sink:
             self._silence.heard_at = self._loop.time()
-            if self._sink:
-                self._sink(data)
+            self._sink(data)
         else:
             self._buffer += data
             if len(self._buffer) > _MOST_EARLY:
@@ -301,7 +268,6 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
         self._body = self._sink = None
-        self._relaying = False
         if self._diversion:
             self._transport.set_protocol(self)
             self._diversion = None
@@ -328,6 +294,10 @@ class Connection(asyncio.Protocol):
                 future.set_exception(error)
                 # Nobody may ask any more: whoever waited has been cancelled.
                 future.exception()
+
+
+def _swallow(data: bytes) -> None:
+    """Nobody but who listens to the content wants it."""
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -12,9 +12,13 @@ from functools import lru_cache
 MAX_HEAD = 64 * 1024
 """Bytes."""
 MAX_FIELDS = 200
+SWITCHING = 101
+MAX_INTERIM = 8
+"""Interim responses (1xx) before the real one; llama-server sends none."""
 _CACHED = 2048
 """Bytes of a head that is worth remembering: streams of one engine all begin alike."""
 
+_END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 
@@ -52,6 +56,50 @@ class Head:
     length: int
     persistent: bool
     content_type: bytes = b""
+
+
+class HeadReader:
+    """Finds the heads of answers, one after the other, in what comes; interim answers (1xx) are passed over.
+
+    `switching`: the requests ask for another protocol, and 101 is an answer to them. `begun`: some of what is expected
+    has come.
+    """
+
+    def __init__(self, switching: bool = False) -> None:
+        self._switching = switching
+        self._held = b""
+        self._interim = 0
+        self._to_head = False
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._held or self._interim)
+
+    def expect(self, to_head: bool) -> None:
+        """A request was sent, which is HEAD or not."""
+        self._held, self._interim, self._to_head = b"", 0, to_head
+
+    def take(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The head and what came behind it; None while some of it is missing. Raises BadResponse."""
+        self._held += data
+        while (end := self._held.find(_END)) >= 0:
+            size = end + len(_END)
+            if size > MAX_HEAD:
+                break
+            head, rest = parse(self._held[:size], self._to_head), self._held[size:]
+            if head.status >= 200 or (head.status == SWITCHING and self._switching):
+                self._held = b""
+                return head, rest
+            self._pass_over(head, rest)
+        if len(self._held) > MAX_HEAD:
+            raise BadResponse(f"its head is larger than {MAX_HEAD} bytes")
+        return None
+
+    def _pass_over(self, head: Head, rest: bytes) -> None:
+        self._interim += 1
+        if head.status == SWITCHING or self._interim > MAX_INTERIM:
+            raise BadResponse("it changes the protocol, or never comes")
+        self._held = rest
 
 
 def parse(head: bytes, to_head: bool) -> Head:

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from llamaproxy.core.response import BadResponse, Head
+from llamaproxy.core.response import SWITCHING, BadResponse, Head
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -32,7 +32,7 @@ def accept_of(key: str) -> str:
 
 def check_answer(head: Head, key: str) -> None:
     """Raises BadResponse where the server has not changed to the protocol that it was asked for."""
-    if head.status != 101:
+    if head.status != SWITCHING:
         raise BadResponse(f"it answered {head.status} to the handshake of a WebSocket")
     said = {name.lower(): value for name, value in head.fields}
     if (

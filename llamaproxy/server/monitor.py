@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llamaproxy.backends.life import Life
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.pool import Pool
-from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core.renaming import in_query
 from llamaproxy.core.states import BackendState, is_live
 from llamaproxy.core.throughput import Throughput

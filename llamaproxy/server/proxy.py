@@ -15,8 +15,8 @@ from aiohttp import hdrs, web
 
 from llamaproxy import scope
 from llamaproxy.backends.lease import DEATH_NOTICE, Lease
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.pool import Pool
-from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import renaming, routing, wish
 from llamaproxy.core.limits import Want
 from llamaproxy.core.routing import Dialect, Endpoint

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from aiohttp import HttpVersion11, web
 
+from llamaproxy.backends.lost import ConnectionLost
 from llamaproxy.backends.upstream import Answer
-from llamaproxy.backends.wire import ConnectionLost
 from llamaproxy.core import headers
 from llamaproxy.core.response import CHUNKED, CLOSE, BadResponse, Head
 from llamaproxy.core.stripping import Unasked

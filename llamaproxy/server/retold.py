@@ -9,8 +9,8 @@ from typing import Protocol
 
 from aiohttp import HttpVersion11, web
 
-from llamaproxy.backends.upstream import Answer, UpstreamLost
-from llamaproxy.backends.wire import ConnectionLost, ConnectionSilent
+from llamaproxy.backends.lost import ConnectionLost, ConnectionSilent, UpstreamLost
+from llamaproxy.backends.upstream import Answer
 from llamaproxy.core.response import BadResponse
 from llamaproxy.errors import UpstreamError, UpstreamStalled
 from llamaproxy.server.fallback import PublicRelay, as_fields

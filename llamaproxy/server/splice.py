@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from aiohttp import HttpVersion11, web
 
-from llamaproxy.backends.upstream import Answer, Upstream, UpstreamLost, UpstreamSilent
-from llamaproxy.backends.wire import ConnectionLost, ConnectionSilent
+from llamaproxy.backends.lost import ConnectionLost, ConnectionSilent, UpstreamLost, UpstreamSilent
+from llamaproxy.backends.upstream import Answer, Upstream
 from llamaproxy.core import headers
 from llamaproxy.core.response import BadResponse
 from llamaproxy.core.routing import Dialect

@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
-from llamaproxy.core.response import MAX_HEAD, BadResponse, Head, parse
+from llamaproxy.backends.lost import UpstreamLost
+from llamaproxy.backends.upstream import Upstream
+from llamaproxy.core.response import BadResponse, Head, HeadReader
 from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import HIGH_WATER, ClientConnection, ClientGone
 from llamaproxy.tasks import spawn
 
-_END = b"\r\n\r\n"
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether anybody still speaks, and the backend may."""
 
@@ -29,7 +29,7 @@ class Far(asyncio.Protocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         self.sink: Callable[[bytes], None] | None = None
         self.on_full: Callable[[bool], None] = lambda full: None
-        self._early = b""
+        self._heads = HeadReader(switching=True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -58,22 +58,15 @@ class Far(asyncio.Protocol):
 
     def _take_head(self, data: bytes) -> None:
         """What follows the head stays with it: nobody reads on until somebody takes that."""
-        self._early += data
-        end = self._early.find(_END) + len(_END)
-        if end < len(_END):
-            if len(self._early) > MAX_HEAD:
-                self._refuse("the head of its answer is too large")
-            return
         assert self.transport
-        self.transport.pause_reading()
         try:
-            self._give(parse(self._early[:end], to_head=False), self._early[end:])
+            found = self._heads.take(data)
         except BadResponse as error:
-            self._refuse(str(error))
-
-    def _give(self, head: Head, rest: bytes) -> None:
-        if not self.head.done():
-            self.head.set_result((head, rest))
+            return self._refuse(str(error))
+        if found:
+            self.transport.pause_reading()
+            if not self.head.done():
+                self.head.set_result(found)
 
     def _refuse(self, reason: str) -> None:
         self._fail(UpstreamLost(reason))

@@ -9,8 +9,8 @@ import asyncio
 from aiohttp import web
 
 from llamaproxy.backends.lease import DEATH_NOTICE, Lease
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.pool import Pool
-from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core import headers, routing, websocket
 from llamaproxy.core.limits import Want
 from llamaproxy.core.response import BadResponse, Head

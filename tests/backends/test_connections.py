@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llamaproxy.backends.connections import MAX_EXCHANGES, MAX_IDLE, Connections
-from llamaproxy.backends.wire import Connection, ConnectionLost
+from llamaproxy.backends.lost import ConnectionLost
+from llamaproxy.backends.wire import Connection
 from llamaproxy.core.response import BadResponse, Head
 from llamaproxy.tasks import spawn
 from tests.backends.scripted import ASK, OK, Scripted

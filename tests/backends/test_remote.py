@@ -10,9 +10,9 @@ import pytest
 
 from llamaproxy.backends import remote
 from llamaproxy.backends.command import Address
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.remote import Remote
-from llamaproxy.backends.upstream import UpstreamLost
 from llamaproxy.core.events import BackendExited, BackendReady
 from llamaproxy.errors import Unavailable
 from llamaproxy.tasks import spawn

@@ -15,13 +15,14 @@ import psutil
 import pytest
 
 from llamaproxy.backends.command import Address, Command
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.orphans import STATE_FILE, RunDirectory
 from llamaproxy.backends.ports import free_port
 from llamaproxy.backends.process import EngineProcess
 from llamaproxy.backends.slot_files import SlotFiles
 from llamaproxy.backends.slots import Carry
 from llamaproxy.backends.spawn import Spawn
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.backends.upstream import Upstream
 from llamaproxy.config import EngineConfig, KvConfig
 from llamaproxy.core.events import BackendExited, BackendReady, StopReason
 from llamaproxy.errors import Exhausted, GatewayError, LoadTimeout, ModelOutOfMemory, ModelStartFailed, Unavailable

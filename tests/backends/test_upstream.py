@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from llamaproxy.backends.command import Address
+from llamaproxy.backends.lost import UpstreamLost
 from llamaproxy.backends.ports import free_port
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.backends.upstream import Upstream
 from llamaproxy.core.response import BadResponse
 from llamaproxy.tasks import spawn
 from tests.backends.processes import PATIENCE, within

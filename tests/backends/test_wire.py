@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaproxy.backends.wire import Connection, ConnectionLost, ConnectionSilent
+from llamaproxy.backends.lost import ConnectionLost, ConnectionSilent
+from llamaproxy.backends.wire import Connection
 from llamaproxy.core.response import MAX_HEAD, BadResponse
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -1,11 +1,22 @@
 """Heads of responses: what is understood, and what is refused because it could be understood in two ways."""
 
+import itertools
+
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaproxy.core.response import MAX_FIELDS, BadResponse, Framing, Head, parse
+from llamaproxy.core.response import (
+    MAX_FIELDS,
+    MAX_HEAD,
+    MAX_INTERIM,
+    BadResponse,
+    Framing,
+    Head,
+    HeadReader,
+    parse,
+)
 
 
 def head(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
@@ -187,3 +198,52 @@ def test_anything_is_parsed_or_refused(data: bytes) -> None:
         parse(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n", False)
     except BadResponse:
         return
+
+
+ANSWER = head("X: y", "Content-Length: 5")
+INTERIM = head("Link: x", status="HTTP/1.1 103 Hints")
+SWITCHED = head("Upgrade: websocket", status="HTTP/1.1 101 Switching Protocols")
+
+
+class TestHeadReader:
+    @given(st.integers(0, MAX_INTERIM), st.lists(st.integers(0, 400), max_size=6))
+    def test_any_pieces_are_the_same(self, interim: int, cuts: list[int]) -> None:
+        data = INTERIM * interim + ANSWER
+        edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+        pieces = [data[start:end] for start, end in itertools.pairwise(edges)]
+        reader = HeadReader()
+        assert [reader.take(piece) for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
+        assert reader.take(pieces[-1] + b"hello") == (parse(ANSWER, False), b"hello")
+
+    def test_what_came_for_one_request_is_nothing_to_the_next(self) -> None:
+        reader = HeadReader()
+        reader.take(INTERIM * MAX_INTERIM + b"HTTP/1.1 2")
+        reader.expect(to_head=True)
+        assert not reader.begun
+        found = reader.take(INTERIM + ANSWER)
+        assert found and found[0].framing is Framing.NONE
+
+    @pytest.mark.parametrize(("data", "begun"), [(b"", False), (b"H", True), (INTERIM, True)])
+    def test_anything_is_a_beginning(self, data: bytes, begun: bool) -> None:
+        reader = HeadReader()
+        assert reader.take(data) is None
+        assert reader.begun is begun
+
+    def test_answer_that_never_comes(self) -> None:
+        with pytest.raises(BadResponse, match="never comes"):
+            HeadReader().take(INTERIM * (MAX_INTERIM + 1))
+
+    def test_protocol_changes_for_who_asked_for_it(self) -> None:
+        with pytest.raises(BadResponse):
+            HeadReader().take(SWITCHED)
+        found = HeadReader(switching=True).take(INTERIM + SWITCHED + b"frame")
+        assert found and (found[0].status, found[1]) == (101, b"frame")
+
+    @pytest.mark.parametrize("end", ["", "\r\n\r\n"])
+    def test_size_is_bounded(self, end: str) -> None:
+        reader = HeadReader()
+        most = b"HTTP/1.1 200 OK\r\nX: ".ljust(MAX_HEAD - 4, b"y")
+        assert reader.take(most) is None
+        assert reader.take(b"\r\n\r\n")
+        with pytest.raises(BadResponse, match="larger"):
+            HeadReader().take(most + b"yyyyy" + end.encode())

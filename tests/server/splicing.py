@@ -10,7 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from llamaproxy.backends.command import Address
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.backends.lost import UpstreamLost
+from llamaproxy.backends.upstream import Upstream
 from llamaproxy.core.response import Head
 from llamaproxy.core.routing import Dialect
 from llamaproxy.core.stripping import Unasked

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from llamaproxy.backends.command import Address
-from llamaproxy.backends.upstream import Upstream, UpstreamLost
+from llamaproxy.backends.lost import UpstreamLost
+from llamaproxy.backends.upstream import Upstream
 from llamaproxy.core.response import MAX_HEAD
 from llamaproxy.server.tunnel import Far, reach
 from tests.folders import short_folder
@@ -79,6 +80,17 @@ async def test_no_answer_that_can_be_understood(says: bytes) -> None:
         with pytest.raises(UpstreamLost):
             await asyncio.wait_for(far.head, PATIENCE)
         await asyncio.wait_for(far.lost, PATIENCE)
+
+
+async def test_interim_answers_are_passed_over() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD)
+        await reader.read()
+
+    async with backend(script) as far:
+        head, _ = await asyncio.wait_for(far.head, PATIENCE)
+        assert head.status == 101
 
 
 async def test_nobody_there() -> None:
