@@ -154,7 +154,7 @@ async def test_what_is_malformed_is_refused(
     serve: Serve, parser: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    client = await serve(server={"header_timeout": "200ms"})
+    client = await serve()
     check(await say(client.port, MALFORMED[name]), 400)
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -162,7 +162,7 @@ async def test_what_is_malformed_is_refused(
 @pytest.mark.parametrize("name", OTHERWISE_REFUSED)
 async def test_what_is_not_served_has_its_status(serve: Serve, parser: str, name: str) -> None:
     status, data = OTHERWISE_REFUSED[name]
-    client = await serve(server={"header_timeout": "200ms"})
+    client = await serve()
     if name == "method in lower case" and parser == "Python":
         pytest.skip("this parser makes all methods upper-case")
     check(await say(client.port, data), status)
