@@ -209,11 +209,12 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def eof_received(self) -> bool:
+        """The engine has said all it wanted to, which ends a body that has no other end."""
+        if self._body:
+            self._close_body(self._body)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._body and error is None and not self._body.ended:
-            self._close_body(self._body)
         self._silence.close()
         self._diversion = None
         heard = bool(self._parsed or self._heads.begun)
@@ -251,15 +252,19 @@ class Connection(asyncio.Protocol):
             self._buffer += data
             if len(self._buffer) > _MOST_EARLY:
                 self.pause()
+        self._tell_begun()
+        if body.ended:
+            self._finish()
+
+    def _tell_begun(self) -> None:
         if self._first:
             _settle(self._first)
             self._first = None
-        if body.ended:
-            self._finish()
 
     def _finish(self) -> None:
         """What was not relayed yet stays in the buffer for whoever does."""
         assert self._end and self._parsed and self._transport
+        self._tell_begun()
         _settle(self._end)
         self.idle_since = self._loop.time()
         self._silence.end()

@@ -40,6 +40,7 @@ _NOT_TO_ENGINE = _HOP_BY_HOP | {
     b"x-request-id",
     b"x-conversation-id",
 }
+_NOT_TO_ENGINE_THAT_IS_READ = _NOT_TO_ENGINE | {b"accept-encoding"}
 _NOT_TO_CLIENT = _HOP_BY_HOP | {
     b"x-request-id",
     b"server",
@@ -58,13 +59,14 @@ _OUR_OWN = (b"access-control-", b"x-llamaproxy-", b"x-ratelimit-")
 """Beginnings of names that only the gateway's own fields have for its clients; a backend may be a gateway, too."""
 
 
-def to_engine(raw: Fields) -> bytes:
-    """The client's fields that the engine gets, as lines."""
-    return _remembered_lines(raw) if len(raw) <= _REPEATED else _lines(raw)
+def to_engine(raw: Fields, read: bool = False) -> bytes:
+    """The client's fields that the engine gets, as lines. An answer that is `read` must not be compressed."""
+    return _remembered_lines(raw, read) if len(raw) <= _REPEATED else _lines(raw, read)
 
 
-def _lines(raw: Fields) -> bytes:
-    return b"".join(b"%b: %b\r\n" % field for field in _passing(raw, _NOT_TO_ENGINE))
+def _lines(raw: Fields, read: bool) -> bytes:
+    ending_here = _NOT_TO_ENGINE_THAT_IS_READ if read else _NOT_TO_ENGINE
+    return b"".join(b"%b: %b\r\n" % field for field in _passing(raw, ending_here))
 
 
 _remembered_lines = lru_cache(maxsize=64)(_lines)

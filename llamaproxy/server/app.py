@@ -29,7 +29,7 @@ from llamaproxy.server.front import Front, Route
 from llamaproxy.server.gateway import Gateway
 from llamaproxy.server.guard import Guard
 from llamaproxy.server.health import Health
-from llamaproxy.server.inbound import Inbound, close_after
+from llamaproxy.server.inbound import Inbound
 from llamaproxy.server.incoming import Request
 from llamaproxy.server.keyroutes import KeyRoutes
 from llamaproxy.server.live import Live
@@ -43,6 +43,7 @@ from llamaproxy.server.models import Models
 from llamaproxy.server.ollama import Ollama
 from llamaproxy.server.ollama_models import OllamaModels
 from llamaproxy.server.openai import describe, model_list
+from llamaproxy.server.parting import close_after
 from llamaproxy.server.passthrough import STARTED, ClientGone, Sent
 from llamaproxy.server.progress import Progress
 from llamaproxy.server.proxy import Proxy
@@ -139,6 +140,7 @@ class Server:
             partial(self._handle, front=front) if front else self._handle,
             lambda: self._current.config.server.header_timeout,
             lambda: self._current.base_path,
+            lambda: self._current.deadlines.idle,
         )
 
     async def _handle(self, request: Request, front: Front | None = None) -> web.StreamResponse:

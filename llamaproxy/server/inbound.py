@@ -18,11 +18,13 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from llamaproxy.core import request_head
-from llamaproxy.core.routing import Dialect, dialect_of
+from llamaproxy.core.routing import Dialect
 from llamaproxy.errors import GatewayError, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from llamaproxy.server.answers import closing_answer
+from llamaproxy.server.backlog import Backlog
 from llamaproxy.server.incoming import Request, to_origin_form, without
 from llamaproxy.server.lane import Handler, Lanes
+from llamaproxy.server.parting import Refusal, refused
 from llamaproxy.server.passthrough import known
 from llamaproxy.server.stamp import fresh_id
 
@@ -44,26 +46,10 @@ _LONGEST_HEAD = 32 * 1024
 _BAD_FRAMING = "the framing of the body is broken"
 
 
-class Refusal(web.StreamResponse):
-    """An answer after which the client is listened to for a moment, and never again."""
-
-    def __init__(self, connection: "Connection", error: GatewayError, dialect: Dialect = Dialect.OPENAI) -> None:
-        super().__init__(status=error.status)
-        self.force_close()
-        self._connection = connection
-        self._bytes = closing_answer(error, fresh_id(), dialect)
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Its head is with its bytes."""
-
-    async def write_eof(self, data: Any = b"") -> None:
-        await self._connection.part(self._bytes)
-
-
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_framing", "_handed_over", "_head", "_head_since", "_left", "_parted", "_request")
+    __slots__ = ("_backlog", "_framing", "_handed_over", "_head", "_head_since", "_left", "_parted", "_request")
 
     def __init__(self, inbound: "Inbound", loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(inbound, loop=loop, **settings)
@@ -74,6 +60,11 @@ class Connection(web.RequestHandler):
         self._handed_over = False
         self._left = 0
         self._parted: asyncio.Future[None] | None = None
+        self._backlog: Backlog | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._backlog = Backlog(cast(asyncio.WriteTransport, transport))
 
     def begin(self, request: Request, malformed: bool) -> None:
         """This request is the one that is being served."""
@@ -148,8 +139,11 @@ class Connection(web.RequestHandler):
             log.debug("malformed HTTP from %s: %.200r", request.remote, str(exc))
         return Refusal(self, error)
 
-    def look(self, now: float, patience: float) -> None:
-        """Ends the connection where a head has not become complete for so many seconds."""
+    def look(self, now: float, patience: float, still: float) -> None:
+        """Ends the connection where a head has not become complete for `patience` seconds, or nothing of what waits
+        for its client was taken for `still` seconds."""
+        if self._backlog:
+            self._backlog.look(now, still)
         if self._head_since is None or now - self._head_since < patience or not self._waits():
             return
         if transport := self.transport:
@@ -188,15 +182,23 @@ class Connection(web.RequestHandler):
 
 
 class Inbound(web.Server):
-    """The server of all connections. `patience` tells in how many seconds a head must be complete, `prefix` what a
-    path may begin with that belongs to a proxy in front."""
+    """The server of all connections. `patience` tells in how many seconds a head must be complete, `still` for how many
+    nothing may be taken of what waits for a client, `prefix` what a path may begin with that belongs to a proxy in
+    front."""
 
-    def __init__(self, handler: Handler, patience: Callable[[], float], prefix: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        patience: Callable[[], float],
+        prefix: Callable[[], str] = lambda: "",
+        still: Callable[[], float] = lambda: KEEP_ALIVE,
+    ) -> None:
         super().__init__(cast(Any, self._handle), request_factory=self._request, handler_cancellation=True)
         self._loop = asyncio.get_running_loop()
         self._handler = handler
         self._patience = patience
         self._prefix = prefix
+        self._still = still
         self._looking: asyncio.TimerHandle | None = None
         self._lanes = Lanes(self._enter, self._connection)
 
@@ -230,10 +232,11 @@ class Inbound(web.Server):
 
     def _look(self) -> None:
         """At all of them, as long as there are any."""
-        connections, now, patience = cast(list[Connection], self.connections), self._loop.time(), self._patience()
+        connections, now = cast(list[Connection], self.connections), self._loop.time()
+        patience, still = self._patience(), self._still()
         for connection in connections:
-            connection.look(now, patience)
-        self._lanes.look(now, KEEP_ALIVE)
+            connection.look(now, patience, still)
+        self._lanes.look(now, KEEP_ALIVE, still)
         self._looking = None
         if connections or self._lanes:
             self._look_later()
@@ -254,9 +257,9 @@ class Inbound(web.Server):
         """No coroutine of its own: there is one for each request already. What it refuses is never plain."""
         headers = request.headers
         if fault := request_head.check(request.method, request.raw_path, request.version, headers):
-            return _refused(request, fault)
+            return refused(request, fault)
         if request.long and (fault := request_head.check_lengths(request.raw_headers)):
-            return _refused(request, fault)
+            return refused(request, fault)
         if hdrs.EXPECT in headers and request.version == HttpVersion11:
             request.waits = True
         if request.raw_path[0] not in "/*":
@@ -270,21 +273,6 @@ class Inbound(web.Server):
                 return _moved(f"{prefix}/")
             request = without(prefix, request)
         return self._handler(request)
-
-
-async def _refused(request: Request, error: GatewayError) -> web.StreamResponse:
-    return Refusal(cast(Connection, request.protocol), error, dialect_of(request.path))
-
-
-async def close_after(request: Request, response: web.StreamResponse) -> None:
-    """Answer a client that is still sending what nobody wants to have."""
-    response.force_close()
-    try:
-        await response.prepare(request)
-        await response.write_eof()
-    except ConnectionError:
-        return  # it has left, and nobody else waits for this
-    await cast(Connection, request.protocol).part()
 
 
 async def _moved(path: str) -> web.StreamResponse:

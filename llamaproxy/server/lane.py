@@ -28,6 +28,7 @@ from llamaproxy.core import plain
 from llamaproxy.core.routing import dialect_of
 from llamaproxy.errors import GatewayError
 from llamaproxy.server.answers import closing_answer
+from llamaproxy.server.backlog import Backlog
 from llamaproxy.server.incoming import Request
 from llamaproxy.server.passthrough import STARTED, Sent
 from llamaproxy.server.stamp import request_id
@@ -49,7 +50,9 @@ class Lane(BaseProtocol):
         super().__init__(loop)
         self._lanes = lanes
         self._held: list[bytes] = []
+        self._size = 0
         self._wanted = 0
+        self._backlog: Backlog | None = None
         self._serving: asyncio.Task[None] | None = None
         self._closing = False
         self._expecting = True
@@ -58,6 +61,7 @@ class Lane(BaseProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         tcp_keepalive(cast(asyncio.Transport, transport))
+        self._backlog = Backlog(cast(asyncio.WriteTransport, transport))
         # What a request asks of its protocol.
         self.peername = transport.get_extra_info("peername")
         self.sockname = transport.get_extra_info("sockname")
@@ -69,15 +73,22 @@ class Lane(BaseProtocol):
         super().connection_lost(error)
         if self._serving:
             self._serving.cancel()
+            # One that is cancelled before its first step comes by no `_end`.
+            self._serving.add_done_callback(self._left)
         else:
             self._lanes.leave(self)
 
+    def _left(self, serving: asyncio.Task[None]) -> None:
+        self._serving = None
+        self._lanes.leave(self)
+
     def data_received(self, data: bytes) -> None:
         self._held.append(data)
+        self._size += len(data)
         if self._serving is None:
-            if not self._wanted or self._size() >= self._wanted:
+            if self._size >= self._wanted:
                 self._take()
-        elif self._size() > _MOST_HELD and self.transport:
+        elif self._size > _MOST_HELD and self.transport:
             self.transport.pause_reading()
 
     def is_late(self, now: float) -> bool | None:
@@ -88,10 +99,12 @@ class Lane(BaseProtocol):
         """Whether no request is served."""
         return self._serving is None
 
-    def look(self, now: float, patience: float) -> None:
-        """Ends the connection where nothing has come for so many seconds."""
-        if self.is_idle() and now - self._since >= patience and self.transport:
+    def look(self, now: float, silence: float, patience: float) -> None:
+        """Ends the connection where nothing has come for so many seconds, or nothing of what waits was taken."""
+        if self.transport and self.is_idle() and now - self._since >= silence:
             self.transport.close()
+        if self._backlog:
+            self._backlog.look(now, patience)
 
     def hand_over(self) -> None:
         """Its successor gets the connection, and what came and was not served."""
@@ -123,9 +136,6 @@ class Lane(BaseProtocol):
         if self.transport:
             self.transport.close()
 
-    def _size(self) -> int:
-        return sum(map(len, self._held))
-
     def _take(self) -> None:
         """What has come, if it is a request and nothing more."""
         data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
@@ -149,7 +159,7 @@ class Lane(BaseProtocol):
 
     def _begin(self, message: RawRequestMessage, body: bytes) -> None:
         self._held.clear()
-        self._wanted = 0
+        self._size = self._wanted = 0
         self._expecting = False
         request = Request(message, EMPTY_PAYLOAD, self, StreamWriter(self, self._loop), None, self._loop)
         request.whole = body
@@ -191,7 +201,8 @@ class Lane(BaseProtocol):
             self._loop.call_soon(self._go_on, context=scope.of_nobody())
 
     def _go_on(self) -> None:
-        if self._held and self.is_idle() and not self._closing:
+        """Nobody asks who has left already: its end may be known before this turn comes."""
+        if self._held and self.is_idle() and not self._closing and self.transport and not self.transport.is_closing():
             self._take()
 
 
@@ -229,14 +240,14 @@ class Lanes:
         now = self._loop.time()
         late = {lane: lane.is_late(now) for lane in self._expected}
         self._expected = {lane for lane, so in late.items() if so is False}
+        self._looking = self._loop.call_later(_LATE, self._look_for_late) if self._expected else None
         for lane in (lane for lane, so in late.items() if so):
             lane.hand_over()
-        self._looking = self._loop.call_later(_LATE, self._look_for_late) if self._expected else None
 
-    def look(self, now: float, patience: float) -> None:
-        """Ends those on which nothing has come for so many seconds."""
+    def look(self, now: float, silence: float, patience: float) -> None:
+        """At each of them."""
         for lane in tuple(self._all):
-            lane.look(now, patience)
+            lane.look(now, silence, patience)
 
     def close(self) -> None:
         """As each has answered its request."""

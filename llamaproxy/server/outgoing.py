@@ -118,6 +118,7 @@ def _named(request: web.Request, content: bytes, model: Model) -> tuple[str, byt
 def _outgoing(
     request: web.Request, path: str, query: str, body: bytes, endpoint: Endpoint, unasked: Unasked | None = None
 ) -> Outgoing:
-    fields = b"%bX-Request-Id: %b\r\n" % (headers.to_engine(request.raw_headers), request_id(request).encode())
+    kept = headers.to_engine(request.raw_headers, read=bool(endpoint.methods))
+    fields = b"%bX-Request-Id: %b\r\n" % (kept, request_id(request).encode())
     target = f"{path}?{query}" if query else path
     return Outgoing(request.method, target, fields, body or None, endpoint.dialect, unasked)

@@ -58,6 +58,8 @@ class Wire(asyncio.Transport):
             self.hears.data_received(piece)
 
     def hang_up(self, error: Exception | None = None) -> None:
+        if error is None:
+            self.hears.eof_received()
         self.closed = True
         self.hears.connection_lost(error)
 
@@ -267,6 +269,20 @@ class TestOrder:
         await asking
         await wire.connection.begin()
 
+    async def test_body_that_ends_with_the_connection_may_be_empty(self) -> None:
+        wire = Wire()
+        asking = wire.ask()
+        wire.say(b"HTTP/1.0 200 OK\r\n\r\n")
+        await asking
+        beginning = asyncio.get_running_loop().create_task(wire.connection.begin())
+        await asyncio.sleep(0)
+        assert not beginning.done()
+        wire.hang_up()
+        await beginning
+        received: list[bytes] = []
+        await wire.connection.relay(received.append)
+        assert received == []
+
     @pytest.mark.parametrize("how", [BadResponse, ConnectionLost])
     async def test_body_that_never_begins(self, how: type[Exception]) -> None:
         wire = Wire()
@@ -368,6 +384,20 @@ class TestBroken:
         else:
             assert isinstance(lost, ConnectionLost)
             assert lost.heard is heard
+
+    @pytest.mark.parametrize(
+        "head", [HEAD, b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"]
+    )
+    async def test_body_that_is_cut_here_is_not_whole(self, head: bytes) -> None:
+        """Not even one that the engine ends by closing the connection."""
+        wire = Wire()
+        asking = wire.ask()
+        wire.say(head, b"5\r\n12")
+        await asking
+        end = wire.connection.relay(None)
+        wire.connection.abort()
+        with pytest.raises(ConnectionLost):
+            await end
 
     async def test_connection_that_breaks(self) -> None:
         lost = await self.failure((HEAD, b"5\r\nhe"), ConnectionResetError("reset by peer"))

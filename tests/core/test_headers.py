@@ -81,6 +81,12 @@ def test_connection_may_name_nothing() -> None:
     assert to_engine(((b"Connection", b" , close ,"), (b"X-A", b"1"))) == b"X-A: 1\r\n"
 
 
+def test_answer_that_is_read_on_its_way_is_not_compressed() -> None:
+    raw = ((b"accept-encoding", b"gzip, br"), (b"X-A", b"1"))
+    assert to_engine(raw) == b"accept-encoding: gzip, br\r\nX-A: 1\r\n"
+    assert to_engine(raw, read=True) == b"X-A: 1\r\n"
+
+
 def test_more_fields_than_are_remembered_pass_all_the_same() -> None:
     raw = named(*(b"X-%d" % number for number in range(90)))
     assert to_engine(raw).count(b"\r\n") == 90

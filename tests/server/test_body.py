@@ -14,8 +14,9 @@ from aiohttp.test_utils import make_mocked_request
 from llamaproxy.errors import GatewayError, InvalidRequest
 from llamaproxy.server import body
 from llamaproxy.server.guard import fingerprint
-from llamaproxy.server.inbound import Connection, Inbound, close_after
+from llamaproxy.server.inbound import Connection, Inbound
 from llamaproxy.server.incoming import Request
+from llamaproxy.server.parting import close_after
 from llamaproxy.tasks import spawn
 from tests.server.conftest import InboundServer, Serve
 

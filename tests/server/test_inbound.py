@@ -14,8 +14,9 @@ from aiohttp import http_parser, web, web_protocol
 from llamaproxy.core import request_head
 from llamaproxy.errors import GatewayError
 from llamaproxy.server import body, inbound
-from llamaproxy.server.inbound import Connection, Inbound, close_after
+from llamaproxy.server.inbound import Connection, Inbound
 from llamaproxy.server.incoming import Request
+from llamaproxy.server.parting import close_after
 from tests.gateway import PATIENCE
 from tests.server.conftest import InboundServer
 from tests.server.raw import Answers, connected, say, until_closed
@@ -328,24 +329,6 @@ class TestDeadlines:
         assert {tuple(one.statuses) for one in answers} == {(408,)}
         for _, writer in slow:
             writer.close()
-
-
-async def test_client_that_leaves_its_refusal_is_no_failure(listen: Listen, caplog: pytest.LogCaptureFixture) -> None:
-    ended = asyncio.Event()
-
-    async def refuse(request: Request) -> web.StreamResponse:
-        assert request.transport
-        request.transport.abort()
-        response = web.Response(status=404)
-        try:
-            await close_after(request, response)
-        finally:
-            ended.set()
-        return response
-
-    async with asked(await listen(refuse), POST + b"Content-Length: 9\r\n\r\n"):
-        await asyncio.wait_for(ended.wait(), PATIENCE)
-    assert not caplog.records
 
 
 async def test_failure_outside_of_the_handler_is_an_answer_too(listen: Listen) -> None:

@@ -14,8 +14,9 @@ from aiohttp import http_parser, web, web_protocol
 from llamaproxy.core import plain, request_head
 from llamaproxy.errors import GatewayError
 from llamaproxy.server import body, inbound
-from llamaproxy.server.inbound import Inbound, close_after
+from llamaproxy.server.inbound import Inbound
 from llamaproxy.server.incoming import Request
+from llamaproxy.server.parting import close_after
 from tests.faults.framings import Conversation, corpus
 from tests.server.conftest import InboundServer, Serve
 from tests.server.raw import Answers, connected, one_answer, say, until_closed

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from llamaproxy import scope
@@ -15,7 +17,7 @@ from llamaproxy.errors import RequestTooLarge
 from llamaproxy.server import body, inbound
 from llamaproxy.server.inbound import Connection, Inbound
 from llamaproxy.server.incoming import Request
-from llamaproxy.server.lane import Lane
+from llamaproxy.server.lane import Lane, Lanes
 from llamaproxy.server.passthrough import ClientConnection, Sent
 from tests.gateway import PATIENCE, until
 from tests.server.conftest import InboundServer
@@ -163,6 +165,20 @@ class TestShortWay:
             assert [(await answer(reader)).split()[0] for _ in range(2)] == ["short", "short"]
             writer.write(LAST)
             assert (await until_closed(reader)).statuses == [200]
+
+    async def test_what_comes_ahead_in_small_pieces_costs_each_of_them_the_same(self) -> None:
+        """Four times as many take about four times as long; if all were counted with each, it would be sixteen."""
+
+        def took(pieces: int) -> float:
+            lane = Lanes(echo, asyncio.Protocol)()
+            lane._serving = cast("asyncio.Task[None]", asyncio.current_task())
+            began = time.process_time()
+            for _ in range(pieces):
+                lane.data_received(b"x")
+            return time.process_time() - began
+
+        few = min(took(3000) for _ in range(3))
+        assert min(took(12000) for _ in range(3)) < 10 * few
 
     async def test_nothing_follows_an_answer_that_was_cut_off(self, serve: Serve) -> None:
         gate = Gate()
@@ -395,7 +411,7 @@ class TestEnds:
                 await answer(reader)
                 await asyncio.sleep(0.1)
             lane, then = seen[-1]
-            lane.look(then + 0.99, patience=1)
+            lane.look(then + 0.99, silence=1, patience=1)
             writer.write(ask())
             assert (await answer(reader)).startswith("short")
 
@@ -421,6 +437,25 @@ class TestEnds:
         async with connected((await serve(look)).port) as (reader, writer):
             writer.write(ask())
             assert await answer(reader) == "[True, True]"
+
+    @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+    def test_client_that_leaves_with_a_request_sent_ahead_leaves_nothing(self, run: Callable[..., Any]) -> None:
+        """So much of it that it was not read any more: its end is seen just when that request should begin."""
+
+        async def leave() -> None:
+            gate = Gate()
+            inbound = Inbound(gate, lambda: PATIENCE)
+            async with InboundServer(inbound) as server, connected(server.port) as (_, writer):
+                writer.write(ask())
+                await gate.passed()
+                writer.write(ask(b"x" * plain.LONGEST_BODY))
+                await until(lambda: not gate.transport.is_reading(), "nothing more is read")
+                writer.write_eof()
+                await asyncio.sleep(0.01)
+                gate.opened.set()
+                await until(lambda: not len(inbound._lanes), "nothing is left of it")
+
+        run(leave())
 
 
 class TestShutdown:

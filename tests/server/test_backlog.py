@@ -1,0 +1,86 @@
+"""llamaproxy.server.backlog: clients that take nothing of what was written to them lose their connection."""
+
+import asyncio
+from typing import cast
+
+import pytest
+from aiohttp import web
+
+from llamaproxy.server.backlog import Backlog
+from llamaproxy.server.inbound import Inbound
+from llamaproxy.server.incoming import Request
+from llamaproxy.server.lane import Handler
+from llamaproxy.server.passthrough import ClientConnection, Sent
+from tests.gateway import until
+from tests.server.conftest import InboundServer
+from tests.server.raw import connected
+
+ANSWER = b"x" * 20_000_000
+
+
+class Played(asyncio.WriteTransport):
+    """A connection with so much in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        self.ended = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.size
+
+    def abort(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize(
+    ("sizes", "ended"),
+    [
+        ([9, 9, 9], False),
+        ([9, 9, 9, 9], True),
+        ([9, 9, 8, 8, 8], False),
+        ([9, 9, 8, 8, 8, 8], True),
+        ([9, 9, 9 + 1, 9 + 1], False),
+        ([9, 9, 0, 9, 9, 9], False),
+        ([0] * 9, False),
+    ],
+)
+def test_connection_that_stands_still_is_ended(sizes: list[int], ended: bool) -> None:
+    """Looked at once a second, with a patience of three."""
+    transport = Played()
+    backlog = Backlog(transport)
+    for now, transport.size in enumerate(sizes, start=1000):
+        assert not transport.ended
+        backlog.look(float(now), 3.0)
+    assert transport.ended is ended
+
+
+async def written(request: Request) -> web.StreamResponse:
+    ClientConnection(request).write(ANSWER)
+    return Sent(200, keep_alive=True)
+
+
+async def written_and_closed(request: Request) -> web.StreamResponse:
+    ClientConnection(request).write(ANSWER)
+    return Sent(200, keep_alive=False)
+
+
+async def left_to_aiohttp(request: Request) -> web.StreamResponse:
+    return web.Response(body=ANSWER)
+
+
+@pytest.mark.parametrize("target", ["/v1/completions", "/v1/completions?way=long"])
+@pytest.mark.parametrize("handler", [written, written_and_closed, left_to_aiohttp])
+async def test_client_that_takes_nothing_has_no_connection_for_ever(target: str, handler: Handler) -> None:
+    answering = asyncio.Event()
+
+    async def answer(request: Request) -> web.StreamResponse:
+        answering.set()
+        return await handler(request)
+
+    inbound = Inbound(answer, lambda: 0.4, still=lambda: 0.3)
+    async with InboundServer(inbound) as server, connected(server.port) as (_, writer):
+        cast(asyncio.Transport, writer.transport).pause_reading()
+        writer.write(f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi".encode())
+        await answering.wait()
+        await until(lambda: not inbound.connections and not len(inbound._lanes), "its connection is gone")
