@@ -1,12 +1,14 @@
 """How many tokens a request may take, told from the bytes of its body before any engine has seen it.
 
 Pure. Only a guess, which the engine's own counts replace when the request has ended: no model is loaded to tokenise
-for it, and no body is parsed for it.
+for it, and no body is parsed for it but one with a list of prompts.
 """
 
 import re
 from collections.abc import Iterator
 from itertools import islice
+
+import orjson
 
 from llamaproxy.core.forms import is_form
 from llamaproxy.core.limits import Want
@@ -31,6 +33,9 @@ _CHOICES = b'"n"'
 _MEDIUM = b";base64,"
 _NUMBER = re.compile(rb"\s*:\s*(\d{1,18})(?=\s*[,}])")
 """What is no plain number (-1, null, 1e3) is no limit."""
+_LIST_OF_PROMPTS = re.compile(rb'"prompt"\s*:\s*\[\s*["\[{]')
+_MOST_PARSED = 1024**2
+"""Bytes: 2 ms. Of a larger body the ends of texts are counted."""
 _PLACES = 256
 """Places that are looked at for each name: a body of nothing else would keep everybody waiting."""
 
@@ -44,11 +49,24 @@ def estimate(body: bytes, content_type: str, endpoint: Endpoint) -> Want:
     if endpoint.name in _GENERATE_NOTHING:
         return Want(_prompt(body))
     limits = [number for name in _MOST for number in _numbers(body, name)]
-    choices = max([1, *_numbers(body, _CHOICES)])
+    choices = max([1, *_numbers(body, _CHOICES)]) * _prompts(body)
     # llama-server predicts one token even when asked for none.
     most = max(1, *limits) if limits else COMPLETION
     prompt = _prompt(body) + (TEMPLATE if endpoint.name in _CHATS else 0)
     return Want(prompt, min(most * choices, _LARGEST), stated=bool(limits))
+
+
+def _prompts(body: bytes) -> int:
+    """Prompts of one request, each with an answer of its own. Numbers are the tokens of a single one."""
+    if not _LIST_OF_PROMPTS.search(body):
+        return 1
+    if len(body) > _MOST_PARSED:
+        return body.count(b'",') + 1
+    try:
+        prompts = orjson.loads(body)["prompt"]
+    except (ValueError, LookupError, TypeError):
+        return 1  # it is in the midst of something, or the engine is to say what is wrong with it
+    return len(prompts) if isinstance(prompts, list) else 1
 
 
 def _prompt(body: bytes) -> int:

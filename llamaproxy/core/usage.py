@@ -73,22 +73,31 @@ def meter(dialect: Dialect, stream: bool) -> Meter:
 
 
 class DocumentMeter:
-    """A body that is one JSON document, of which no more than its ends are kept."""
+    """A body that is one JSON document, of which no more than its ends are kept, and the counts between them."""
 
     tokens = 0
     _head = b""
     _rest = b""
+    _midst: tuple[Counts, ...] = ()
 
     def feed(self, content: bytes) -> None:
         self._rest += content
         if len(self._rest) > 2 * WHOLE:
             self._head = self._head or self._rest[:HEAD]
+            self._midst += tuple(counts.in_midst(self._rest, len(self._rest) - TAIL))[: MAX_CHOICES - len(self._midst)]
             self._rest = self._rest[-TAIL:]
 
     @property
     def usage(self) -> Usage:
-        told = counts.read_ends(self._head, self._rest) if self._head else counts.read(self._rest)
+        told = self._told()
         return Usage.of(told, told.completion or 0, not told.of_one) if told else Usage()
+
+    def _told(self) -> Counts | None:
+        if not self._head:
+            return counts.read(self._rest)
+        if self._midst:
+            return total((*self._midst, *counts.in_midst(self._rest, TAIL)))
+        return counts.read_ends(self._head, self._rest)
 
 
 class StreamMeter(sse.Splitter):

@@ -65,6 +65,9 @@ class Account:
         elif status != 503:
             self._lease.failed(f"the engine answered {status}")
         stream = head.content_type == _STREAM
+        if stream:
+            # Below /upstream nobody has asked the body.
+            self._row.stream = True
         capture = self._capture
         if capture and stream and self._unasked:
             capture = _stripped(capture, self._unasked)

@@ -7,7 +7,7 @@ answers.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 from aiohttp import web
@@ -227,7 +227,7 @@ class Server:
 
     async def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""
-        methods = self.api.methods(request.rel_url.raw_path) or ["GET", "POST"]
+        methods = self._methods(request.rel_url.raw_path)
         headers = {"Allow": ", ".join(dict.fromkeys([*methods, "HEAD", "OPTIONS"]))}
         if self._current.guard.allows_origin(request.headers.get("Origin", "")):
             wanted = request.headers.get("Access-Control-Request-Headers", "content-type, authorization")
@@ -237,6 +237,13 @@ class Server:
                 "Access-Control-Max-Age": "600",
             }
         return web.Response(status=204, headers=headers)
+
+    def _methods(self, path: str) -> Collection[str]:
+        """Of what is there, or elsewhere those that something could have: a browser that asks wants to see the 404."""
+        if known := self.api.methods(path) or self._routes.get(path):
+            return known
+        _, endpoint = routing.resolve(routing.normalise(path))
+        return sorted(endpoint.methods) if endpoint and endpoint.methods else ("GET", "POST")
 
     async def _health(self, request: web.Request) -> web.Response:
         return json_response({"status": "ok", "version": __version__})

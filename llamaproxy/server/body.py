@@ -38,7 +38,9 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
         raise RequestTimeout(f"the body did not arrive within {timeout:.0f} s") from error
     except (web.RequestPayloadError, HttpProcessingError) as error:
         # The parser in Python raises the second, for the same.
-        raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())[:200]}") from error
+        coding = request.headers.get("Content-Encoding")
+        reason = f"it is no good {coding[:40]}" if coding else " ".join(str(error).split())[:200]
+        raise InvalidRequest(f"the body cannot be decoded: {reason}") from error
 
 
 def _check_coding(request: web.Request) -> None:

@@ -33,7 +33,7 @@ ANTHROPIC = {"input_tokens": 2, "cache_read_input_tokens": 3, "cache_creation_in
         ({"usage": {"prompt_tokens": 8, "completion_tokens": 6}, "timings": TIMINGS}, Counts(8, 3, 6, 80.5, 20.5)),
         ({"prompt_progress": {"total": 9, "cache": 1}, "timings": TIMINGS}, Counts(9, 1, 5, 80.5, 20.5)),
         ({"tokens_evaluated": 7, "tokens_predicted": 5}, Counts(7, None, 5)),
-        ({"choices": [{}, {}], "timings": TIMINGS}, Counts(7, 3, 5, 80.5, 20.5, of_one=True)),
+        ({"choices": [{}, {}], "timings": TIMINGS}, Counts(7, 3, 10, 80.5, 20.5, of_one=True)),
         ({"choices": [{}, {}], "usage": {"completion_tokens": 5}}, Counts(completion=5)),
         ([{"timings": TIMINGS}, {"timings": TIMINGS}], Counts(14, 6, 10, 80.5, 20.5)),
         ({"usage": {"type": "duration", "seconds": 3}}, None),

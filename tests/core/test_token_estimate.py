@@ -47,6 +47,34 @@ def test_every_choice_is_an_answer() -> None:
     assert of(chat(n=3)).completion == 3 * COMPLETION
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answers"),
+    [
+        (["a", "b", "c"], 3),
+        ([[1, 2], [3]], 2),
+        ([{"prompt_string": "a"}, "b"], 2),
+        (["a"], 1),
+        ([1, 2, 3], 1),
+        ([], 1),
+        ("a", 1),
+    ],
+)
+def test_every_prompt_has_its_answers(prompt: Any, answers: int) -> None:
+    for path in ("/v1/completions", "/completion"):
+        assert of({"prompt": prompt, "max_tokens": 10}, path).completion == 10 * answers
+    assert of({"prompt": prompt, "max_tokens": 10, "n": 2}, "/v1/completions").completion == 20 * answers
+
+
+def test_prompts_of_a_large_body_are_not_for_free() -> None:
+    body = {"prompt": ["x" * 100_000] * 20, "max_tokens": 10}
+    assert of(body, "/v1/completions").completion == 200
+
+
+@pytest.mark.parametrize("body", [b'{"a":{"prompt":["a","b"]},"max_tokens":7}', b'{"prompt":["a","b"],"max_tokens":7,'])
+def test_lists_elsewhere_and_what_is_no_json_have_one_answer(body: bytes) -> None:
+    assert of(body, "/v1/completions").completion == 7
+
+
 @pytest.mark.parametrize("value", [None, -1, "100", 1e3, 12.5, [5], {"a": 1}])
 def test_what_is_no_length_is_a_guess(value: Any) -> None:
     found = of(chat(max_tokens=value))

@@ -122,10 +122,11 @@ class TestRecordings:
         assert this.usage.prompt
 
     @pytest.mark.parametrize("name", sorted(OF_ONE))
-    def test_counts_of_the_first_choice_are_not_taken_for_all(self, name: str) -> None:
+    def test_counts_of_the_first_choice_stand_for_the_others_and_are_not_exact(self, name: str) -> None:
+        """Here all were as long."""
         told, counters = usage(ALL[name]), ALL[name].counters
         assert counters and not told.exact
-        assert 0 < told.completion < counters["completion"]
+        assert told.completion == counters["completion"]
 
     @pytest.mark.parametrize("name", sorted(WITHOUT_USAGE))
     def test_where_an_answer_tells_nothing_nothing_is_exact(self, name: str) -> None:
@@ -307,6 +308,17 @@ class TestLargeBodies:
         for at in range(0, len(data), size):
             this.feed(data[at : at + size])
         assert (this.usage.prompt, this.usage.exact) == (5, True)
+
+    @pytest.mark.parametrize("size", [1, 1000, 65536, 10**7])
+    @pytest.mark.parametrize("answers", [1, 3])
+    def test_counts_in_the_midst_are_those_of_all_answers(self, size: int, answers: int) -> None:
+        """As llama-server's own /completion tells them, before the probabilities of all tokens."""
+        long = "x" * (20_000 if size == 1 else 300_000)
+        one = f'{{"content":"{long}","timings":{{"cache_n":1,"prompt_n":2,"predicted_n":3}},"probabilities":"{long}"}}'
+        this, data = DocumentMeter(), f"[{','.join([one] * answers)}]".encode()
+        for at in range(0, len(data), size):
+            this.feed(data[at : at + size])
+        assert this.usage == Usage(3 * answers, answers, 3 * answers, exact=True)
 
     def test_no_more_than_the_ends_is_kept(self) -> None:
         this = DocumentMeter()

@@ -67,6 +67,11 @@ def test_tokens_of_a_document() -> None:
     assert (row.prompt_tps, row.generation_tps) == (50.0, 20.0)
 
 
+def test_an_answer_that_streams_is_a_stream_whoever_asked_for_one() -> None:
+    assert Scene().answer(STREAM, EVENT).stream
+    assert not Scene().answer(UNARY, ANSWER).stream
+
+
 def test_tokens_of_a_stream_that_nobody_reads_to_its_end() -> None:
     row = Scene().answer(STREAM, EVENT, EVENT + EVENT, whole=False)
     assert (row.prompt_tokens, row.completion_tokens) == (None, 3)

@@ -167,6 +167,20 @@ async def test_allowed_origin_may_read_and_act(serve: Serve) -> None:
     assert "Access-Control-Allow-Origin" not in (await client.get("/v1/models")).headers
 
 
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/v1/chat/completions", "POST, HEAD, OPTIONS"),
+        ("/v1/models", "GET, HEAD, OPTIONS"),
+        ("/api/models/m/start", "POST, HEAD, OPTIONS"),
+        ("/nothing", "GET, POST, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_tell_what_a_path_takes(serve: Serve, path: str, methods: str) -> None:
+    response = await (await serve()).options(path)
+    assert (response.status, response.headers["Allow"]) == (204, methods)
+
+
 async def test_keys_are_asked_for_where_there_are_any(serve: Serve) -> None:
     client = await serve(keys={"me": {"sha256": fingerprint("lp-secret")}})
     assert (await client.get("/health")).status == 200

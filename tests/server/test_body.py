@@ -147,6 +147,15 @@ async def test_a_bomb_at_the_door_does_not_unfold(serve: Serve, monkeypatch: pyt
     assert left[0].total_bytes < 4_000_000
 
 
+async def test_what_is_not_compressed_as_it_says_is_told_in_our_words() -> None:
+    loop = asyncio.get_running_loop()
+    content = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
+    content.set_exception(web.RequestPayloadError("400, message:\n  Can not decode content-encoding: gzip"))
+    request = make_mocked_request("POST", "/", {"Content-Encoding": "gzip"}, payload=content)
+    with pytest.raises(InvalidRequest, match=r"cannot be decoded: it is no good gzip$"):
+        await body.read(request, MOST, 1.0)
+
+
 async def test_what_the_parser_in_python_cannot_read_is_the_clients_fault() -> None:
     """Else its row would say that the engine had failed."""
     loop = asyncio.get_running_loop()
