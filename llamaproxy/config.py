@@ -69,7 +69,9 @@ class EngineConfig(Section):
     )
     stop_timeout: PositiveSeconds = Field(10.0, description="time between TERM and KILL")
     first_byte_timeout: PositiveSeconds = Field(600.0, description="time to the first byte of an answer")
-    idle_timeout: PositiveSeconds = Field(300.0, description="longest silence within an answer")
+    idle_timeout: PositiveSeconds = Field(
+        300.0, description="longest silence within an answer, of an engine or of a client that takes nothing"
+    )
     allow_unsafe_args: bool = Field(False, description="lift the allow-list of llama-server arguments")
 
 

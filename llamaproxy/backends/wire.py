@@ -252,19 +252,20 @@ class Connection(asyncio.Protocol):
             self._buffer += data
             if len(self._buffer) > _MOST_EARLY:
                 self.pause()
-        self._tell_begun()
+        if self._first:
+            self._tell_begun(self._first)
         if body.ended:
             self._finish()
 
-    def _tell_begun(self) -> None:
-        if self._first:
-            _settle(self._first)
-            self._first = None
+    def _tell_begun(self, first: asyncio.Future[None]) -> None:
+        _settle(first)
+        self._first = None
 
     def _finish(self) -> None:
         """What was not relayed yet stays in the buffer for whoever does."""
         assert self._end and self._parsed and self._transport
-        self._tell_begun()
+        if self._first:
+            self._tell_begun(self._first)
         _settle(self._end)
         self.idle_since = self._loop.time()
         self._silence.end()

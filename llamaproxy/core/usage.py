@@ -89,12 +89,10 @@ class DocumentMeter:
 
     @property
     def usage(self) -> Usage:
-        told = self._told()
+        told = self._of_large() if self._head else counts.read(self._rest)
         return Usage.of(told, told.completion or 0, not told.of_one) if told else Usage()
 
-    def _told(self) -> Counts | None:
-        if not self._head:
-            return counts.read(self._rest)
+    def _of_large(self) -> Counts | None:
         if self._midst:
             return total((*self._midst, *counts.in_midst(self._rest, TAIL)))
         return counts.read_ends(self._head, self._rest)
