@@ -11,7 +11,6 @@ from llamaproxy.core.breaker import Breaker
 from llamaproxy.core.events import StopReason
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.states import READY, BackendState, transition
-from llamaproxy.errors import GatewayError
 from llamaproxy.modelconfig import ModelConfig
 
 DEFAULT_SLOTS = 4
@@ -41,7 +40,7 @@ class Waiter:
 class Backend:
     """One model. Times are seconds of the scheduler's clock; `load_seconds` and `service_seconds` are averages.
 
-    `ended_with` is what its process last ended with unasked; `yielded_at`, when it last gave way to another model.
+    `last_words` is what the engine printed before it last failed; `yielded_at`, when it last gave way to another model.
     `company` is how many neighbours it may have at its start, once it has died for want of memory beside more, and
     `cramped` says that it is being tried again for that. `removed`: the configuration does not know it any more.
     `held` is what its process takes, where that was started for what the model was before. `queue` is in the order of
@@ -66,7 +65,7 @@ class Backend:
     yielded_at: float = 0.0
     load_seconds: float | None = None
     service_seconds: float | None = None
-    ended_with: GatewayError | None = None
+    last_words: str | None = None
     footprint: Footprint | None = None
     measured: bool = False
     held: Footprint | None = None
@@ -83,11 +82,6 @@ class Backend:
         The configuration may have become another one since it was started.
         """
         return self.config.url is not None if self.state is BackendState.STOPPED else self.started_remote
-
-    @property
-    def last_words(self) -> str | None:
-        """What the engine printed before that."""
-        return self.ended_with.detail if self.ended_with else None
 
     @property
     def concurrency(self) -> int:
@@ -191,7 +185,7 @@ class Backend:
     def forget(self) -> None:
         """It is another model from now on, under the same name; a process that is left keeps what it takes."""
         self.held = None if self.state is BackendState.STOPPED else self.takes
-        self.load_seconds = self.service_seconds = self.ended_with = self.footprint = self.company = None
+        self.load_seconds = self.service_seconds = self.last_words = self.footprint = self.company = None
         self.measured = self.cramped = False
         self.breaker.reset()
 

@@ -214,7 +214,7 @@ class Scheduler:
         self._roster.drop_if_removed(backend)
         if died_in is BackendState.STOPPING or outdated:
             return
-        backend.ended_with = event.error
+        backend.last_words = event.error.detail
         if died_in is BackendState.STARTING:
             self._start_failed(backend, event, now, out)
         elif not condemned and not event.blameless:

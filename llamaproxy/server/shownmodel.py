@@ -165,5 +165,6 @@ def footprint_of(known: Footprint | None, measured: bool) -> ShownFootprint | No
 
 def failure_of(backend: Backend) -> ShownFailure | None:
     """The newest one that its breaker counts, or that its process ended with."""
-    reason = backend.breaker.reason or (backend.ended_with.message if backend.ended_with else "")
-    return ShownFailure(reason, backend.last_words) if reason else None
+    if not (backend.breaker.reason or backend.last_words):
+        return None
+    return ShownFailure(backend.breaker.reason, backend.last_words)

@@ -7,7 +7,6 @@ from llamaproxy.core.backend import Backend
 from llamaproxy.core.footprint import Footprint
 from llamaproxy.core.scheduler import Scheduler
 from llamaproxy.core.states import BackendState
-from llamaproxy.errors import Unavailable
 from llamaproxy.server import shownmodel as module
 from llamaproxy.server.shownmodel import ShownFailure, ShownFootprint
 
@@ -43,7 +42,5 @@ def test_nothing_known_is_nothing_shown(backend: Backend) -> None:
     assert module.footprint_of(None, measured=True) is None
     assert module.footprint_of(Footprint(5, (7,)), measured=True) == ShownFootprint(5, (7,), True)
     assert module.failure_of(backend) is None
-    backend.ended_with = Unavailable("it was killed", detail="no such file")
-    assert module.failure_of(backend) == ShownFailure("it was killed", "no such file")
-    backend.breaker.start_failed(1.0, "it died")
-    assert module.failure_of(backend) == ShownFailure("it died", "no such file")
+    backend.last_words = "no such file"
+    assert module.failure_of(backend) == ShownFailure("", "no such file")
