@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._diversion: Diversion | None = None
         self._heads = HeadReader()
         self._buffer = b""
-        self._garbled = False
+        self._garbled = self._aborted = False
         self._silence = Silence(self._fall_silent, self._heard_on_diversion)
         self.exchanges = 0
         self.idle_since = self._loop.time()
@@ -174,6 +174,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close it at once: an engine sees that its client has gone."""
         if self._transport:
+            self._aborted = True
             self._transport.abort()
 
     @property
@@ -209,12 +210,11 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def eof_received(self) -> bool:
-        """The engine has said all it wanted to, which ends a body that has no other end."""
-        if self._body:
-            self._close_body(self._body)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._body and error is None and not self._aborted:
+            self._close_body(self._body)
         self._silence.close()
         self._diversion = None
         heard = bool(self._parsed or self._heads.begun)

@@ -65,6 +65,8 @@ class HeadReader:
     has come.
     """
 
+    __slots__ = ("_held", "_interim", "_switching", "_to_head")
+
     def __init__(self, switching: bool = False) -> None:
         self._switching = switching
         self._held = b""

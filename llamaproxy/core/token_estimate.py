@@ -34,8 +34,6 @@ _MEDIUM = b";base64,"
 _NUMBER = re.compile(rb"\s*:\s*(\d{1,18})(?=\s*[,}])")
 """What is no plain number (-1, null, 1e3) is no limit."""
 _LIST_OF_PROMPTS = re.compile(rb'"prompt"\s*:\s*\[\s*["\[{]')
-_MOST_PARSED = 1024**2
-"""Bytes: 2 ms. Of a larger body the ends of texts are counted."""
 _PLACES = 256
 """Places that are looked at for each name: a body of nothing else would keep everybody waiting."""
 
@@ -60,8 +58,6 @@ def _prompts(body: bytes) -> int:
     """Prompts of one request, each with an answer of its own. Numbers are the tokens of a single one."""
     if not _LIST_OF_PROMPTS.search(body):
         return 1
-    if len(body) > _MOST_PARSED:
-        return body.count(b'",') + 1
     try:
         prompts = orjson.loads(body)["prompt"]
     except (ValueError, LookupError, TypeError):

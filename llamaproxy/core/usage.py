@@ -89,13 +89,16 @@ class DocumentMeter:
 
     @property
     def usage(self) -> Usage:
-        told = self._of_large() if self._head else counts.read(self._rest)
+        large = self._head or len(self._rest) > WHOLE
+        told = self._of_large(self._head or self._rest[:HEAD]) if large else counts.read(self._rest)
         return Usage.of(told, told.completion or 0, not told.of_one) if told else Usage()
 
-    def _of_large(self) -> Counts | None:
-        if self._midst:
-            return total((*self._midst, *counts.in_midst(self._rest, TAIL)))
-        return counts.read_ends(self._head, self._rest)
+    def _of_large(self, head: bytes) -> Counts | None:
+        """An array has an answer for each prompt. One answer may have something in it that looks like its counts."""
+        if head.lstrip().startswith(b"["):
+            every = (*self._midst, *counts.in_midst(self._rest, len(self._rest)))
+            return total(every) if every else None
+        return counts.read_ends(head, self._rest) or (self._midst[-1] if self._midst else None)
 
 
 class StreamMeter(sse.Splitter):

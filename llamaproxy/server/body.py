@@ -7,7 +7,7 @@ import asyncio
 import io
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from llamaproxy.errors import InvalidRequest, RequestTimeout, RequestTooLarge, UnsupportedMediaType
 from llamaproxy.server.incoming import Request
@@ -38,9 +38,9 @@ async def read(request: web.Request, most: int, timeout: float) -> bytes:
         raise RequestTimeout(f"the body did not arrive within {timeout:.0f} s") from error
     except (web.RequestPayloadError, HttpProcessingError) as error:
         # The parser in Python raises the second, for the same.
-        coding = request.headers.get("Content-Encoding")
-        reason = f"it is no good {coding[:40]}" if coding else " ".join(str(error).split())[:200]
-        raise InvalidRequest(f"the body cannot be decoded: {reason}") from error
+        if isinstance(error.__cause__, ContentEncodingError):
+            raise InvalidRequest("the body is not what its Content-Encoding says") from error
+        raise InvalidRequest(f"the body cannot be decoded: {' '.join(str(error).split())[:200]}") from error
 
 
 def _check_coding(request: web.Request) -> None:

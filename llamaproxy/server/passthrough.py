@@ -96,7 +96,12 @@ class ClientConnection:
             raise ClientGone from error
 
     def close(self) -> None:
-        """What was written still goes out; then the connection ends, whatever the answer had promised."""
+        """What was written still goes out; then the connection ends, whatever the answer had promised.
+
+        What its client has sent ahead is not begun.
+        """
+        if self._request.protocol:
+            self._request.protocol.close()
         if self.transport:
             self.transport.close()
             asyncio.get_running_loop().call_later(_LAST_PATIENCE, self.transport.abort)

@@ -58,8 +58,6 @@ class Wire(asyncio.Transport):
             self.hears.data_received(piece)
 
     def hang_up(self, error: Exception | None = None) -> None:
-        if error is None:
-            self.hears.eof_received()
         self.closed = True
         self.hears.connection_lost(error)
 

@@ -66,8 +66,8 @@ def test_every_prompt_has_its_answers(prompt: Any, answers: int) -> None:
 
 
 def test_prompts_of_a_large_body_are_not_for_free() -> None:
-    body = {"prompt": ["x" * 100_000] * 20, "max_tokens": 10}
-    assert of(body, "/v1/completions").completion == 200
+    assert of({"prompt": ["x" * 100_000] * 20, "max_tokens": 10}, "/v1/completions").completion == 200
+    assert of({"prompt": ['"a",' * 500_000], "max_tokens": 10}, "/v1/completions").completion == 10
 
 
 @pytest.mark.parametrize("body", [b'{"a":{"prompt":["a","b"]},"max_tokens":7}', b'{"prompt":["a","b"],"max_tokens":7,'])

@@ -309,16 +309,29 @@ class TestLargeBodies:
             this.feed(data[at : at + size])
         assert (this.usage.prompt, this.usage.exact) == (5, True)
 
-    @pytest.mark.parametrize("size", [1, 1000, 65536, 10**7])
-    @pytest.mark.parametrize("answers", [1, 3])
-    def test_counts_in_the_midst_are_those_of_all_answers(self, size: int, answers: int) -> None:
-        """As llama-server's own /completion tells them, before the probabilities of all tokens."""
-        long = "x" * (20_000 if size == 1 else 300_000)
-        one = f'{{"content":"{long}","timings":{{"cache_n":1,"prompt_n":2,"predicted_n":3}},"probabilities":"{long}"}}'
-        this, data = DocumentMeter(), f"[{','.join([one] * answers)}]".encode()
+    @pytest.mark.parametrize("size", [1, 1000, 4096, 16384, 65536, 10**7])
+    @pytest.mark.parametrize(("before", "behind"), [(20_000, 20_000), (5_000, 0), (30_000, 0), (0, 40_000), (9_000, 9)])
+    @pytest.mark.parametrize("answers", [0, 1, 2, 10])
+    def test_counts_in_the_midst_are_those_of_all_answers(
+        self, answers: int, before: int, behind: int, size: int
+    ) -> None:
+        """As llama-server's own /completion tells them, before the probabilities of all tokens; 0 is no array."""
+        timings = '"timings":{"cache_n":1,"prompt_n":2,"predicted_n":3}'
+        one = f'{{"content":"{"x" * before}",{timings},"probabilities":["{"x" * behind}"]}}'
+        this, data = DocumentMeter(), (f"[{','.join([one] * answers)}]" if answers else one).encode()
         for at in range(0, len(data), size):
             this.feed(data[at : at + size])
-        assert this.usage == Usage(3 * answers, answers, 3 * answers, exact=True)
+        several = max(1, answers)
+        assert this.usage == Usage(3 * several, several, 3 * several, exact=True)
+
+    @pytest.mark.parametrize("size", [1000, 4096, 65536, 10**7])
+    def test_what_is_within_an_answer_is_not_counted_beside_it(self, size: int) -> None:
+        timings = '"timings":{"cache_n":1,"prompt_n":2,"predicted_n":3}'
+        document = f'{{"inner":{{"text":"{"x" * 20_000}",{timings},"more":"{"x" * 20_000}"}},{timings}}}'.encode()
+        this = DocumentMeter()
+        for at in range(0, len(document), size):
+            this.feed(document[at : at + size])
+        assert this.usage == Usage(3, 1, 3, exact=True)
 
     def test_no_more_than_the_ends_is_kept(self) -> None:
         this = DocumentMeter()

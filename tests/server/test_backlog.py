@@ -1,6 +1,9 @@
 """llamaproxy.server.backlog: clients that take nothing of what was written to them lose their connection."""
 
 import asyncio
+import contextlib
+import socket
+import sys
 from typing import cast
 
 import pytest
@@ -19,10 +22,10 @@ ANSWER = b"x" * 20_000_000
 
 
 class Played(asyncio.WriteTransport):
-    """A connection with so much in it."""
+    """A connection with so much in it, beside what the kernel has of it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, connection: socket.socket | None = None) -> None:
+        super().__init__({"socket": connection})
         self.size = 0
         self.ended = False
 
@@ -53,6 +56,29 @@ def test_connection_that_stands_still_is_ended(sizes: list[int], ended: bool) ->
         assert not transport.ended
         backlog.look(float(now), 3.0)
     assert transport.ended is ended
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what its sockets hold")
+async def test_client_that_takes_little_at_a_time_does_not_stand_still() -> None:
+    """The kernel makes room in large steps, and takes nothing of ours in between."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as ours:
+        theirs, _ = listener.accept()
+        ours.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while ours.send(bytes(1 << 20)):
+                pass
+        transport = Played(ours)
+        transport.size = 9
+        backlog = Backlog(transport)
+        backlog.look(1000.0, 3.0)
+        before = backlog._in_the_kernel()
+        theirs.recv(1 << 20, socket.MSG_WAITALL)
+        await until(lambda: backlog._in_the_kernel() < before, "the kernel knows")
+        theirs.close()
+        backlog.look(1003.0, 3.0)
+        assert not transport.ended
+        backlog.look(1006.0, 3.0)
+        assert transport.ended
 
 
 async def written(request: Request) -> web.StreamResponse:

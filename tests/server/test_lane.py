@@ -180,7 +180,8 @@ class TestShortWay:
         few = min(took(3000) for _ in range(3))
         assert min(took(12000) for _ in range(3)) < 10 * few
 
-    async def test_nothing_follows_an_answer_that_was_cut_off(self, serve: Serve) -> None:
+    @pytest.mark.parametrize("query", [b"", b"?long"])
+    async def test_nothing_follows_an_answer_that_was_cut_off(self, serve: Serve, query: bytes) -> None:
         gate = Gate()
         count = 0
 
@@ -193,9 +194,10 @@ class TestShortWay:
             return Sent(200, keep_alive=True)
 
         async with connected((await serve(cut)).port) as (reader, writer):
-            writer.write(ask())
+            one = ask().replace(b" HTTP", query + b" HTTP")
+            writer.write(one)
             await gate.passed()
-            writer.write(ask())
+            writer.write(one)
             await asyncio.sleep(0.01)
             gate.opened.set()
             assert len((await until_closed(reader)).text) == 20_000_000
