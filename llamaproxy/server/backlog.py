@@ -40,6 +40,6 @@ class Backlog:
         connection = self._transport.get_extra_info("socket")
         try:
             told = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)) if connection else bytes(4)
-        except OSError:
+        except (OSError, ValueError):
             return 0  # not on this system, or there is no connection any more
         return int(struct.unpack("i", told)[0])

@@ -234,12 +234,12 @@ class Inbound(web.Server):
         """At all of them, as long as there are any."""
         connections, now = cast(list[Connection], self.connections), self._loop.time()
         patience, still = self._patience(), self._still()
-        for connection in connections:
-            connection.look(now, patience, still)
-        self._lanes.look(now, KEEP_ALIVE, still)
         self._looking = None
         if connections or self._lanes:
             self._look_later()
+        for connection in connections:
+            connection.look(now, patience, still)
+        self._lanes.look(now, KEEP_ALIVE, still)
 
     def _request(
         self,

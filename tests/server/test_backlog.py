@@ -81,6 +81,16 @@ async def test_client_that_takes_little_at_a_time_does_not_stand_still() -> None
         assert transport.ended
 
 
+def test_connection_that_is_closed_holds_nothing() -> None:
+    connection = socket.socket()
+    connection.close()
+    transport = Played(connection)
+    transport.size = 9
+    backlog = Backlog(transport)
+    backlog.look(1000.0, 3.0)
+    assert backlog._in_the_kernel() == 0
+
+
 async def written(request: Request) -> web.StreamResponse:
     ClientConnection(request).write(ANSWER)
     return Sent(200, keep_alive=True)
