@@ -227,7 +227,7 @@ class Server:
 
     async def _preflight(self, request: web.Request) -> web.Response:
         """RFC 9110 says what OPTIONS means; the Fetch standard, "CORS protocol", what a browser wants to hear."""
-        methods = self._methods(request.path)
+        methods = self._methods(request)
         headers = {"Allow": ", ".join(dict.fromkeys([*methods, "HEAD", "OPTIONS"]))}
         if self._current.guard.allows_origin(request.headers.get("Origin", "")):
             wanted = request.headers.get("Access-Control-Request-Headers", "content-type, authorization")
@@ -238,10 +238,10 @@ class Server:
             }
         return web.Response(status=204, headers=headers)
 
-    def _methods(self, path: str) -> Collection[str]:
+    def _methods(self, request: web.Request) -> Collection[str]:
         """Of what is there, or elsewhere those that something could have: a browser that asks wants to see the 404."""
-        path = routing.normalise(path)
-        if known := self.api.methods(path) or self._routes.get(path):
+        path = routing.normalise(request.path)
+        if known := self.api.methods(request.rel_url.raw_path) or self._routes.get(path):
             return known
         _, endpoint = routing.resolve(path)
         return sorted(endpoint.methods) if endpoint and endpoint.methods else ("GET", "POST")
