@@ -11,8 +11,8 @@ from typing import Protocol, cast
 
 from llamaproxy.backends.lost import ConnectionLost, ConnectionSilent
 from llamaproxy.backends.silence import FOR_EVER, Silence
-from llamaproxy.core.framing import Body, ChunkedBody, body_of
-from llamaproxy.core.response import CHUNKED, LENGTH, BadResponse, Head, HeadReader
+from llamaproxy.core.framing import Body, body_of
+from llamaproxy.core.response import LENGTH, BadResponse, Head, HeadReader
 
 _MOST_EARLY = 256 * 1024
 """Bytes of a body that are taken in before anybody relays it."""
@@ -136,15 +136,11 @@ class Connection(asyncio.Protocol):
     @property
     def between_chunks(self) -> bool:
         """The next byte begins a chunk of the body, or its end; False where it has none."""
-        body = self._body
-        return isinstance(body, ChunkedBody) and body.between_chunks
+        return self._body is not None and self._body.between_chunks
 
     def _listen(self, early: bytes, content: Sink) -> None:
-        """The body is followed anew, with somebody to listen. What is here already of one without chunks is content."""
+        """The body is followed anew, with somebody to listen."""
         assert self._parsed
-        if self._body is None and self._parsed.framing is not CHUNKED:
-            content(early)
-            return
         body = body_of(self._parsed, content)
         body.feed(early)
         if self._body:
@@ -152,8 +148,7 @@ class Connection(asyncio.Protocol):
 
     def insert(self, content: bytes) -> bytes:
         """What to send after what was relayed for `content` to be read next, where the body is chunked; or nothing."""
-        body = self._body
-        return body.insert(content) if isinstance(body, ChunkedBody) and not self._garbled else b""
+        return self._body.insert(content) if self._body and not self._garbled else b""
 
     def bear(self, patience: float) -> None:
         """From now on the engine may be silent for so many seconds, until the exchange ends."""

@@ -20,15 +20,20 @@ _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 
 
 class Body(Protocol):
-    """`ended` once the last byte was fed."""
+    """`ended` once the last byte was fed. `between_chunks`: the next byte begins a chunk, or the end of them."""
 
     ended: bool
+    between_chunks: bool
 
     def feed(self, data: bytes) -> None:
         """Count what came. Raises BadResponse where it does not belong to the body."""
 
     def close(self) -> None:
         """The connection was closed. Raises BadResponse where the body is not all there."""
+
+    def insert(self, content: bytes) -> bytes:
+        """What to send, from where the body is now, for `content` to be the next thing that is read of it, or nothing
+        where there is no place for it."""
 
 
 Payload = Callable[[bytes], object]
@@ -80,6 +85,8 @@ def whole_chunks(data: bytes) -> bytes:
 class LongBody:
     """A body of known length, which may be 0."""
 
+    between_chunks = False
+
     def __init__(self, length: int, payload: Payload | None = None) -> None:
         self._payload = payload
         self._left = length
@@ -97,9 +104,15 @@ class LongBody:
         if not self.ended:
             raise BadResponse("it is shorter than it said")
 
+    def insert(self, content: bytes) -> bytes:
+        """There is never room."""
+        return b""
+
 
 class BodyUntilClose:
     """A body that ends with its connection."""
+
+    between_chunks = False
 
     def __init__(self, payload: Payload | None = None) -> None:
         self._payload = payload
@@ -113,6 +126,10 @@ class BodyUntilClose:
     def close(self) -> None:
         self.ended = True
 
+    def insert(self, content: bytes) -> bytes:
+        """Only who relays it knows how it goes on to the client."""
+        return b""
+
 
 class ChunkedBody:
     """Follows sizes, and looks at nothing else of a chunk but the line's end after it."""
@@ -125,7 +142,6 @@ class ChunkedBody:
         self._trailers = 0
         self._expect: Callable[[ChunkedBody, bytes], None] = ChunkedBody._size
         self.between_chunks = True
-        """Whether the next byte begins a chunk, or the end."""
 
     def feed(self, data: bytes) -> None:
         # As the chunks of a stream come: each in a piece, its size spelled as engines do, or some together.
@@ -172,9 +188,7 @@ class ChunkedBody:
             raise BadResponse("it breaks off in the middle of a chunk")
 
     def insert(self, content: bytes) -> bytes:
-        """What to send, from where the body is now, for `content` to be the next thing that is read of it.
-
-        The rest of a chunk that was begun is filled with it. Nothing where a line between chunks was begun, or where
+        """The rest of a chunk that was begun is filled with it. Nothing where a line between chunks was begun, or where
         the end was: there is no place for it.
         """
         if self.ended or self._line or self._expect is ChunkedBody._trailer:

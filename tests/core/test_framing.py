@@ -106,6 +106,12 @@ class TestLong:
             LongBody(1).close()
 
 
+@pytest.mark.parametrize("body", [LongBody(9), BodyUntilClose()])
+def test_bodies_without_chunks_have_no_place_for_more(body: Body) -> None:
+    body.feed(b"some")
+    assert (body.between_chunks, body.insert(b"more")) == (False, b"")
+
+
 def test_until_close_everything_belongs_to_it() -> None:
     body = BodyUntilClose()
     assert not fed(body, b"anything", b"\r\n\r\n")
